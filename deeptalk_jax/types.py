@@ -1,0 +1,51 @@
+"""Shapes, rates and names that every part of the project shares.
+
+Axis letters, used in shape comments and in jaxtyping annotations:
+
+    b  batch                    k  code of a codebook
+    t  motion frame (25 Hz)     d  feature
+    s  audio sample, or speech feature (50 Hz)
+    v  vertex                   n  Monte-Carlo sample
+"""
+
+from typing import NamedTuple
+
+import jax
+
+Array = jax.Array
+
+AUDIO_RATE_HZ = 16_000
+MOTION_RATE_HZ = 25
+SPEECH_FEATURE_RATE_HZ = 50
+SAMPLES_PER_FRAME = AUDIO_RATE_HZ // MOTION_RATE_HZ  # 640
+
+EXPRESSION_DIM = 50
+JAW_POSE_DIM = 3
+MOTION_DIM = EXPRESSION_DIM + JAW_POSE_DIM  # 53: FLAME expression, then jaw axis-angle in radians
+
+EMOTIONS = ("neutral", "happy", "sad", "surprised", "fear", "disgusted", "angry", "contempt")
+NUM_INTENSITIES = 3
+
+
+class SpeechFeatures(NamedTuple):
+    """What a speech encoder gives for a padded batch of waveforms.
+
+    Attributes:
+        values: `[b, s, d]` features; padded positions are zero.
+        mask: `[b, s]` bool, true where a position belongs to the clip.
+    """
+
+    values: Array
+    mask: Array
+
+
+class Gaussian(NamedTuple):
+    """A diagonal Gaussian in the emotion space.
+
+    Attributes:
+        mean: `[b, d]`, of unit length.
+        log_variance: `[b, d]`, unconstrained.
+    """
+
+    mean: Array
+    log_variance: Array
