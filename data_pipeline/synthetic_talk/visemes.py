@@ -1,0 +1,205 @@
+"""From eSpeak's IPA phonemes to mouth shapes: targets and dominance of every articulator.
+
+A phoneme string is cut into single sounds (a diphthong into its two vowels, an affricate into stop and
+fricative, "ɑːɹ" into vowel and r), each with its share of the duration. Shapes follow the usual viseme
+classes (Fisher, 1968; Cohen and Massaro, 1993): bilabials close the lips, labiodentals tuck the lower lip
+under the teeth, /u w/ pucker, /i/ stretches, open vowels lower the jaw. Jaw angles are for calm speech.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from data_pipeline.synthetic_talk.espeak import PAUSE, Phoneme
+
+ARTICULATORS = (
+    "jaw",  # radians
+    "closure",  # 1: the lips touch, whatever the jaw does
+    "part",
+    "pucker",
+    "funnel",
+    "tuck",  # lower lip under the upper teeth
+    "stretch",
+    "upper_raise",
+    "lower_depress",
+    "protrude",
+    "tongue_tip",
+    "tongue_out",
+    "jaw_thrust",
+)
+ARTICULATOR_INDEX = {name: index for index, name in enumerate(ARTICULATORS)}
+
+# Rates of the dominance functions, per second: the jaw is slow, the lips are fast, closures are abrupt.
+_RATES = {"jaw": (22.0, 20.0), "closure": (38.0, 38.0), "tuck": (32.0, 32.0), "pucker": (14.0, 16.0)}
+_DEFAULT_RATES = (22.0, 24.0)
+ANTICIPATION_PER_S = np.array([_RATES.get(name, _DEFAULT_RATES)[0] for name in ARTICULATORS])
+CARRYOVER_PER_S = np.array([_RATES.get(name, _DEFAULT_RATES)[1] for name in ARTICULATORS])
+
+_SILENCE = "_"
+_STRESS_MARKS = "ˈˌ"
+_PRIMARY_STRESS = "ˈ"
+_LENGTH_MARKS = "ː:"
+_OTHER_MARKS = "̩ʲ̪"  # syllabic, palatalised, dental: the lips do not show them
+
+
+class Viseme(NamedTuple):
+    """A mouth shape.
+
+    Attributes:
+        targets: articulator -> target; those not named have target 0.
+        strong: dominance of the named articulators.
+        weak: dominance of the others: small where the lips are free to follow the neighbours.
+        share: weight when one phoneme holds several sounds.
+    """
+
+    targets: dict[str, float]
+    strong: float
+    weak: float
+    share: float
+
+
+def _vowel(jaw: float, strong: float = 1.0, **targets: float) -> Viseme:
+    return Viseme({"jaw": jaw, **targets}, strong, 0.6 * strong, 1.0)
+
+
+def _consonant(jaw: float, strong: float, weak: float = 0.12, **targets: float) -> Viseme:
+    return Viseme({"jaw": jaw, **targets}, strong, weak, 0.6)
+
+
+_BILABIAL = Viseme({"jaw": 0.04, "closure": 1.0, "part": 0.0, "upper_raise": 0.0}, 2.5, 0.15, 0.6)
+_LABIODENTAL = _consonant(0.035, 2.2, tuck=0.9, upper_raise=0.2, part=0.1)
+_ALVEOLAR = _consonant(0.045, 0.8, tongue_tip=0.8, part=0.3)
+_SIBILANT = _consonant(0.02, 1.6, tongue_tip=0.3, part=0.45, stretch=0.25, lower_depress=0.2)
+_POSTALVEOLAR = _consonant(0.035, 1.6, funnel=0.7, protrude=0.4, part=0.35)
+_VELAR = _consonant(0.075, 0.5, part=0.25)
+_DENTAL = _consonant(0.05, 1.2, tongue_out=0.45, part=0.3)
+_ROUNDED_GLIDE = _consonant(0.04, 1.8, pucker=0.9, part=0.1)
+_FREE = _consonant(0.08, 0.12, part=0.2)  # h and the glottal stop take the shape of what surrounds them
+_HIGH_FRONT = _vowel(0.055, stretch=0.6, part=0.35, lower_depress=0.15)
+_NEAR_HIGH_FRONT = _vowel(0.075, stretch=0.35, part=0.35, lower_depress=0.1)
+_SCHWA = _vowel(0.095, strong=0.7, part=0.3)
+_LOW_FRONT = _vowel(0.21, stretch=0.25, part=0.3, upper_raise=0.15, lower_depress=0.3)
+_HIGH_BACK = _vowel(0.055, pucker=0.85, funnel=0.2, part=0.1)
+
+VISEMES = {
+    _SILENCE: Viseme({}, 1.4, 1.4, 1.0),
+    **dict.fromkeys("pbm", _BILABIAL),
+    **dict.fromkeys("fv", _LABIODENTAL),
+    **dict.fromkeys("td", _ALVEOLAR),
+    "n": _consonant(0.05, 0.7, tongue_tip=0.7, part=0.3),
+    "l": _consonant(0.075, 0.7, tongue_tip=0.9, part=0.3),
+    "ɾ": _consonant(0.07, 0.5, tongue_tip=0.7, part=0.3),
+    "r": _consonant(0.06, 0.7, tongue_tip=0.7, part=0.25),
+    **dict.fromkeys("sz", _SIBILANT),
+    **dict.fromkeys("ʃʒ", _POSTALVEOLAR),
+    **dict.fromkeys("kɡŋx", _VELAR),
+    **dict.fromkeys("θð", _DENTAL),
+    **dict.fromkeys("wʍ", _ROUNDED_GLIDE),
+    "ɹ": _consonant(0.055, 1.0, funnel=0.45, pucker=0.2, part=0.2),
+    "j": _consonant(0.05, 0.8, stretch=0.45, part=0.3),
+    **dict.fromkeys("hʔ", _FREE),
+    "i": _HIGH_FRONT,
+    "ɪ": _NEAR_HIGH_FRONT,
+    "ᵻ": _NEAR_HIGH_FRONT,
+    "e": _vowel(0.11, stretch=0.4, part=0.35, lower_depress=0.2),
+    "ɛ": _vowel(0.145, stretch=0.3, part=0.35, lower_depress=0.25),
+    "æ": _LOW_FRONT,
+    "a": _vowel(0.225, stretch=0.12, part=0.3, lower_depress=0.25),
+    "ɑ": _vowel(0.235, part=0.3, lower_depress=0.2),
+    "ɒ": _vowel(0.19, funnel=0.3, part=0.2, lower_depress=0.1),
+    "ɔ": _vowel(0.17, funnel=0.5, pucker=0.2, part=0.15),
+    "o": _vowel(0.125, funnel=0.4, pucker=0.45, part=0.1),
+    "ʊ": _vowel(0.08, pucker=0.5, funnel=0.25, part=0.15),
+    "u": _HIGH_BACK,
+    "ʉ": _HIGH_BACK,
+    "ʌ": _vowel(0.155, part=0.35, lower_depress=0.15),
+    "ɐ": _vowel(0.12, strong=0.8, part=0.3, lower_depress=0.1),
+    "ə": _SCHWA,
+    "ɜ": _vowel(0.105, funnel=0.25, part=0.25),
+    "ɚ": _vowel(0.085, strong=0.8, funnel=0.3, part=0.25),
+}
+
+
+class Segments(NamedTuple):
+    """Sounds in time with their mouth shapes.
+
+    Attributes:
+        sounds: `n` single IPA letters, or "_" for silence.
+        stressed: `[n]` bool, the sound opens a vowel with primary stress.
+        starts_s: `[n]` seconds.
+        ends_s: `[n]` seconds.
+        targets: `[n, p]` target of each articulator.
+        peaks: `[n, p]` dominance of each articulator.
+    """
+
+    sounds: tuple[str, ...]
+    stressed: np.ndarray
+    starts_s: np.ndarray
+    ends_s: np.ndarray
+    targets: np.ndarray
+    peaks: np.ndarray
+
+
+def split_phoneme(symbol: str) -> list[tuple[str, float]]:
+    """Cuts a phoneme into sounds and their weights, which a length mark raises by half.
+
+    Args:
+        symbol: IPA as eSpeak spells it; `PAUSE` gives silence.
+
+    Raises:
+        ValueError: a letter has no viseme.
+    """
+    if symbol == PAUSE:
+        return [(_SILENCE, 1.0)]
+    sounds: list[tuple[str, float]] = []
+    for letter in symbol:
+        if letter in _STRESS_MARKS or letter in _OTHER_MARKS:
+            continue
+        if letter in _LENGTH_MARKS and sounds:
+            sounds[-1] = (sounds[-1][0], 1.5 * sounds[-1][1])
+        elif letter in VISEMES and letter != _SILENCE:
+            sounds.append((letter, VISEMES[letter].share))
+        else:
+            raise ValueError(f"no viseme for {letter!r} (U+{ord(letter):04X}) in the phoneme {symbol!r}")
+    return sounds
+
+
+def segment(phonemes: tuple[Phoneme, ...], *, lead_s: float, total_s: float) -> Segments:
+    """Lays out the sounds of an utterance, with silence before and after it.
+
+    Args:
+        phonemes: in order, without gaps, times counted from the start of the utterance.
+        lead_s: silence before the utterance.
+        total_s: length of the clip.
+
+    Raises:
+        ValueError: a phoneme has a letter without a viseme.
+    """
+    sounds, stressed, edges_s = [_SILENCE], [False], [0.0, lead_s]
+    for phoneme in phonemes:
+        parts = split_phoneme(phoneme.symbol)
+        if not parts:  # a lone mark prolongs the sound before it
+            edges_s[-1] += phoneme.end_s - phoneme.start_s
+        total_weight = sum(weight for _, weight in parts)
+        for position, (sound, weight) in enumerate(parts):
+            sounds.append(sound)
+            stressed.append(position == 0 and _PRIMARY_STRESS in phoneme.symbol)
+            edges_s.append(edges_s[-1] + (phoneme.end_s - phoneme.start_s) * weight / total_weight)
+    sounds.append(_SILENCE)
+    stressed.append(False)
+    edges_s.append(max(total_s, edges_s[-1]))
+    edges = np.array(edges_s)
+    return Segments(
+        tuple(sounds),
+        np.array(stressed),
+        edges[:-1],
+        edges[1:],
+        np.stack([_TARGETS[sound] for sound in sounds]),
+        np.stack([_PEAKS[sound] for sound in sounds]),
+    )
+
+
+_TARGETS = {s: np.array([v.targets.get(a, 0.0) for a in ARTICULATORS]) for s, v in VISEMES.items()}
+_PEAKS = {
+    s: np.array([v.strong if a in v.targets else v.weak for a in ARTICULATORS]) for s, v in VISEMES.items()
+}
