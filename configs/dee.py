@@ -1,0 +1,61 @@
+"""DEE: the probabilistic emotion space of speech and motion (SPEC section 2).
+
+python train.py --config=configs/dee.py:variant=mini --workdir=outputs/dee --config.upstream.fer=outputs/fer/model
+"""
+
+from ml_collections import ConfigDict
+
+from configs.common import common_config, finish, parse_arg
+
+ABLATIONS = {
+    # Section 2, options of the method family.
+    "pooling_mean": {"model.pooling": "mean"},
+    "pooling_max": {"model.pooling": "max"},
+    "same_emotion": {"loss.matching": "same_emotion"},
+    "diagonal": {"loss.matching": "diagonal"},
+}
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    variant, ablation = parse_arg(arg, ABLATIONS)
+    config = common_config("dee", variant)
+    config.upstream.fer = ""
+    config.model = model = ConfigDict()
+    model.pooling = "gpo"  # gpo | mean | max
+    model.dropout_rate = 0.1
+    model.initial_scale = 5.0
+    model.initial_shift = 5.0
+    model.speech = ConfigDict()
+    config.loss = ConfigDict()
+    config.loss.kl_weight = 1e-6  # of both towers' divergence from N(0, 1)
+    if variant == "base":
+        model.speech.kind = "emotion2vec"
+        model.embedding_dim = 128
+        model.motion_dim = 512
+        model.audio_layers, model.motion_layers = 2, 6
+        model.num_heads, model.mlp_dim = 8, 2048
+        model.initial_log_variance = 0.0
+        config.loss.matching = "diagonal"  # diagonal | same_emotion
+        config.num_steps = 105_000  # 300 epochs of MEAD at batch 64
+        config.data.window_frames = 250  # 10 s
+        config.data.batch_size = 64
+        config.optimiser.learning_rate = 1e-4
+    else:
+        model.speech.kind = "mel"
+        model.speech.dim, model.speech.num_mels = 96, 64
+        model.speech.num_layers, model.speech.num_heads = 1, 4
+        model.speech.dropout_rate = 0.1
+        model.embedding_dim = 64
+        model.motion_dim = 96
+        model.audio_layers, model.motion_layers = 1, 2
+        model.num_heads, model.mlp_dim = 4, 192
+        # Small variances at the start: their sum over channels enters every distance.
+        model.initial_log_variance = -5.0
+        config.loss.matching = "same_emotion"
+        config.num_steps = 500
+        config.checkpoint_every_steps = 250
+        config.data.window_frames = 64
+        config.data.batch_size = 32
+        config.optimiser.learning_rate = 5e-4
+        config.optimiser.warmup_steps = 50
+    return finish(config, ABLATIONS, ablation)

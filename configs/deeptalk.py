@@ -1,0 +1,63 @@
+"""DEEPTalk: codes of the motion prior from speech, identity and emotion (SPEC section 4, stage 1).
+
+python train.py --config=configs/deeptalk.py:variant=mini --workdir=outputs/deeptalk \
+        --config.upstream.dee=outputs/dee/model --config.upstream.motion_prior=outputs/motion_prior/model
+"""
+
+from ml_collections import ConfigDict
+
+from configs.common import common_config, finish, parse_arg
+
+ABLATIONS = {
+    "no_identity_dropout": {"identity_dropout_rate": 0.0},
+    # Section 4: the published stage 1 learns from the vertices alone.
+    "vertices_only": {"loss.codes_weight": 0.0},
+}
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    variant, ablation = parse_arg(arg, ABLATIONS)
+    config = common_config("deeptalk", variant)
+    config.upstream.dee = ""
+    config.upstream.motion_prior = ""
+    config.data.num_identities = 24  # training speakers of the data set
+    config.tau_start, config.tau_end = 2.0, 0.1  # of the Gumbel-softmax, falling linearly over the run
+    config.model = model = ConfigDict()
+    model.num_identities = 32  # length of the identity vector
+    model.num_heads = 8
+    model.dropout_rate = 0.1
+    model.speech = ConfigDict()
+    config.loss = ConfigDict()
+    if variant == "base":
+        model.speech.kind = "wav2vec2"
+        model.feature_dim, model.mlp_dim = 128, 256
+        model.predictor_dim, model.num_layers = 256, 6
+        config.identity_dropout_rate = 0.0
+        config.loss.vertex_weight = 1.0
+        config.loss.codes_weight = 0.0
+        config.data.num_identities = 32
+        config.num_steps = 140_000
+        config.data.batch_size = 16
+        config.optimiser.learning_rate = 1e-4
+        config.optimiser.schedule = "step"
+        config.optimiser.decay_every_steps = 70_000  # 50 epochs
+        config.optimiser.decay_factor = 0.5
+    else:
+        model.speech.kind = "mel"
+        model.speech.dim, model.speech.num_mels = 128, 64
+        model.speech.num_layers, model.speech.num_heads = 1, 4
+        model.speech.dropout_rate = 0.1
+        model.feature_dim, model.mlp_dim = 64, 128
+        model.predictor_dim, model.num_layers = 128, 2
+        # Share of the windows that see the mean identity, which is what an unknown speaker gets.
+        config.identity_dropout_rate = 0.3
+        config.loss.vertex_weight = 1e6  # squared metres: 1 is an error of 1 mm
+        # Cross-entropy against the prior's own codes: a teacher that a run of minutes needs.
+        config.loss.codes_weight = 1.0
+        config.num_steps = 900
+        config.checkpoint_every_steps = 300
+        config.data.batch_size = 32
+        config.optimiser.learning_rate = 1e-3
+        config.optimiser.warmup_steps = 50
+        config.optimiser.max_gradient_norm = 1.0
+    return finish(config, ABLATIONS, ablation)

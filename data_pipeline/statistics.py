@@ -1,0 +1,33 @@
+"""Numbers of a whole split that losses and metrics need."""
+
+from pathlib import Path
+
+import numpy as np
+
+from data_pipeline.loader import open_split
+from deeptalk_jax.types import EMOTIONS, MOTION_DIM
+
+
+def emotion_frame_counts(data_dir: str | Path, dataset: str, split: str) -> np.ndarray:
+    """`[8]` frames of every emotion, in the order of `types.EMOTIONS`.
+
+    Raises:
+        UserError: see `loader.open_split`.
+    """
+    counts = np.zeros(len(EMOTIONS))
+    for record in open_split(data_dir, dataset, split):
+        counts[int(record["emotion"])] += len(record["motion"])
+    return counts
+
+
+def mean_motion(data_dir: str | Path, dataset: str, split: str) -> np.ndarray:
+    """`[53]` float32 mean over all frames: the pose that a motion-less prediction does best with.
+
+    Raises:
+        UserError: see `loader.open_split`.
+    """
+    total, num_frames = np.zeros(MOTION_DIM), 0
+    for record in open_split(data_dir, dataset, split):
+        total += record["motion"].sum(axis=0, dtype=np.float64)
+        num_frames += len(record["motion"])
+    return (total / num_frames).astype(np.float32)

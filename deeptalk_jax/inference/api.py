@@ -1,0 +1,146 @@
+"""`DeepTalk`: a trained model directory, ready to animate."""
+
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from deeptalk_jax.errors import UserError
+from deeptalk_jax.head.load import load_head
+from deeptalk_jax.head.model import HeadModel
+from deeptalk_jax.inference.animator import Animator, draw_emotion
+from deeptalk_jax.inference.audio import num_motion_frames, read_audio, to_model_rate
+from deeptalk_jax.inference.motion import Motion, split_motion
+from deeptalk_jax.model_dir import check_variables, load_part, read_index
+from deeptalk_jax.stages.builders import (
+    build_dee,
+    build_fer,
+    build_generator,
+    identity_vector,
+    init_dee,
+    init_generator,
+)
+from deeptalk_jax.stages.deeptalk import with_prior
+from deeptalk_jax.types import AUDIO_RATE_HZ
+
+
+class DeepTalk:
+    """Speech to facial motion.
+
+    Attributes:
+        head: the head that motions are for.
+        num_identities: identities that the model was trained with.
+    """
+
+    def __init__(self, animator: Animator, head: HeadModel, config):
+        self._animator = animator
+        self._config = config
+        self.head = head
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike, *, head: str | None = None) -> "DeepTalk":
+        """Loads a model directory.
+
+        Args:
+            directory: as written by training (`WORKDIR/model`).
+            head: head to use instead of the model's own, as `load_head` takes it.
+
+        Raises:
+            UserError: no model directory, a damaged one, or one without all the parts.
+        """
+        index = read_index(directory)
+        parts = {name: load_part(directory, name) for name in ("dee", "motion_prior", "deeptalk")}
+        dee, prior, predictor = parts["dee"], parts["motion_prior"], parts["deeptalk"]
+        dee_model = build_dee(dee.config)
+        model = build_generator(predictor.config, prior.config)
+        variables = with_prior(predictor.variables, prior.variables)
+        fer = build_fer(load_part(directory, "fer").config)
+        dee_shapes = jax.eval_shape(lambda key: init_dee(dee_model, fer, key), jax.random.key(0))
+        check_variables("dee", dee.variables, dee_shapes)
+        embedding_dim = dee.config.model.embedding_dim
+        shapes = jax.eval_shape(lambda key: init_generator(model, embedding_dim, key), jax.random.key(0))
+        check_variables("deeptalk", variables, shapes)
+        return cls(
+            Animator((dee_model, dee.variables), (model, variables)),
+            load_head(head or index["head"]),
+            predictor.config,
+        )
+
+    @property
+    def num_identities(self) -> int:
+        """Identities that the model was trained with."""
+        return self._config.data.num_identities
+
+    def animate(
+        self,
+        audio: str | os.PathLike | np.ndarray,
+        *,
+        rate_hz: int = AUDIO_RATE_HZ,
+        identity: int | None = None,
+        temperature_top: float = 0.0,
+        temperature_bottom: float = 0.0,
+        alpha: float = 0.0,
+        seed: int = 0,
+        emotion_audio: str | os.PathLike | np.ndarray | None = None,
+    ) -> Motion:
+        """Facial motion of speech of any length.
+
+        Args:
+            audio: a sound file, or `[s]` mono samples in [-1, 1].
+            rate_hz: rate of the samples, where samples are given.
+            identity: training identity whose style to take; None is the mean of all.
+            temperature_top: of the slow codes; 0 takes the most likely.
+            temperature_bottom: of the fast codes.
+            alpha: spread of the emotion around what the speech says; 0 is its mean, 1 the learned Gaussian.
+            seed: of everything random.
+            emotion_audio: take the emotion from this sound instead.
+
+        Returns:
+            Motion of exactly `ceil(seconds * 25)` frames.
+
+        Raises:
+            UserError: the sound cannot be used, or a number is out of its range.
+        """
+        for name, value in (
+            ("temperature_top", temperature_top),
+            ("temperature_bottom", temperature_bottom),
+            ("alpha", alpha),
+        ):
+            if not (np.isfinite(value) and value >= 0):
+                raise UserError(f"{name}={value} must be a finite number, 0 or above")
+        identity_row = self._identity(identity)
+        waveform = self._waveform(audio, rate_hz)
+        speaker = waveform if emotion_audio is None else self._waveform(emotion_audio, rate_hz)
+        emotion_key, code_key = jax.random.split(jax.random.key(seed))
+        emotion = draw_emotion(self._animator.emotion(speaker), alpha, emotion_key)
+        motion, indices_top, indices_bottom = self._animator.motion(
+            waveform,
+            emotion,
+            identity_row,
+            code_key,
+            temperature_top=temperature_top,
+            temperature_bottom=temperature_bottom,
+        )
+        num_frames = num_motion_frames(len(waveform))
+        expression, jaw_pose = split_motion(motion[:num_frames])
+        return Motion(
+            expression=expression,
+            jaw_pose=jaw_pose,
+            indices_top=indices_top,
+            indices_bottom=indices_bottom,
+            waveform=waveform,
+            head=self.head,
+        )
+
+    def _identity(self, identity: int | None) -> jax.Array:
+        try:
+            return identity_vector(self._config, identity)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
+    @staticmethod
+    def _waveform(audio: str | os.PathLike | np.ndarray, rate_hz: int) -> np.ndarray:
+        if isinstance(audio, (str, os.PathLike)):
+            return read_audio(Path(audio))
+        return to_model_rate(np.asarray(audio), rate_hz)

@@ -1,0 +1,127 @@
+"""Sound files to mono 16 kHz waveforms, with errors a person can act on."""
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import scipy.signal
+import soundfile
+
+from deeptalk_jax.errors import UserError
+from deeptalk_jax.types import AUDIO_RATE_HZ, SAMPLES_PER_FRAME
+
+# Below this the speech band itself is missing; above it no sound card goes.
+_RATES_HZ = (1_000, 768_000)
+_BLOCK_SAMPLES = 1 << 20
+# Resampling ratios with larger terms are rounded to the nearest one below: an error of less than 1 in 10^6.
+_LARGEST_RATIO_TERM = 16_000
+
+
+def read_audio(path: str | os.PathLike) -> np.ndarray:
+    """Reads what libsndfile reads, mixes channels down and resamples.
+
+    Args:
+        path: a sound file of any rate, channel count and sample format.
+
+    Returns:
+        `[s]` float32 at 16 kHz, nominally in [-1, 1].
+
+    Raises:
+        UserError: the file is missing, empty, no sound file, cut short, or holds samples that are not finite.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path}: the file is empty")
+    try:
+        with soundfile.SoundFile(path) as file:
+            rate_hz = file.samplerate
+            mono = _read_mono(file, path)
+    except soundfile.LibsndfileError as error:
+        raise UserError(f"{path}: not a sound file that libsndfile reads ({error.error_string})") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    return to_model_rate(mono, rate_hz, name=str(path))
+
+
+def _read_mono(file: soundfile.SoundFile, path: Path) -> np.ndarray:
+    """`[s]` mean over channels, read in blocks so that channels never lie in memory all at once."""
+    blocks = [
+        block.mean(axis=1, dtype=np.float32)
+        for block in file.blocks(_BLOCK_SAMPLES, dtype="float32", always_2d=True)
+    ]
+    mono = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+    if not len(mono):
+        raise UserError(f"{path}: holds no samples")
+    return mono
+
+
+def to_model_rate(waveform: np.ndarray, rate_hz: int, *, name: str = "waveform") -> np.ndarray:
+    """Checks a mono waveform and resamples it to 16 kHz.
+
+    Args:
+        waveform: `[s]` floats, nominally in [-1, 1].
+        rate_hz: its rate.
+        name: what to call it in errors.
+
+    Returns:
+        `[ceil(s * 16000 / rate)]` float32.
+
+    Raises:
+        UserError: no samples, more than one axis, samples that are not finite, or an impossible rate.
+    """
+    waveform = np.asarray(waveform, np.float32)
+    if waveform.ndim != 1 or not len(waveform):
+        raise UserError(f"{name}: expected [s] mono samples, got an array of shape {waveform.shape}")
+    finite = np.isfinite(waveform)
+    if not finite.all():
+        first = int(np.argmin(finite))
+        bad = len(finite) - int(finite.sum())
+        raise UserError(
+            f"{name}: {bad} samples are not finite, the first at {first / rate_hz:.3f} s (sample {first})"
+        )
+    if not _RATES_HZ[0] <= rate_hz <= _RATES_HZ[1]:
+        raise UserError(
+            f"{name}: sample rate {rate_hz} Hz is not between {_RATES_HZ[0]} and {_RATES_HZ[1]} Hz"
+        )
+    if rate_hz == AUDIO_RATE_HZ:
+        return waveform
+    length = -(-len(waveform) * AUDIO_RATE_HZ // rate_hz)
+    divisor = math.gcd(AUDIO_RATE_HZ, rate_hz)
+    up, down = AUDIO_RATE_HZ // divisor, rate_hz // divisor
+    if max(up, down) > _LARGEST_RATIO_TERM:
+        scale = _LARGEST_RATIO_TERM / max(up, down)
+        up, down = round(up * scale), round(down * scale)
+    resampled = scipy.signal.resample_poly(waveform, up, down).astype(np.float32)
+    return np.pad(resampled[:length], (0, max(0, length - len(resampled))))
+
+
+def num_motion_frames(num_samples: int) -> int:
+    """Motion frames of a 16 kHz waveform: `ceil(seconds * 25)`."""
+    return -(-num_samples // SAMPLES_PER_FRAME)
+
+
+def duration_s(num_samples: int) -> float:
+    """Length of a 16 kHz waveform in seconds."""
+    return num_samples / AUDIO_RATE_HZ
+
+
+def find_audio_files(paths: list[str | os.PathLike]) -> list[Path]:
+    """Files as given, and for every directory the sound files directly in it, sorted by name.
+
+    Raises:
+        UserError: a directory holds no sound file (judged by its extension).
+    """
+    extensions = {f".{name.lower()}" for name in soundfile.available_formats()} | {".oga", ".opus", ".aif"}
+    found = []
+    for path in map(Path, paths):
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = sorted(file for file in path.iterdir() if file.suffix.lower() in extensions)
+        if not inside:
+            raise UserError(f"{path}: the directory holds no sound file")
+        found.extend(inside)
+    return found

@@ -1,0 +1,104 @@
+"""What inference gives: the motion of one clip, and how it is kept."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from deeptalk_jax.errors import UserError
+from deeptalk_jax.head.lbs import motion_vertices
+from deeptalk_jax.head.model import HeadModel
+from deeptalk_jax.interop.files import replace_when_whole
+from deeptalk_jax.rendering.render import render_frames
+from deeptalk_jax.rendering.video import write_video
+from deeptalk_jax.types import AUDIO_RATE_HZ, EXPRESSION_DIM, MOTION_RATE_HZ
+
+FORMATS = ("npz", "mp4")
+_BLOCK_FRAMES = 64
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Facial motion of one clip.
+
+    Attributes:
+        expression: `[t, 50]` coefficients.
+        jaw_pose: `[t, 3]` axis-angle, radians.
+        indices_top: `[ceil(t / 4)]` top codes.
+        indices_bottom: `[ceil(t / 2)]` bottom codes.
+        waveform: `[s]` float32, the sound at 16 kHz.
+        head: the head that the motion is for.
+        fps: frames per second.
+    """
+
+    expression: np.ndarray
+    jaw_pose: np.ndarray
+    indices_top: np.ndarray
+    indices_bottom: np.ndarray
+    waveform: np.ndarray = field(repr=False)
+    head: HeadModel = field(repr=False)
+    fps: int = MOTION_RATE_HZ
+
+    def __len__(self) -> int:
+        return len(self.expression)
+
+    def frames(self) -> np.ndarray:
+        """`[t, 53]` expression and jaw pose side by side."""
+        return np.concatenate([self.expression, self.jaw_pose], axis=-1)
+
+    def vertices(self) -> np.ndarray:
+        """`[t, v, 3]` metres."""
+        frames = self.frames()
+        blocks = range(0, len(frames), _BLOCK_FRAMES)
+        return np.concatenate([self._block_vertices(frames, start) for start in blocks])
+
+    def _block_vertices(self, frames: np.ndarray, start: int) -> np.ndarray:
+        block = frames[start : start + _BLOCK_FRAMES]
+        padded = np.pad(block, ((0, _BLOCK_FRAMES - len(block)), (0, 0)))  # one shape, one compilation
+        return np.asarray(motion_vertices(self.head, padded))[: len(block)]
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the motion; the ending of the name decides the format.
+
+        `.npz` holds `expression`, `jaw_pose`, `fps`, `indices_top` and `indices_bottom`; `.mp4` is the rendered
+        head with its sound.
+
+        Raises:
+            UserError: an unknown ending, or the file cannot be written.
+        """
+        kind = Path(path).suffix.lstrip(".")
+        if kind not in FORMATS:
+            raise UserError(f"{path}: motion is saved as {' or '.join('.' + name for name in FORMATS)}")
+        try:
+            if kind == "npz":
+                self._save_npz(Path(path))
+            else:
+                self._save_mp4(Path(path))
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+    def _save_npz(self, path: Path) -> None:
+        with replace_when_whole(path) as temporary, open(temporary, "wb") as file:
+            np.savez_compressed(
+                file,
+                expression=self.expression,
+                jaw_pose=self.jaw_pose,
+                fps=np.int32(self.fps),
+                indices_top=self.indices_top,
+                indices_bottom=self.indices_bottom,
+            )
+
+    def _save_mp4(self, path: Path) -> None:
+        frames = self.frames()
+        pictures = (
+            picture
+            for start in range(0, len(frames), _BLOCK_FRAMES)
+            for picture in render_frames(self.head, self._block_vertices(frames, start))
+        )
+        write_video(path, pictures, fps=self.fps, audio=self.waveform, audio_rate_hz=AUDIO_RATE_HZ)
+
+
+def split_motion(motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`[t, 53]` to expression `[t, 50]` and jaw pose `[t, 3]`."""
+    return motion[:, :EXPRESSION_DIM], motion[:, EXPRESSION_DIM:]

@@ -1,0 +1,76 @@
+"""Static windows over clips of any length: a few compiled shapes, and memory that does not grow with the clip.
+
+A short clip is one window, padded to the next bucket. A long clip is cut into windows of the largest bucket that
+overlap; of each, the middle is kept, and neighbours are cross-faded where they meet.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+BUCKETS_FRAMES = (64, 128, 256, 512)
+# What a window sees beyond the frames that it decides, on either side.
+CONTEXT_FRAMES = 64
+CROSSFADE_FRAMES = 16
+
+
+class Window(NamedTuple):
+    """A stretch of a clip.
+
+    Attributes:
+        first_frame: where it begins.
+        num_frames: how many of its frames belong to the clip.
+    """
+
+    first_frame: int
+    num_frames: int
+
+
+def bucket_for(num_frames: int) -> int:
+    """Smallest bucket that holds so many frames; the largest one for more."""
+    return next((bucket for bucket in BUCKETS_FRAMES if bucket >= num_frames), BUCKETS_FRAMES[-1])
+
+
+def cut_windows(num_frames: int) -> list[Window]:
+    """Windows that cover a clip; starts are multiples of 4 frames, so that codes of neighbours coincide."""
+    size = BUCKETS_FRAMES[-1]
+    stride = size - 2 * CONTEXT_FRAMES
+    starts = [0]
+    while starts[-1] + size < num_frames:
+        starts.append(starts[-1] + stride)
+    return [Window(start, min(size, num_frames - start)) for start in starts]
+
+
+def join_windows(windows: list[Window], parts: list[np.ndarray], *, frames_per_row: int = 1) -> np.ndarray:
+    """Rows of a clip from those of its windows, each row from the window that sees most around it.
+
+    Args:
+        windows: of `cut_windows`.
+        parts: `[rows, ...]` of each window, one row per `frames_per_row` frames; padding rows may follow.
+        frames_per_row: frames that a row stands for.
+
+    Returns:
+        `[ceil(num_frames / frames_per_row), ...]`.
+    """
+    rows = [
+        part[: -(-window.num_frames // frames_per_row)] for window, part in zip(windows, parts, strict=True)
+    ]
+    joined = rows[0]
+    for window, part in zip(windows[1:], rows[1:], strict=True):
+        seam = (window.first_frame + CONTEXT_FRAMES) // frames_per_row
+        joined = np.concatenate([joined[:seam], part[CONTEXT_FRAMES // frames_per_row :]])
+    return joined
+
+
+def crossfade_windows(windows: list[Window], parts: list[np.ndarray]) -> np.ndarray:
+    """Like `join_windows` for frames, but linear over `CROSSFADE_FRAMES` around each seam."""
+    joined = join_windows(windows, parts)
+    half = CROSSFADE_FRAMES // 2
+    for before, after, left, right in zip(windows[:-1], windows[1:], parts[:-1], parts[1:], strict=True):
+        first = after.first_frame + CONTEXT_FRAMES - half
+        last = min(first + CROSSFADE_FRAMES, before.first_frame + before.num_frames)
+        ramp = ((np.arange(first, last) - first + 0.5) / CROSSFADE_FRAMES)[:, None]
+        old = left[first - before.first_frame : last - before.first_frame]
+        new = right[first - after.first_frame : last - after.first_frame]
+        joined[first:last] = (1.0 - ramp) * old + ramp * new
+    return joined

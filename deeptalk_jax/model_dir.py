@@ -1,0 +1,132 @@
+"""A model directory: the weights and resolved configs of any subset of the parts, self-contained.
+
+    model.json             format, version, head, and of every part its config and the name of its weights file
+    <part>.safetensors     the part's variables, by path
+
+Every stage exports one with its own part and those it was built on; what `DeepTalk.load` needs is the export of
+the last stage.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from ml_collections import ConfigDict
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from deeptalk_jax.errors import UserError
+
+FORMAT = "deeptalk_jax model"
+FORMAT_VERSION = 1
+PARTS = ("fer", "dee", "motion_prior", "deeptalk")
+_INDEX = "model.json"
+
+PyTree = Any
+
+
+class Part(NamedTuple):
+    """One trained model.
+
+    Attributes:
+        config: resolved config of its stage.
+        variables: `params` and mutable collections, numpy arrays.
+    """
+
+    config: ConfigDict
+    variables: PyTree
+
+
+def save_model(directory: str | os.PathLike, parts: dict[str, Part], *, head: str) -> None:
+    """Writes a model directory; each file appears whole or not at all, the index last.
+
+    Args:
+        directory: made when missing; parts of the same name are replaced.
+        parts: by stage name.
+        head: head reference, as `head.load.load_head` takes it.
+
+    Raises:
+        UserError: the directory cannot be written.
+    """
+    directory = Path(directory)
+    index = {"format": FORMAT, "format_version": FORMAT_VERSION, "head": head, "parts": {}}
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, part in parts.items():
+            weights = f"{name}.safetensors"
+            flat = flatten_dict(part.variables, sep="/")
+            temporary = directory / f".{weights}.tmp"
+            save_file({key: np.ascontiguousarray(value) for key, value in flat.items()}, temporary)
+            os.replace(temporary, directory / weights)
+            index["parts"][name] = {
+                "config": json.loads(part.config.to_json_best_effort()),
+                "weights": weights,
+            }
+        temporary = directory / f".{_INDEX}.tmp"
+        temporary.write_text(json.dumps(index, indent=2, sort_keys=True))
+        os.replace(temporary, directory / _INDEX)
+    except OSError as error:
+        raise UserError(f"{directory}: cannot write the model directory ({error})") from error
+
+
+def read_index(directory: str | os.PathLike) -> dict[str, Any]:
+    """The checked contents of `model.json`.
+
+    Raises:
+        UserError: no such directory, no index, another format or a newer version.
+    """
+    path = Path(directory) / _INDEX
+    if not path.is_file():
+        raise UserError(f"{directory}: no model directory (it holds no {_INDEX})")
+    try:
+        index = json.loads(path.read_text())
+        name, version = index["format"], index["format_version"]
+        parts = index["parts"]
+        complete = all({"config", "weights"} <= part.keys() for part in parts.values()) and "head" in index
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: damaged, not a model index ({type(error).__name__}: {error})") from error
+    if name != FORMAT or not complete:
+        raise UserError(f"{path}: not a {FORMAT!r} index")
+    if version != FORMAT_VERSION:
+        raise UserError(f"{path}: format version {version!r}; this program reads version {FORMAT_VERSION}")
+    return index
+
+
+def load_part(directory: str | os.PathLike, name: str) -> Part:
+    """One part of a model directory.
+
+    Raises:
+        UserError: the part is not there, or its weights file is missing or damaged.
+    """
+    index = read_index(directory)
+    if name not in index["parts"]:
+        held = ", ".join(sorted(index["parts"])) or "none"
+        raise UserError(f"{directory}: holds no part {name!r}, only: {held}")
+    entry = index["parts"][name]
+    path = Path(directory) / os.path.basename(entry["weights"])
+    try:
+        flat = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: weights missing or damaged ({error})") from error
+    return Part(ConfigDict(entry["config"]), unflatten_dict(flat, sep="/"))
+
+
+def check_variables(name: str, variables: PyTree, expected: PyTree) -> None:
+    """Holds loaded variables against the shapes that the model wants.
+
+    Raises:
+        UserError: names the first tensor that is missing, left over, or of another shape.
+    """
+    have, want = flatten_dict(variables, sep="/"), flatten_dict(expected, sep="/")
+    for key in sorted(want.keys() | have.keys()):
+        if key not in have:
+            raise UserError(f"part {name!r}: tensor {key} is missing")
+        if key not in want:
+            raise UserError(f"part {name!r}: tensor {key} belongs to no layer of the model")
+        if have[key].shape != want[key].shape:
+            raise UserError(
+                f"part {name!r}: tensor {key} has shape {have[key].shape}, expected {want[key].shape}"
+            )

@@ -1,0 +1,149 @@
+"""DEEPTalk's index predictor: speech, identity and emotion to the logits of all codes at once (SPEC section 4)."""
+
+import einops
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Bool, Float, Int
+
+from deeptalk_jax.models.attention_bias import periodic_alibi, symmetric_alibi
+from deeptalk_jax.models.motion_prior import FRAMES_PER_BOTTOM_CODE, FRAMES_PER_TOP_CODE
+from deeptalk_jax.models.transformer import TransformerEncoder
+from deeptalk_jax.types import MOTION_RATE_HZ, Array
+
+
+class CodePredictor(nn.Module):
+    """Groups face features to the rate of a codebook and predicts the logits of every code.
+
+    Attributes:
+        codebook_size: codes to choose from.
+        group_frames: frames per code.
+        dim: width.
+        mlp_dim: feed-forward width.
+        num_layers: depth.
+        num_heads: attention heads.
+    """
+
+    codebook_size: int
+    group_frames: int
+    dim: int = 256
+    mlp_dim: int = 256
+    num_layers: int = 6
+    num_heads: int = 8
+
+    @nn.compact
+    def __call__(
+        self,
+        features: Float[Array, "b t d"],
+        condition: Float[Array, "b k e"] | None = None,
+        *,
+        mask: Bool[Array, "b k"] | None = None,
+    ) -> Float[Array, "b k n"]:
+        """Logits; `condition` is concatenated at the code rate, `mask` is true for valid codes."""
+        x = einops.rearrange(features, "b (k g) d -> b k (g d)", g=self.group_frames)
+        if condition is not None:
+            x = jnp.concatenate([x, condition], axis=-1)
+        x = nn.Dense(self.dim, name="pre_linear")(x)
+        x = TransformerEncoder(
+            self.num_layers, self.num_heads, self.mlp_dim, "gelu", dropout_rate=0.0, name="transformer"
+        )(x, bias=symmetric_alibi(self.num_heads, x.shape[1]), mask=mask)
+        return nn.Dense(self.codebook_size, name="post_linear")(x)
+
+
+class IndexPredictor(nn.Module):
+    """Everything of the generator that is trained in stage 1, and its speech encoder.
+
+    Attributes:
+        speech_encoder: module `(waveform, num_samples, num_frames=, train=) -> SpeechFeatures` at 25 Hz.
+        num_identities: length of the identity vector.
+        feature_dim: size of content, emotion, style and face features.
+        mlp_dim: feed-forward width of the face feature extractor, whose width is 2 * feature_dim.
+        predictor_dim: width of both code predictors, and their feed-forward width.
+        num_layers: depth of both code predictors.
+        num_heads: attention heads.
+        codebook_size_top: top codes.
+        codebook_size_bottom: bottom codes.
+        dropout_rate: of the face feature extractor.
+    """
+
+    speech_encoder: nn.Module
+    num_identities: int = 32
+    feature_dim: int = 128
+    mlp_dim: int = 256
+    predictor_dim: int = 256
+    num_layers: int = 6
+    num_heads: int = 8
+    codebook_size_top: int = 256
+    codebook_size_bottom: int = 256
+    dropout_rate: float = 0.1
+
+    def setup(self):
+        """Names follow SPEC section 4."""
+        self.content_map = nn.Dense(self.feature_dim)
+        self.emotion_map = nn.Dense(self.feature_dim)
+        self.style_map = nn.Dense(self.feature_dim)
+        self.face_transformer = TransformerEncoder(1, self.num_heads, self.mlp_dim, "gelu", self.dropout_rate)
+        self.face_map = nn.Dense(self.feature_dim)
+
+        def predictor(codebook_size, group_frames):
+            return CodePredictor(
+                codebook_size,
+                group_frames,
+                self.predictor_dim,
+                self.predictor_dim,
+                self.num_layers,
+                self.num_heads,
+            )
+
+        self.predictor_top = predictor(self.codebook_size_top, FRAMES_PER_TOP_CODE)
+        self.predictor_bottom = predictor(self.codebook_size_bottom, FRAMES_PER_BOTTOM_CODE)
+
+    def face_features(
+        self,
+        waveform: Float[Array, "b s"],
+        num_samples: Int[Array, " b"],
+        emotion: Float[Array, "b d"],
+        identity: Float[Array, "b i"],
+        *,
+        num_frames: int,
+        mask: Bool[Array, "b t"] | None = None,
+        train: bool = False,
+    ) -> Float[Array, "b t d"]:
+        """Face features of `num_frames` frames.
+
+        Args:
+            waveform: 16 kHz, in [-1, 1].
+            num_samples: valid samples of every clip.
+            emotion: vector of unit length from DEE's audio tower.
+            identity: one-hot, or any convex mixture of identities.
+            num_frames: static number of frames to make.
+            mask: valid frames of a padded batch.
+            train: dropout on.
+
+        Raises:
+            ValueError: `identity` has not `num_identities` entries.
+        """
+        if identity.shape[-1] != self.num_identities:
+            raise ValueError(f"identity has {identity.shape[-1]} entries, expected {self.num_identities}")
+        speech = self.speech_encoder(waveform, num_samples, num_frames=num_frames, train=train)
+        content = self.content_map(speech.values)  # [b, t, d]
+        style = self.style_map(jnp.concatenate([self.emotion_map(emotion), identity], axis=-1))
+        style = jnp.broadcast_to(style[:, None, :], content.shape)
+        bias = periodic_alibi(self.num_heads, num_frames, period=MOTION_RATE_HZ)
+        joint = jnp.concatenate([content, style], axis=-1)
+        return self.face_map(self.face_transformer(joint, bias=bias, mask=mask, train=train))
+
+    def logits_top(
+        self, face_features: Float[Array, "b t d"], *, mask: Bool[Array, "b k"] | None = None
+    ) -> Float[Array, "b k n"]:
+        """Logits of the top codes."""
+        return self.predictor_top(face_features, mask=mask)
+
+    def logits_bottom(
+        self,
+        face_features: Float[Array, "b t d"],
+        decoded_top: Float[Array, "b k d"],
+        *,
+        mask: Bool[Array, "b k"] | None = None,
+    ) -> Float[Array, "b k n"]:
+        """Logits of the bottom codes, knowing the prior's decoding of the chosen top codes."""
+        return self.predictor_bottom(face_features, decoded_top, mask=mask)

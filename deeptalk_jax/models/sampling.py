@@ -1,0 +1,49 @@
+"""Choosing codes from logits: straight-through while training, by temperature at inference."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array as KeyArray
+from jaxtyping import Float, Int
+
+from deeptalk_jax.types import Array
+
+
+def straight_through_gumbel_softmax(
+    logits: Float[Array, "... k"], tau: Float[Array, ""] | float, key: KeyArray
+) -> Float[Array, "... k"]:
+    """One-hot sample forward, gradient of `softmax((logits + noise) / tau)` backward (Jang et al., ICLR 2017).
+
+    The forward value does not depend on `tau`: every call samples at temperature 1.
+    """
+    noise = jax.random.gumbel(key, logits.shape, jnp.float32)
+    soft = jax.nn.softmax((logits.astype(jnp.float32) + noise) / tau, axis=-1)
+    hard = jax.nn.one_hot(jnp.argmax(soft, axis=-1), logits.shape[-1], dtype=soft.dtype)
+    return hard + soft - jax.lax.stop_gradient(soft)
+
+
+def choose_codes(
+    logits: Float[Array, "b t k"],
+    temperature: Float[Array, ""] | float,
+    keys: KeyArray,
+    first_positions: Int[Array, " b"],
+) -> Int[Array, "b t"]:
+    """Indices drawn from `softmax(logits / temperature)`; the most likely ones at temperature 0.
+
+    The noise of a position depends on the clip's key and on the position in the whole clip only, so that
+    overlapping windows, other batch sizes and other devices choose alike.
+
+    Args:
+        logits: of every position and code.
+        temperature: 0 or above.
+        keys: `[b]` one typed random key for each clip.
+        first_positions: position in its clip of each window's first logit.
+    """
+
+    def noise_of(key, first):
+        positions = first + jnp.arange(logits.shape[1])
+        keys = jax.vmap(lambda position: jax.random.fold_in(key, position))(positions)
+        return jax.vmap(lambda key: jax.random.gumbel(key, logits.shape[-1:], jnp.float32))(keys)
+
+    noise = jax.vmap(noise_of)(keys, first_positions)
+    # argmax(l / T + g) = argmax(l + T g): the same choice, defined at T = 0 too.
+    return jnp.argmax(logits.astype(jnp.float32) + temperature * noise, axis=-1).astype(jnp.int32)

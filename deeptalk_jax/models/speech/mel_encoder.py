@@ -1,0 +1,128 @@
+"""A small speech encoder that is trained from scratch: log-mel spectrogram, convolutions, transformer.
+
+It stands in for the pretrained encoders (wav2vec2, emotion2vec) where their weights are not to be had or not worth
+their cost, and has their interface: waveform -> features, mask.
+"""
+
+import math
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from deeptalk_jax.models.attention_bias import symmetric_alibi
+from deeptalk_jax.models.masks import length_mask
+from deeptalk_jax.models.speech.frontend import WAV2VEC2_WAVEFORM_EPS, prepare_waveform
+from deeptalk_jax.models.temporal_conv import zero_padded
+from deeptalk_jax.models.transformer import TransformerEncoder
+from deeptalk_jax.types import AUDIO_RATE_HZ, MOTION_RATE_HZ, Array, SpeechFeatures
+
+HOP_SAMPLES = 160
+WINDOW_SAMPLES = 400
+FFT_SIZE = 512
+MEL_RATE_HZ = AUDIO_RATE_HZ // HOP_SAMPLES  # 100
+
+
+def mel_filterbank(num_mels: int, *, low_hz: float = 60.0, high_hz: float = 7600.0) -> np.ndarray:
+    """`[FFT_SIZE // 2 + 1, num_mels]` triangular filters, peak 1, evenly spaced on the HTK mel scale."""
+
+    def to_mel(hz):
+        return 2595.0 * np.log10(1.0 + hz / 700.0)
+
+    edges_mel = np.linspace(to_mel(low_hz), to_mel(high_hz), num_mels + 2)
+    edges_hz = 700.0 * (10.0 ** (edges_mel / 2595.0) - 1.0)
+    bins_hz = np.arange(FFT_SIZE // 2 + 1) * (AUDIO_RATE_HZ / FFT_SIZE)
+    rising = (bins_hz[:, None] - edges_hz[None, :-2]) / np.diff(edges_hz)[None, :-1]
+    falling = (edges_hz[None, 2:] - bins_hz[:, None]) / np.diff(edges_hz)[None, 1:]
+    return np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
+
+
+def log_mel(waveform: Float[Array, "b s"], num_mels: int) -> Float[Array, "b s/160 m"]:
+    """Log-mel energies at 100 Hz; frame i is centred on sample 160 i + 80."""
+    num_frames = math.ceil(waveform.shape[1] / HOP_SAMPLES)
+    margin = (WINDOW_SAMPLES - HOP_SAMPLES) // 2
+    padded = jnp.pad(waveform, ((0, 0), (margin, WINDOW_SAMPLES + HOP_SAMPLES)))
+    starts = np.arange(num_frames) * HOP_SAMPLES
+    frames = padded[:, starts[:, None] + np.arange(WINDOW_SAMPLES)]  # [b, s, w]
+    window = np.hanning(WINDOW_SAMPLES + 1)[:-1].astype(np.float32)
+    power = jnp.square(jnp.abs(jnp.fft.rfft(frames * window, FFT_SIZE)))
+    # The floor keeps digital silence finite; it lies 60 dB under a full-scale normalised voice.
+    return jnp.log(power @ mel_filterbank(num_mels) + 1e-2)
+
+
+class MelEncoder(nn.Module):
+    """Log-mel, two or three convolutions, transformer layers.
+
+    Attributes:
+        dim: feature size.
+        num_mels: mel bands.
+        num_layers: transformer layers behind the convolutions.
+        num_heads: attention heads.
+        output_rate_hz: 50 or 25 features per second.
+        dropout_rate: of the transformer layers.
+        waveform_eps: of the normalisation of every clip to unit variance; None takes the waveform as it is.
+    """
+
+    dim: int = 128
+    num_mels: int = 64
+    num_layers: int = 1
+    num_heads: int = 4
+    output_rate_hz: int = 50
+    dropout_rate: float = 0.1
+    waveform_eps: float | None = WAV2VEC2_WAVEFORM_EPS
+
+    @property
+    def feature_dim(self) -> int:
+        """Channels of the output."""
+        return self.dim
+
+    @nn.compact
+    def __call__(
+        self,
+        waveform: Float[Array, "b s"],
+        num_samples: Int[Array, " b"],
+        *,
+        num_frames: int | None = None,
+        train: bool = False,
+    ) -> SpeechFeatures:
+        """Features of a padded batch.
+
+        Args:
+            waveform: 16 kHz, in [-1, 1].
+            num_samples: valid samples of every clip.
+            num_frames: static number of features to give; by default as many as the padded waveform holds.
+            train: dropout on.
+
+        Raises:
+            ValueError: `output_rate_hz` is neither 50 nor 25.
+        """
+        if self.output_rate_hz not in (2 * MOTION_RATE_HZ, MOTION_RATE_HZ):
+            raise ValueError(f"output_rate_hz={self.output_rate_hz} is neither 50 nor 25")
+        num_halvings = int(math.log2(MEL_RATE_HZ // self.output_rate_hz))
+        stride_samples = AUDIO_RATE_HZ // self.output_rate_hz
+        if num_frames is None:
+            num_frames = math.ceil(waveform.shape[1] / stride_samples)
+        missing = num_frames * stride_samples - waveform.shape[1]
+        waveform = jnp.pad(waveform, ((0, 0), (0, max(missing, 0))))[:, : num_frames * stride_samples]
+        num_samples = jnp.minimum(num_samples, waveform.shape[1])
+
+        waveform, num_samples = prepare_waveform(waveform, num_samples, eps=self.waveform_eps)
+        x = log_mel(waveform, self.num_mels)
+        lengths = -(-num_samples // HOP_SAMPLES)
+        x = nn.Dense(self.dim, name="mel_map")(x)
+        for index in range(num_halvings + 1):
+            stride = 1 if index == 0 else 2
+            x = zero_padded(x, length_mask(lengths, x.shape[1]))
+            x = nn.Conv(self.dim, (5,), strides=(stride,), padding=((2, 3 - stride),), name=f"conv_{index}")(
+                x
+            )
+            lengths = -(-lengths // stride)
+            x = nn.LayerNorm(name=f"norm_{index}")(nn.gelu(x))
+        mask = length_mask(lengths, x.shape[1])
+        # Distances, not positions: trained on short windows, used on clips of any length.
+        bias = symmetric_alibi(self.num_heads, x.shape[1])
+        x = TransformerEncoder(
+            self.num_layers, self.num_heads, 2 * self.dim, "gelu", self.dropout_rate, name="transformer"
+        )(x, bias=bias, mask=mask, train=train)
+        return SpeechFeatures(zero_padded(x, mask), mask)

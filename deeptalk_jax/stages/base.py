@@ -1,0 +1,122 @@
+"""What all stages share: their data, the shapes of a batch, and the models of earlier stages."""
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array as KeyArray
+from ml_collections import ConfigDict
+
+from data_pipeline.loader import clip_loader, train_loader
+from deeptalk_jax.errors import UserError
+from deeptalk_jax.model_dir import Part, load_part
+from deeptalk_jax.types import MOTION_DIM, SAMPLES_PER_FRAME
+
+PyTree = Any
+
+
+class Stage:
+    """A stage of training; subclasses add the model, the loss and the evaluation.
+
+    Args:
+        config: resolved config of the stage.
+
+    Attributes:
+        name: stage name.
+        config: the config.
+        upstream_parts: which parts to take from which of the `config.upstream` directories.
+        upstream: those parts, by name.
+    """
+
+    name: str
+    upstream_parts: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+
+    def __init__(self, config: ConfigDict):
+        self.config = config
+        self.upstream = self._load_upstream()
+
+    def _load_upstream(self) -> dict[str, Part]:
+        parts = {}
+        for flag, names in self.upstream_parts.items():
+            directory = self.config.upstream[flag]
+            if not directory:
+                raise UserError(
+                    f"stage {self.name!r} builds on {flag!r}: give its model directory, "
+                    f"--config.upstream.{flag}=DIR"
+                )
+            parts.update({name: load_part(directory, name) for name in names})
+        return parts
+
+    def init(self, key: KeyArray) -> PyTree:
+        """Variables before training."""
+        raise NotImplementedError
+
+    def loss_fn(self, params, model_state, frozen, batch, step, key):
+        """See `training.trainable.Trainable.loss_fn`."""
+        raise NotImplementedError
+
+    def evaluate(self, variables: PyTree, split: str) -> dict[str, float]:
+        """Metrics of a split."""
+        raise NotImplementedError
+
+    def frozen_variables(self) -> PyTree:
+        """Variables of the upstream parts."""
+        return {name: part.variables for name, part in self.upstream.items()}
+
+    def batch_shapes(self, batch_size: int | None = None) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes of a global training batch."""
+        data = self.config.data
+        rows = data.batch_size if batch_size is None else batch_size
+
+        def shape(*dims, dtype=np.int32):
+            return jax.ShapeDtypeStruct((rows, *dims), dtype)
+
+        labels = ("num_frames", "num_samples", "emotion", "intensity", "speaker", "identity")
+        return {
+            "audio": shape(data.window_frames * SAMPLES_PER_FRAME, dtype=np.float32),
+            "motion": shape(data.window_frames, MOTION_DIM, dtype=np.float32),
+            **{name: shape() for name in labels},
+        }
+
+    def train_batches(self, *, num_processes: int, process_index: int) -> Iterator[dict[str, np.ndarray]]:
+        """Random windows of the training split, this process's rows only."""
+        data = self.config.data
+        return train_loader(
+            data.data_dir,
+            data.dataset,
+            "train",
+            window_frames=data.window_frames,
+            batch_size=data.batch_size,
+            seed=self.config.seed,
+            num_processes=num_processes,
+            process_index=process_index,
+            num_threads=data.num_threads,
+        )
+
+    def clips(self, split: str) -> Iterator[dict[str, np.ndarray]]:
+        """Batches of whole clips in fixed order, rows of padding removed from none."""
+        data = self.config.data
+        return clip_loader(
+            data.data_dir,
+            data.dataset,
+            split,
+            max_frames=data.max_clip_frames,
+            batch_size=data.eval_batch_size,
+            limit=data.eval_clips or None,
+        )
+
+    def export_parts(self, variables: PyTree) -> dict[str, Part]:
+        """This stage's part and those it builds on, for `model_dir.save_model`."""
+        return {**self.upstream, self.name: Part(self.config, jax.device_get(variables))}
+
+
+def valid_rows(batch: dict[str, np.ndarray]) -> np.ndarray:
+    """`[b]` bool: rows of an evaluation batch that hold a clip, not padding."""
+    return batch["num_frames"] > 0
+
+
+def merged(params: PyTree, state: PyTree) -> PyTree:
+    """Variables for `Module.apply`."""
+    return {"params": params, **state}

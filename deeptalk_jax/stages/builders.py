@@ -1,0 +1,175 @@
+"""Configs to modules: the only place where model configs are read."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array as KeyArray
+from ml_collections import ConfigDict
+
+from deeptalk_jax.models.dee import DEE, Tower
+from deeptalk_jax.models.fer import FER
+from deeptalk_jax.models.generator import Generator
+from deeptalk_jax.models.motion_prior import MotionPrior
+from deeptalk_jax.models.predictor import IndexPredictor
+from deeptalk_jax.models.speech.emotion2vec import Emotion2Vec
+from deeptalk_jax.models.speech.mel_encoder import MelEncoder
+from deeptalk_jax.models.speech.wav2vec2 import Wav2Vec2
+from deeptalk_jax.types import MOTION_DIM, MOTION_RATE_HZ, SAMPLES_PER_FRAME, SPEECH_FEATURE_RATE_HZ
+
+PyTree = Any
+
+SPEECH_ENCODERS = ("mel", "wav2vec2", "emotion2vec")
+MAX_EMOTION_S = 10  # what both DEE towers take at the most
+
+
+def build_speech_encoder(config: ConfigDict, *, rate_hz: int) -> nn.Module:
+    """The speech encoder of kind `config.kind`, giving `rate_hz` features per second.
+
+    Raises:
+        ValueError: an unknown kind, or emotion2vec at another rate than 50 Hz.
+    """
+    if config.kind == "mel":
+        return MelEncoder(
+            dim=config.dim,
+            num_mels=config.num_mels,
+            num_layers=config.num_layers,
+            num_heads=config.num_heads,
+            dropout_rate=config.dropout_rate,
+            output_rate_hz=rate_hz,
+        )
+    if config.kind == "wav2vec2":
+        return Wav2Vec2(resample_to_hz=None if rate_hz == SPEECH_FEATURE_RATE_HZ else float(rate_hz))
+    if config.kind == "emotion2vec":
+        if rate_hz != SPEECH_FEATURE_RATE_HZ:
+            raise ValueError(f"emotion2vec gives {SPEECH_FEATURE_RATE_HZ} features per second, not {rate_hz}")
+        return Emotion2Vec()
+    raise ValueError(f"speech.kind={config.kind!r} is not one of {SPEECH_ENCODERS}")
+
+
+def build_fer(config: ConfigDict) -> FER:
+    """FER from `config.model`."""
+    model = config.model
+    return FER(
+        hidden_dims=tuple(model.hidden_dims),
+        feature_layer=model.feature_layer,
+        num_classes=model.num_classes,
+        dropout_rate=model.dropout_rate,
+        feature_path=model.feature_path,
+    )
+
+
+def build_dee(config: ConfigDict) -> DEE:
+    """DEE from `config.model`."""
+    model = config.model
+
+    def tower(num_layers, rate_hz):
+        return Tower(
+            num_layers,
+            model.num_heads,
+            model.mlp_dim,
+            MAX_EMOTION_S * rate_hz,
+            model.embedding_dim,
+            model.pooling,
+            model.dropout_rate,
+            model.initial_log_variance,
+        )
+
+    return DEE(
+        speech_encoder=build_speech_encoder(model.speech, rate_hz=SPEECH_FEATURE_RATE_HZ),
+        audio_tower=tower(model.audio_layers, SPEECH_FEATURE_RATE_HZ),
+        motion_tower=tower(model.motion_layers, MOTION_RATE_HZ),
+        motion_dim=model.motion_dim,
+        initial_scale=model.initial_scale,
+        initial_shift=model.initial_shift,
+    )
+
+
+def build_motion_prior(config: ConfigDict) -> MotionPrior:
+    """TH-VQVAE from `config.model`."""
+    model = config.model
+    return MotionPrior(
+        dim=model.dim,
+        mlp_dim=model.mlp_dim,
+        decoder_mlp_dim=model.decoder_mlp_dim,
+        num_heads=model.num_heads,
+        codebook_size_top=model.codebook_size_top,
+        codebook_size_bottom=model.codebook_size_bottom,
+        dropout_rate=model.dropout_rate,
+        ema_decay=model.ema_decay,
+        commitment_weight=model.commitment_weight,
+        ema_smoothing=model.ema_smoothing,
+        codebook_initialisation=model.codebook_initialisation,
+        revive_after=model.revive_after,
+    )
+
+
+def build_generator(config: ConfigDict, prior_config: ConfigDict) -> Generator:
+    """Index predictor from `config.model` in front of the prior of `prior_config`."""
+    model = config.model
+    prior = build_motion_prior(prior_config)
+    predictor = IndexPredictor(
+        speech_encoder=build_speech_encoder(model.speech, rate_hz=MOTION_RATE_HZ),
+        num_identities=model.num_identities,
+        feature_dim=model.feature_dim,
+        mlp_dim=model.mlp_dim,
+        predictor_dim=model.predictor_dim,
+        num_layers=model.num_layers,
+        num_heads=model.num_heads,
+        codebook_size_top=prior.codebook_size_top,
+        codebook_size_bottom=prior.codebook_size_bottom,
+        dropout_rate=model.dropout_rate,
+    )
+    return Generator(predictor=predictor, prior=prior)
+
+
+def identity_vector(config: ConfigDict, identity: int | None) -> jnp.ndarray:
+    """`[num_identities]`: one-hot of a training identity, or the mean of all for None.
+
+    Raises:
+        ValueError: no such training identity.
+    """
+    trained, length = config.data.num_identities, config.model.num_identities
+    if identity is None:
+        return jnp.where(jnp.arange(length) < trained, 1.0 / trained, 0.0)
+    if not 0 <= identity < trained:
+        raise ValueError(f"identity {identity} is not one of the trained identities 0 to {trained - 1}")
+    return jnp.zeros(length).at[identity].set(1.0)
+
+
+# Initialisation: shapes of parameters do not depend on the length of the example.
+_EXAMPLE_FRAMES = 32
+
+
+def init_fer(model: FER, key: KeyArray) -> PyTree:
+    """Variables of FER before training."""
+    return model.init(key, jnp.zeros((1, MOTION_DIM)))
+
+
+def init_dee(model: DEE, fer: FER, key: KeyArray) -> PyTree:
+    """Variables of DEE before training."""
+    audio = jnp.zeros((1, _EXAMPLE_FRAMES * SAMPLES_PER_FRAME))
+    features = jnp.zeros((1, _EXAMPLE_FRAMES, fer.feature_dim))
+    length = jnp.ones((1,), jnp.int32)
+    return model.init(key, audio, length, features, length)
+
+
+def init_motion_prior(model: MotionPrior, key: KeyArray) -> PyTree:
+    """Variables of TH-VQVAE before training."""
+    return model.init(key, jnp.zeros((1, _EXAMPLE_FRAMES, MOTION_DIM)))
+
+
+def init_generator(model: Generator, embedding_dim: int, key: KeyArray) -> PyTree:
+    """Variables of the generator, predictor and prior, before training."""
+    params_key, sample_key = jax.random.split(key)
+    return model.init(
+        {"params": params_key, "sample": sample_key},
+        jnp.zeros((1, _EXAMPLE_FRAMES * SAMPLES_PER_FRAME)),
+        jnp.ones((1,), jnp.int32),
+        jnp.zeros((1, embedding_dim)),
+        jnp.zeros((1, model.predictor.num_identities)),
+        num_frames=_EXAMPLE_FRAMES,
+        tau=1.0,
+        train=False,
+    )

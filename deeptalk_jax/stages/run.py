@@ -1,0 +1,54 @@
+"""A stage from config to exported model, and from exported model to metrics."""
+
+import json
+import os
+from pathlib import Path
+
+import jax
+from absl import logging
+from ml_collections import ConfigDict
+
+from deeptalk_jax.model_dir import check_variables, load_part, read_index, save_model
+from deeptalk_jax.stages.registry import make_stage
+from deeptalk_jax.training.loop import fit
+
+
+def train(config: ConfigDict, workdir: str | os.PathLike) -> Path:
+    """Trains a stage and exports it.
+
+    Returns:
+        The model directory, `workdir/model`.
+
+    Raises:
+        UserError, training.loop.NonFiniteError, training.loop.Interrupted: see `training.loop.fit`.
+    """
+    stage = make_stage(config)
+    variables = fit(stage, config, workdir)
+    model = Path(workdir) / "model"
+    if jax.process_index() == 0:
+        save_model(model, stage.export_parts(variables), head=config.head)
+        logging.info("%s: model written to %s", stage.name, model)
+    return model
+
+
+def evaluate(config: ConfigDict, workdir: str | os.PathLike, split: str) -> dict[str, float]:
+    """Metrics of the exported model of a work directory; also written to `workdir/metrics.json`.
+
+    The exported config decides the model, the given one where the data lie.
+
+    Raises:
+        UserError: there is no exported model, or its weights do not fit its config.
+    """
+    model = Path(workdir) / "model"
+    read_index(model)
+    part = load_part(model, config.stage)
+    resolved = part.config.copy_and_resolve_references()
+    resolved.data.update(config.data)
+    for upstream in resolved.upstream:
+        resolved.upstream[upstream] = str(model)  # an export holds the parts that it was built on
+    stage = make_stage(resolved)
+    check_variables(stage.name, part.variables, jax.eval_shape(stage.init, jax.random.key(0)))
+    metrics = stage.evaluate(part.variables, split)
+    report = {"stage": stage.name, "split": split, **metrics}
+    (Path(workdir) / "metrics.json").write_text(json.dumps(report, indent=2) + "\n")
+    return report

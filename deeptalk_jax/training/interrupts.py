@@ -1,0 +1,29 @@
+"""Ctrl-C and SIGTERM (preemption) as a flag that the loop reads between two steps."""
+
+import signal
+from types import FrameType, TracebackType
+
+
+class Interrupts:
+    """While entered, the first signal sets `received`; a second one acts as usual."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self):
+        self.received: str | None = None
+        self._previous = {}
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        self.received = signal.Signals(number).name
+        signal.signal(number, self._previous[number])
+
+    def __enter__(self) -> "Interrupts":
+        for number in self.SIGNALS:
+            self._previous[number] = signal.signal(number, self._remember)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,67 @@
+"""Animates sound files.
+
+python infer.py --model=outputs/demo/model --audio=speech.wav --out=outputs/animated --formats=npz,mp4
+
+More files and directories of sound files may follow --audio. Writes OUT/<file stem>.npz (and .mp4). Exit status: 0 all
+files animated, 1 some failed, 2 nothing could be done.
+"""
+
+from pathlib import Path
+
+from absl import app, flags
+
+from deeptalk_jax.cli import run_command
+from deeptalk_jax.errors import UserError
+
+_MODEL = flags.DEFINE_string("model", None, "Model directory, as written by training.")
+_AUDIO = flags.DEFINE_multi_string(
+    "audio", [], "Sound file or directory; more may follow as plain arguments."
+)
+_OUT = flags.DEFINE_string("out", None, "Directory for the results; made when missing.")
+_FORMATS = flags.DEFINE_list("formats", ["npz"], "Any of npz, mp4.")
+_IDENTITY = flags.DEFINE_integer("identity", None, "Training identity to speak like; by default their mean.")
+_TEMPERATURE_TOP = flags.DEFINE_float("temperature_top", 0.0, "Of the slow codes; 0: the most likely.")
+_TEMPERATURE_BOTTOM = flags.DEFINE_float("temperature_bottom", 0.0, "Of the fast codes; 0: the most likely.")
+_ALPHA = flags.DEFINE_float("alpha", 0.0, "Spread of the emotion; 0: its mean, 1: the learned Gaussian.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of everything random.")
+_HEAD = flags.DEFINE_string("head", None, "FLAME file or 'procedural'; by default the model's head.")
+_EMOTION_AUDIO = flags.DEFINE_string("emotion_audio", None, "Take the emotion from this sound file.")
+flags.mark_flags_as_required(["model", "out"])
+
+
+def _infer(more_audio: list[str]) -> int:
+    from deeptalk_jax.inference.api import DeepTalk
+    from deeptalk_jax.inference.audio import find_audio_files, read_audio
+    from deeptalk_jax.inference.batch import animate_files, outcome_table
+    from deeptalk_jax.inference.motion import FORMATS
+
+    unknown = [kind for kind in _FORMATS.value if kind not in FORMATS]
+    if unknown or not _FORMATS.value:
+        raise UserError(f"--formats={','.join(_FORMATS.value)}: expected any of {', '.join(FORMATS)}")
+    inputs = _AUDIO.value + more_audio
+    if not inputs:
+        raise UserError("give sound files or directories with --audio=")
+    files = find_audio_files(inputs)
+    out = Path(_OUT.value)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out={out}: cannot be made ({error.strerror})") from error
+    emotion_audio = None if _EMOTION_AUDIO.value is None else read_audio(_EMOTION_AUDIO.value)
+    model = DeepTalk.load(_MODEL.value, head=_HEAD.value)
+    settings = {
+        "identity": _IDENTITY.value,
+        "temperature_top": _TEMPERATURE_TOP.value,
+        "temperature_bottom": _TEMPERATURE_BOTTOM.value,
+        "alpha": _ALPHA.value,
+        "seed": _SEED.value,
+        "emotion_audio": emotion_audio,
+    }
+    outcomes = animate_files(lambda file: model.animate(file, **settings), files, out, _FORMATS.value)
+    print(outcome_table(outcomes))
+    return int(any(outcome.problem for outcome in outcomes))
+
+
+if __name__ == "__main__":
+    flags.FLAGS.set_gnu_getopt(True)  # plain arguments may stand between flags
+    app.run(lambda argv: run_command(lambda: _infer(argv[1:]), argv[:1]))
