@@ -1,0 +1,185 @@
+"""Linear blend skinning in the convention of FLAME and smplx (Li et al., SIGGRAPH Asia 2017).
+
+Joints are regressed from the shaped mesh, which includes the expression; pose correctives act on R - I of
+every joint but the root. Departure from smplx: any leading axes, and no term that is undefined at zero pose.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from deeptalk_jax.head.model import JOINT_NAMES, HeadModel
+from deeptalk_jax.types import EXPRESSION_DIM, MOTION_DIM, Array
+
+# smplx adds this to every entry of an axis-angle vector before it takes the norm: the angle is never zero.
+_AXIS_ANGLE_OFFSET = 1e-8
+
+# Metres at micrometre accuracy: the bfloat16 passes that TPUs use by default would lose half a millimetre.
+_PRECISION = jax.lax.Precision.HIGHEST
+
+
+def _einsum(equation: str, *operands: Array) -> Array:
+    return jnp.einsum(equation, *operands, precision=_PRECISION)
+
+
+def rotation_matrix(axis_angle: Float[Array, "*b 3"]) -> Float[Array, "*b 3 3"]:
+    """Rodrigues' formula, with the angle taken as smplx does.
+
+    Args:
+        axis_angle: `[..., 3]` axis times angle in radians.
+
+    Returns:
+        `[..., 3, 3]` rotation matrices. The derivative at zero is the exact one, [e_i]_x.
+    """
+    offset = axis_angle + _AXIS_ANGLE_OFFSET
+    # Only a vector of exactly -1e-8 has norm zero; the floor keeps its square root differentiable too.
+    angle = jnp.sqrt(jnp.maximum(jnp.sum(offset * offset, axis=-1), 1e-24))[..., None, None]
+    x, y, z = jnp.moveaxis(axis_angle, -1, 0)
+    zero = jnp.zeros_like(x)
+    cross = jnp.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1)
+    cross = cross.reshape(*axis_angle.shape[:-1], 3, 3)  # [..., 3, 3]: cross @ u = axis_angle x u
+    sine = jnp.sin(angle) / angle
+    half_sine = jnp.sin(0.5 * angle) / angle  # 1 - cos = 2 sin^2(angle / 2), which does not cancel
+    return (
+        jnp.eye(3, dtype=axis_angle.dtype)
+        + sine * cross
+        + 2.0 * half_sine**2 * _einsum("...ij,...jk->...ik", cross, cross)
+    )
+
+
+def _check_last_axis(name: str, array: Array, expected: int) -> None:
+    if array.ndim < 1 or array.shape[-1] != expected:
+        raise ValueError(f"{name} has shape {array.shape}; its last axis must be {expected}")
+
+
+def shaped_vertices(
+    head: HeadModel, expression: Float[Array, "*b 50"], shape: Float[Array, "*b s"] | None = None
+) -> Float[Array, "*b v 3"]:
+    """Neutral vertices plus expression and identity offsets, before any rotation.
+
+    Args:
+        head: the head model, v vertices.
+        expression: `[..., 50]` coefficients.
+        shape: `[..., s]` identity coefficients, s at most `head.num_shape_coeffs`; None is the mean head.
+
+    Returns:
+        `[..., v, 3]` metres.
+    """
+    vertices = head.template + _einsum("vce,...e->...vc", head.expression_directions, expression)
+    if shape is not None:
+        num_coeffs = shape.shape[-1]
+        if num_coeffs > head.num_shape_coeffs:
+            raise ValueError(
+                f"shape has {num_coeffs} coefficients; head {head.name!r} has {head.num_shape_coeffs}"
+            )
+        vertices = vertices + _einsum("vce,...e->...vc", head.shape_directions[..., :num_coeffs], shape)
+    return vertices
+
+
+def _posed_joints(
+    head: HeadModel, rotations: Float[Array, "*b 5 3 3"], joints: Float[Array, "*b 5 3"]
+) -> tuple[Array, Array]:
+    """World rotation `[..., 5, 3, 3]` and position `[..., 5, 3]` of every joint."""
+    world_rotations = [rotations[..., 0, :, :]]
+    world_positions = [joints[..., 0, :]]
+    for joint, parent in enumerate(head.parents[1:], start=1):
+        offset = joints[..., joint, :] - joints[..., parent, :]
+        moved = _einsum("...ij,...j->...i", world_rotations[parent], offset)
+        world_positions.append(world_positions[parent] + moved)
+        world_rotations.append(
+            _einsum("...ij,...jk->...ik", world_rotations[parent], rotations[..., joint, :, :])
+        )
+    return jnp.stack(world_rotations, axis=-3), jnp.stack(world_positions, axis=-2)
+
+
+def skin(
+    head: HeadModel, shaped: Float[Array, "*b v 3"], axis_angles: Float[Array, "*b 5 3"]
+) -> tuple[Float[Array, "*b v 3"], Float[Array, "*b 5 3"]]:
+    """Pose correctives and linear blend skinning of shaped vertices.
+
+    Args:
+        head: the head model.
+        shaped: `[..., v, 3]` output of `shaped_vertices`, metres.
+        axis_angles: `[..., 5, 3]` rotation of each joint relative to its parent, radians.
+
+    Returns:
+        Posed vertices `[..., v, 3]` and posed joints `[..., 5, 3]`, metres.
+    """
+    _check_last_axis("axis_angles", axis_angles, 3)
+    rotations = rotation_matrix(axis_angles)
+    joints = _einsum("jv,...vc->...jc", head.joint_regressor, shaped)
+    relative = rotations[..., 1:, :, :] - jnp.eye(3, dtype=rotations.dtype)
+    pose_feature = relative.reshape(*relative.shape[:-3], head.pose_directions.shape[0])  # [..., 36]
+    posed = shaped + _einsum("...p,pvc->...vc", pose_feature, head.pose_directions)
+    world_rotations, world_positions = _posed_joints(head, rotations, joints)
+    # A joint maps u to R u + (position - R rest_position); blend rotation and offset, then apply once.
+    offsets = world_positions - _einsum("...jcd,...jd->...jc", world_rotations, joints)
+    blended_rotation = _einsum("vj,...jcd->...vcd", head.skinning_weights, world_rotations)
+    blended_offset = _einsum("vj,...jc->...vc", head.skinning_weights, offsets)
+    vertices = _einsum("...vcd,...vd->...vc", blended_rotation, posed) + blended_offset
+    return vertices, world_positions
+
+
+def head_vertices(
+    head: HeadModel,
+    expression: Float[Array, "*b 50"],
+    jaw_pose: Float[Array, "*b 3"],
+    *,
+    shape: Float[Array, "*b s"] | None = None,
+    global_rotation: Float[Array, "*b 3"] | None = None,
+    neck_pose: Float[Array, "*b 3"] | None = None,
+    eye_pose: Float[Array, "*b 6"] | None = None,
+    translation: Float[Array, "*b 3"] | None = None,
+) -> Float[Array, "*b v 3"]:
+    """Vertices of a head in a given expression and pose; leading axes broadcast.
+
+    Args:
+        head: the head model, v vertices.
+        expression: `[..., 50]` coefficients.
+        jaw_pose: `[..., 3]` axis-angle, radians; a positive x opens the mouth.
+        shape: `[..., s]` identity coefficients; None is the mean head.
+        global_rotation: `[..., 3]` axis-angle of the root, radians; None is zero, as for those below.
+        neck_pose: `[..., 3]` axis-angle of the neck, radians.
+        eye_pose: `[..., 6]` axis-angle of the left eye, then of the right, radians.
+        translation: `[..., 3]` metres, added last.
+
+    Returns:
+        `[..., v, 3]` metres.
+
+    Raises:
+        ValueError: if a last axis has another size than stated.
+    """
+    _check_last_axis("expression", expression, EXPRESSION_DIM)
+    _check_last_axis("jaw_pose", jaw_pose, 3)
+    zeros = jnp.zeros_like(jaw_pose)
+    root = zeros if global_rotation is None else global_rotation
+    neck = zeros if neck_pose is None else neck_pose
+    eyes = jnp.concatenate([zeros, zeros], axis=-1) if eye_pose is None else eye_pose
+    _check_last_axis("global_rotation", root, 3)
+    _check_last_axis("neck_pose", neck, 3)
+    _check_last_axis("eye_pose", eyes, 6)
+    poses = jnp.broadcast_arrays(root, neck, jaw_pose, eyes[..., :3], eyes[..., 3:])
+    axis_angles = jnp.stack(poses, axis=-2)  # [..., 5, 3]
+    assert axis_angles.shape[-2] == len(JOINT_NAMES)
+    vertices, _ = skin(head, shaped_vertices(head, expression, shape), axis_angles)
+    if translation is not None:
+        _check_last_axis("translation", translation, 3)
+        vertices = vertices + translation[..., None, :]
+    return vertices
+
+
+def motion_vertices(head: HeadModel, motion: Float[Array, "*b 53"]) -> Float[Array, "*b v 3"]:
+    """Vertices of motion frames: expression first, then jaw axis-angle; everything else at rest.
+
+    Args:
+        head: the head model, v vertices.
+        motion: `[..., 53]`, usually `[b, t, 53]`.
+
+    Returns:
+        `[..., v, 3]` metres.
+
+    Raises:
+        ValueError: if the last axis is not 53.
+    """
+    _check_last_axis("motion", motion, MOTION_DIM)
+    return head_vertices(head, motion[..., :EXPRESSION_DIM], motion[..., EXPRESSION_DIM:])

@@ -1,0 +1,191 @@
+"""Where heads come from: the embedded one, FLAME model files, and our own npz.
+
+FLAME (Li et al., 2017) is licensed separately; this reads `generic_model.pkl` (2020), `flame2023.pkl` or an
+npz with the same keys, and takes the first 100 of its 300 identity and 50 of its 100 expression directions.
+"""
+
+import json
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from deeptalk_jax.errors import UserError
+from deeptalk_jax.head.flame_masks import flame_surface
+from deeptalk_jax.head.model import JOINT_PARENTS, NUM_POSE_FEATURES, HeadModel, HeadSurface
+from deeptalk_jax.head.procedural import procedural_head
+from deeptalk_jax.head.unpickle import HEAD_MODEL_GLOBALS, as_array, restricted_load
+from deeptalk_jax.types import EXPRESSION_DIM
+
+PROCEDURAL = "procedural"
+
+_FLAME_KEYS = ("v_template", "f", "shapedirs", "posedirs", "J_regressor", "weights")
+_EXPECTED = "a FLAME model (generic_model.pkl, flame2023.pkl or npz with the same keys)"
+_NUM_FLAME_IDENTITY = 300  # identity directions come first in shapedirs, expression directions after them
+_NUM_SHAPE_COEFFS = 100
+_FORMAT = "deeptalk_jax head 1"
+_ARRAYS = (
+    "template",
+    "expression_directions",
+    "shape_directions",
+    "pose_directions",
+    "joint_regressor",
+    "skinning_weights",
+)
+
+
+def load_head(spec: str) -> HeadModel:
+    """Gives the head that a flag names.
+
+    Args:
+        spec: "procedural" for the embedded head, or the path of a `.pkl` or `.npz` file.
+
+    Returns:
+        The head, float32.
+
+    Raises:
+        UserError: if the file is missing, is no head, or is damaged; one line that says which.
+    """
+    if spec == PROCEDURAL:
+        return procedural_head()
+    path = Path(spec)
+    if not path.is_file():
+        raise UserError(f'{spec}: no such file; expected "{PROCEDURAL}" or {_EXPECTED}')
+    if path.suffix == ".npz":
+        arrays = _read_npz(path)
+        if "format" in arrays:
+            return _head_from_arrays(path, arrays)
+        return _head_from_flame(path, arrays)
+    if path.suffix in (".pkl", ".pickle"):
+        return _head_from_flame(path, _read_pickle(path))
+    raise UserError(f"{spec}: unknown ending {path.suffix!r}; expected {_EXPECTED}")
+
+
+def save_head(path: str | os.PathLike, head: HeadModel) -> None:
+    """Writes a head as npz, so that `load_head(path)` gives an equal one; the file appears whole or not at all.
+
+    Args:
+        path: file to write; must end in `.npz`.
+        head: any head.
+
+    Raises:
+        UserError: if the path does not end in `.npz`.
+    """
+    path = Path(path)
+    if path.suffix != ".npz":
+        raise UserError(f"{path}: heads are written as .npz")
+    surface = head.surface
+    contents = {name: np.asarray(getattr(head, name)) for name in _ARRAYS}
+    contents |= {f"mask/{name}": indices for name, indices in surface.masks.items()}
+    contents |= {name: getattr(surface, name) for name in ("faces", "materials", "albedo")}
+    header = {"name": head.name, "parents": head.parents, "landmarks": dict(surface.landmarks)}
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=".npz")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            np.savez_compressed(file, format=_FORMAT, header=json.dumps(header), **contents)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        raise UserError(
+            f"{path}: not a readable npz ({type(error).__name__}); expected {_EXPECTED}"
+        ) from None
+
+
+def _read_pickle(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        contents = restricted_load(file, source=str(path), expected=_EXPECTED, allowed=HEAD_MODEL_GLOBALS)
+    if not isinstance(contents, dict):
+        raise UserError(f"{path}: holds a {type(contents).__name__}, not a dictionary; expected {_EXPECTED}")
+    return contents
+
+
+def _flame_arrays(path: Path, contents: dict[str, Any]) -> dict[str, np.ndarray]:
+    missing = [key for key in _FLAME_KEYS if key not in contents]
+    if missing:
+        raise UserError(f"{path}: no entry {', '.join(missing)}; expected {_EXPECTED}")
+    arrays = {key: as_array(contents[key]) for key in _FLAME_KEYS}
+    for key, array in arrays.items():
+        if array is None:
+            raise UserError(f"{path}: entry {key} holds no array; expected {_EXPECTED}")
+    num_vertices = arrays["v_template"].shape[0] if arrays["v_template"].ndim else 0
+    num_joints = len(JOINT_PARENTS)
+    wanted = {
+        "v_template": (num_vertices, 3),
+        "f": (None, 3),
+        "shapedirs": (num_vertices, 3, None),
+        "posedirs": (num_vertices, 3, NUM_POSE_FEATURES),
+        "J_regressor": (num_joints, num_vertices),
+        "weights": (num_vertices, num_joints),
+    }
+    for key, shape in wanted.items():
+        found = arrays[key].shape
+        if len(found) != len(shape) or any(w not in (None, f) for w, f in zip(shape, found, strict=True)):
+            shown = " x ".join("any" if n is None else str(n) for n in shape)
+            raise UserError(
+                f"{path}: entry {key} has shape {found}, expected {shown} (5 joints, as in FLAME)"
+            )
+    if arrays["shapedirs"].shape[2] < _NUM_FLAME_IDENTITY + EXPRESSION_DIM:
+        raise UserError(
+            f"{path}: shapedirs has {arrays['shapedirs'].shape[2]} directions, expected at least "
+            f"{_NUM_FLAME_IDENTITY} identity and {EXPRESSION_DIM} expression directions"
+        )
+    faces = arrays["f"]
+    if faces.size == 0 or faces.max() >= num_vertices or faces.min() < 0:
+        raise UserError(f"{path}: faces name vertices outside 0..{num_vertices - 1}")
+    return arrays
+
+
+def _check_tree(path: Path, contents: dict[str, Any]) -> None:
+    tree = as_array(contents.get("kintree_table"))
+    if tree is not None and tuple(int(p) for p in np.atleast_2d(tree)[0][1:]) != JOINT_PARENTS[1:]:
+        raise UserError(f"{path}: joint parents {np.atleast_2d(tree)[0].tolist()}, expected those of FLAME")
+
+
+def _head_from_flame(path: Path, contents: dict[str, Any]) -> HeadModel:
+    arrays = _flame_arrays(path, contents)
+    _check_tree(path, contents)
+    directions = arrays["shapedirs"].astype(np.float32)
+    expression = directions[..., _NUM_FLAME_IDENTITY : _NUM_FLAME_IDENTITY + EXPRESSION_DIM]
+    template = arrays["v_template"].astype(np.float32)
+    regressor = arrays["J_regressor"].astype(np.float32)
+    return HeadModel(
+        template=jnp.asarray(template),
+        expression_directions=jnp.asarray(expression),
+        shape_directions=jnp.asarray(directions[..., :_NUM_SHAPE_COEFFS]),
+        pose_directions=jnp.asarray(np.moveaxis(arrays["posedirs"].astype(np.float32), -1, 0)),
+        joint_regressor=jnp.asarray(regressor),
+        skinning_weights=jnp.asarray(arrays["weights"].astype(np.float32)),
+        surface=flame_surface(path, template, arrays["f"].astype(np.int32), regressor @ template),
+        name=path.name,
+    )
+
+
+def _head_from_arrays(path: Path, arrays: dict[str, np.ndarray]) -> HeadModel:
+    if str(arrays["format"]) != _FORMAT:
+        raise UserError(f"{path}: format {str(arrays['format'])!r}, expected {_FORMAT!r}")
+    try:
+        header = json.loads(str(arrays["header"]))
+        masks = {key[5:]: value for key, value in arrays.items() if key.startswith("mask/")}
+        surface = HeadSurface(
+            arrays["faces"], arrays["materials"], arrays["albedo"], masks, header["landmarks"]
+        )
+        return HeadModel(
+            **{name: jnp.asarray(arrays[name]) for name in _ARRAYS},
+            surface=surface,
+            parents=tuple(header["parents"]),
+            name=header["name"],
+        )
+    except KeyError as error:
+        raise UserError(f"{path}: no entry {error.args[0]}; written by another version?") from None

@@ -1,0 +1,124 @@
+"""The head model as data: a FLAME-compatible blend-shape head that JAX treats as a pytree.
+
+Coordinates are metres, y up, z out of the face, x to the speaker's own left. The arithmetic that turns
+coefficients into vertices is in `lbs.py`; where heads come from is in `load.py`.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import flax.struct
+import numpy as np
+
+from deeptalk_jax.types import Array
+
+JOINT_NAMES = ("root", "neck", "jaw", "left_eye", "right_eye")
+JOINT_PARENTS = (-1, 0, 1, 1, 1)
+NUM_POSE_FEATURES = 9 * (len(JOINT_NAMES) - 1)  # entries of R - I for every joint but the root
+
+MATERIALS = ("skin", "lips", "eye_white", "iris", "pupil", "hair", "teeth", "tongue", "inner_mouth")
+MASK_NAMES = ("lips", "eyes", "forehead", "face", "mouth_interior")
+
+
+@dataclass(frozen=True, eq=False)
+class HeadSurface:
+    """What a head has besides arithmetic: connectivity, named regions and colours.
+
+    Two surfaces are equal when their contents are, and the hash follows the contents, so a surface can be
+    static under `jax.jit` without a new trace for every copy.
+
+    Attributes:
+        faces: `[f, 3]` int32 vertex indices, counter-clockwise seen from outside.
+        materials: `[v]` uint8 indices into `MATERIALS`.
+        albedo: `[v, 3]` float32 diffuse colour in sRGB, 0 to 1.
+        masks: region name -> sorted int32 vertex indices; every name of `MASK_NAMES` is present, and
+            `mouth_interior` is empty for heads that have none (FLAME).
+        landmarks: point name -> vertex index; empty where a head does not name any.
+    """
+
+    faces: np.ndarray
+    materials: np.ndarray
+    albedo: np.ndarray
+    masks: Mapping[str, np.ndarray] = field(default_factory=dict)
+    landmarks: Mapping[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def digest(self) -> str:
+        """Hexadecimal hash of all contents."""
+        state = hashlib.sha1(usedforsecurity=False)
+        for array in (self.faces, self.materials, self.albedo):
+            state.update(np.ascontiguousarray(array).tobytes())
+        for name in sorted(self.masks):
+            state.update(name.encode() + np.ascontiguousarray(self.masks[name]).tobytes())
+        state.update(repr(sorted(self.landmarks.items())).encode())
+        return state.hexdigest()
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, HeadSurface) and self.digest == other.digest
+
+
+@flax.struct.dataclass
+class HeadModel:
+    """Blend shapes, joints and skinning weights of one head, with its surface.
+
+    Attributes:
+        template: `[v, 3]` neutral vertices, metres.
+        expression_directions: `[v, 3, 50]` metres per unit of an expression coefficient.
+        shape_directions: `[v, 3, s]` metres per unit of an identity coefficient.
+        pose_directions: `[36, v, 3]` metres per unit of the entries of R - I of neck, jaw, left and right eye.
+        joint_regressor: `[5, v]` rows sum to 1; joints = regressor @ shaped vertices.
+        skinning_weights: `[v, 5]` rows sum to 1.
+        surface: faces, masks and colours; static, not traced.
+        parents: parent of each joint, -1 for the root; static.
+        name: where the head came from; static.
+    """
+
+    template: Array
+    expression_directions: Array
+    shape_directions: Array
+    pose_directions: Array
+    joint_regressor: Array
+    skinning_weights: Array
+    surface: HeadSurface = flax.struct.field(pytree_node=False)
+    parents: tuple[int, ...] = flax.struct.field(pytree_node=False, default=JOINT_PARENTS)
+    name: str = flax.struct.field(pytree_node=False, default="head")
+
+    @property
+    def num_vertices(self) -> int:
+        """Number of vertices."""
+        return self.template.shape[0]
+
+    @property
+    def num_shape_coeffs(self) -> int:
+        """Number of identity coefficients."""
+        return self.shape_directions.shape[-1]
+
+    @property
+    def faces(self) -> np.ndarray:
+        """`[f, 3]` int32 vertex indices."""
+        return self.surface.faces
+
+    @property
+    def masks(self) -> Mapping[str, np.ndarray]:
+        """Region name -> sorted vertex indices."""
+        return self.surface.masks
+
+    @property
+    def landmarks(self) -> Mapping[str, int]:
+        """Point name -> vertex index; empty where unknown."""
+        return self.surface.landmarks
+
+    @property
+    def materials(self) -> np.ndarray:
+        """`[v]` uint8 indices into `MATERIALS`."""
+        return self.surface.materials
+
+    @property
+    def albedo(self) -> np.ndarray:
+        """`[v, 3]` float32 sRGB colour."""
+        return self.surface.albedo

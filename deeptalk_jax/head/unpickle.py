@@ -1,0 +1,203 @@
+"""Reads pickles of arrays without running code from them.
+
+A pickle is a small program that may call any function it names. Here it may name only what a table allows;
+the first other name stops the reading. Classes of packages that need not be installed (chumpy,
+scipy.sparse) are stood in for by `PickledState`, which only keeps what the file says about them. The same
+reader serves other formats (PyTorch's `.pt`) with another table and a `persistent_load`.
+"""
+
+import io
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from deeptalk_jax.errors import UserError
+
+Globals = Mapping[tuple[str, str], Any]
+
+
+class RefusedGlobalError(pickle.UnpicklingError):
+    """A pickle named something outside its table."""
+
+
+class PickledState:
+    """Stands in for an instance of a class that is not loaded: keeps its state, has no behaviour.
+
+    Attributes:
+        state: the instance dictionary (or other state) as the file gives it; None if it gives none.
+    """
+
+    def __init__(self, *_: Any) -> None:
+        self.state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def get(self, *names: str) -> Any:
+        """The first of these entries that the state holds, else None."""
+        if isinstance(self.state, dict):
+            for name in names:
+                if name in self.state:
+                    return self.state[name]
+        return None
+
+
+def _reconstruct_instance(cls: type, _base: Any = None, _state: Any = None) -> PickledState:
+    if not (isinstance(cls, type) and issubclass(cls, PickledState)):
+        raise RefusedGlobalError(f"object of {cls!r}")
+    return cls()
+
+
+def _reconstruct_array(cls: type, _shape: Any, _dtype: Any) -> np.ndarray:
+    if cls is not np.ndarray:
+        raise RefusedGlobalError(f"array of {cls!r}")
+    return np.ndarray.__new__(np.ndarray, (0,), "b")  # its __setstate__ gives shape, dtype and bytes
+
+
+def _encode_latin1(text: str, encoding: str = "latin1") -> bytes:
+    if encoding not in ("latin1", "latin-1"):
+        raise RefusedGlobalError(f"codec {encoding!r}")
+    return text.encode("latin1")
+
+
+def _numpy_scalar(dtype: np.dtype, raw: Any) -> Any:
+    if isinstance(raw, str):
+        raw = raw.encode("latin1")
+    return np.frombuffer(raw, dtype=dtype)[0]
+
+
+def _numpy_globals() -> dict[tuple[str, str], Any]:
+    table: dict[tuple[str, str], Any] = {
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+        ("_codecs", "encode"): _encode_latin1,
+        ("collections", "OrderedDict"): OrderedDict,
+    }
+    for package in ("numpy.core", "numpy._core"):
+        table[f"{package}.multiarray", "_reconstruct"] = _reconstruct_array
+        table[f"{package}.multiarray", "scalar"] = _numpy_scalar
+    return table
+
+
+NUMPY_GLOBALS: Globals = _numpy_globals()
+
+_SPARSE_MODULES = ("csc", "csr", "coo", "_csc", "_csr", "_coo")
+_CHUMPY_CLASSES = (
+    ("chumpy.ch", "Ch"),
+    ("chumpy.reordering", "Select"),
+    ("chumpy.reordering", "Reshape"),
+    ("chumpy.reordering", "Transpose"),
+    ("chumpy.reordering", "Concatenate"),
+    ("chumpy", "Ch"),
+)
+
+HEAD_MODEL_GLOBALS: Globals = {
+    **NUMPY_GLOBALS,
+    **{
+        (f"scipy.sparse.{m}", f"{m.lstrip('_')}_{kind}"): PickledState
+        for m in _SPARSE_MODULES
+        for kind in ("matrix", "array")
+    },
+    **dict.fromkeys(_CHUMPY_CLASSES, PickledState),
+    ("copy_reg", "_reconstructor"): _reconstruct_instance,
+    ("copyreg", "_reconstructor"): _reconstruct_instance,
+    ("__builtin__", "object"): PickledState,
+    ("builtins", "object"): PickledState,
+}
+
+
+class _TableUnpickler(pickle.Unpickler):
+    def __init__(self, stream: io.BufferedIOBase, allowed: Globals, persistent_load: Callable | None) -> None:
+        super().__init__(stream, encoding="latin1")
+        self._allowed = allowed
+        self._persistent_load = persistent_load
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return self._allowed[module, name]
+        except KeyError:
+            raise RefusedGlobalError(f"{module}.{name}") from None
+
+    def persistent_load(self, pid: Any) -> Any:
+        if self._persistent_load is None:
+            raise RefusedGlobalError("a persistent id")
+        return self._persistent_load(pid)
+
+
+def restricted_load(
+    stream: io.BufferedIOBase,
+    *,
+    source: str,
+    expected: str,
+    allowed: Globals = NUMPY_GLOBALS,
+    persistent_load: Callable[[Any], Any] | None = None,
+) -> Any:
+    """Unpickles a stream, with nothing callable but the entries of a table.
+
+    Args:
+        stream: binary stream, positioned at the pickle.
+        source: name of the file, for messages.
+        expected: what the file should have been, for messages.
+        allowed: (module, name) -> the object that the pickle gets for it.
+        persistent_load: resolves persistent ids; None refuses them.
+
+    Returns:
+        The unpickled object. Pickles written by Python 2 are read as latin-1.
+
+    Raises:
+        UserError: if the pickle names anything outside the table, or is truncated, or is no pickle.
+    """
+    try:
+        return _TableUnpickler(stream, allowed, persistent_load).load()
+    except RefusedGlobalError as error:
+        raise UserError(
+            f"{source}: the pickle asks for {error}, which {expected} does not need; refused, nothing was run"
+        ) from None
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{source}: not a readable pickle ({reason}); expected {expected}") from None
+
+
+def _dense_from_sparse(stored: PickledState) -> np.ndarray | None:
+    shape, data = stored.get("_shape", "shape"), stored.get("data")
+    indices, pointers = stored.get("indices"), stored.get("indptr")
+    row, column = stored.get("row"), stored.get("col")
+    if stored.get("coords") is not None:
+        row, column = stored.get("coords")
+    if shape is None or data is None:
+        return None
+    dense = np.zeros(tuple(int(n) for n in shape))
+    if indices is not None and pointers is not None:
+        major = np.repeat(np.arange(len(pointers) - 1), np.diff(pointers))
+        # One pointer more than there are columns marks compressed columns; square matrices say it by format.
+        by_column = len(pointers) == dense.shape[1] + 1 and stored.get("format") != "csr"
+        row, column = (indices, major) if by_column else (major, indices)
+    if row is None or column is None:
+        return None
+    np.add.at(dense, (row, column), data)
+    return dense
+
+
+def as_array(value: Any) -> np.ndarray | None:
+    """The array inside an unpickled value: an array itself, a sparse matrix, or a chumpy array.
+
+    Args:
+        value: what `restricted_load` gave for it.
+
+    Returns:
+        A NumPy array, or None if there is none inside.
+    """
+    if isinstance(value, PickledState):
+        if value.get("data") is not None and value.get("_shape", "shape") is not None:
+            try:
+                return _dense_from_sparse(value)
+            except (IndexError, TypeError, ValueError):
+                return None
+        return as_array(value.get("x", "a"))
+    if isinstance(value, np.ndarray | np.generic | list | tuple):
+        array = np.asarray(value)
+        return array if array.dtype.kind in "fiub" else None
+    return None

@@ -1,0 +1,126 @@
+"""Writes frames and sound as an mp4 that plays everywhere: H.264 in yuv420p with AAC."""
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+
+import av
+import numpy as np
+
+from deeptalk_jax.errors import UserError
+
+_CONSTANT_RATE_FACTOR = "18"  # visually lossless for such smooth pictures
+_AUDIO_BITS_PER_S = 128_000
+_AAC_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+
+
+def write_video(
+    path: str | os.PathLike,
+    frames: Iterable[np.ndarray],
+    *,
+    fps: float = 25,
+    audio: np.ndarray | None = None,
+    audio_rate_hz: int = 16000,
+) -> int:
+    """Writes an mp4; the file appears whole or not at all.
+
+    Args:
+        path: file to write, ending in `.mp4`.
+        frames: `[height, width, 3]` uint8 RGB pictures of one even size; may be a generator.
+        fps: pictures per second.
+        audio: `[s]` float32 in [-1, 1]; cut, or continued with silence, to the length of the pictures.
+        audio_rate_hz: sampling rate of `audio`.
+
+    Returns:
+        Number of frames written.
+
+    Raises:
+        UserError: if the path has another ending, its directory is missing, or there are no frames.
+        ValueError: if a frame has another shape or type than stated, or the audio is not one-dimensional.
+    """
+    path = Path(path)
+    if path.suffix != ".mp4":
+        raise UserError(f"{path}: videos are written as .mp4")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: no directory {path.parent} to write the video into")
+    if audio is not None:
+        audio = _checked_audio(audio, audio_rate_hz)
+    stream = iter(frames)
+    first = next(stream, None)
+    if first is None:
+        raise UserError(f"{path}: no frames to write")
+    _check_frame(first, first.shape)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".mp4")
+    os.close(descriptor)
+    try:
+        num_frames = _encode(temporary, chain([first], stream), first.shape, fps, audio, audio_rate_hz)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return num_frames
+
+
+def _checked_audio(audio: np.ndarray, audio_rate_hz: int) -> np.ndarray:
+    audio = np.asarray(audio, np.float32)
+    if audio.ndim != 1:
+        raise ValueError(f"audio has shape {audio.shape}; expected one channel, [s]")
+    if audio_rate_hz not in _AAC_RATES_HZ:
+        raise ValueError(f"audio_rate_hz is {audio_rate_hz}; AAC knows {_AAC_RATES_HZ}")
+    return np.clip(np.nan_to_num(audio), -1.0, 1.0)
+
+
+def _check_frame(frame: np.ndarray, shape: tuple[int, ...]) -> None:
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or frame.shape != shape:
+        raise ValueError(
+            f"frame is {frame.dtype} {frame.shape}; expected uint8 [height, width, 3], all alike"
+        )
+    if frame.shape[0] % 2 or frame.shape[1] % 2:
+        raise ValueError(f"frame is {frame.shape[0]} x {frame.shape[1]}; yuv420p needs even sides")
+
+
+def _encode(
+    path: str,
+    frames: Iterator[np.ndarray],
+    shape: tuple[int, ...],
+    fps: float,
+    audio: np.ndarray | None,
+    audio_rate_hz: int,
+) -> int:
+    rate = Fraction(fps).limit_denominator(1001)
+    with av.open(path, "w", options={"movflags": "+faststart"}) as container:
+        video = container.add_stream("libx264", rate=rate)
+        video.width, video.height, video.pix_fmt = shape[1], shape[0], "yuv420p"
+        video.options = {"crf": _CONSTANT_RATE_FACTOR, "preset": "veryfast"}
+        sound = None
+        if audio is not None:
+            sound = container.add_stream("aac", rate=audio_rate_hz, layout="mono")
+            sound.bit_rate = _AUDIO_BITS_PER_S
+        num_frames = 0
+        for picture in frames:
+            _check_frame(picture, shape)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            container.mux(video.encode(frame))
+            num_frames += 1
+        container.mux(video.encode())
+        if sound is not None:
+            num_samples = round(num_frames * audio_rate_hz / rate)
+            fitted = np.zeros(num_samples, np.float32)
+            fitted[: len(audio)] = audio[:num_samples]
+            _encode_audio(container, sound, fitted, audio_rate_hz)
+    return num_frames
+
+
+def _encode_audio(
+    container: av.container.OutputContainer, sound: av.AudioStream, audio: np.ndarray, rate: int
+) -> None:
+    block = 1024  # samples of one AAC frame
+    for start in range(0, len(audio), block):
+        frame = av.AudioFrame.from_ndarray(audio[None, start : start + block], format="fltp", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
+        container.mux(sound.encode(frame))
+    container.mux(sound.encode())
