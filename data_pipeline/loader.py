@@ -10,42 +10,13 @@ from typing import Any
 
 import grain
 import numpy as np
-import tensorflow_datasets as tfds
 
-from data_pipeline import registry
+from data_pipeline.records import DEFAULT_CACHE_BYTES, LABELS, Record, open_split
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.types import MOTION_DIM, MOTION_RATE_HZ, SAMPLES_PER_FRAME
 
 _INT16_SCALE = np.float32(1 / 32768)
-LABELS = ("emotion", "intensity", "speaker", "identity")
-
-Record = dict[str, Any]
 Batch = dict[str, Any]
-
-
-def open_split(data_dir: str | Path, dataset: str, split: str) -> Sequence[Record]:
-    """Random access to the records of a split (see `features.clip_features`).
-
-    Args:
-        data_dir: the root of all datasets.
-        dataset: name, with the configuration where several are built: `synthetic_talk/clips2000_seed0`.
-        split: train, validation, test, or a part of one in the notation of TFDS: `train[:100]`.
-
-    Raises:
-        UserError: no such dataset or split, or the split is empty; the message lists what exists.
-    """
-    directory = registry.find_dataset(data_dir, dataset)
-    builder = tfds.builder_from_directory(str(directory))
-    sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
-    found = ", ".join(f"{name} ({size} clips)" for name, size in sorted(sizes.items()))
-    if split.partition("[")[0] not in sizes:
-        raise UserError(f"no split {split!r} in {directory}; found: {found}")
-    if not sizes[split.partition("[")[0]]:
-        raise UserError(f"split {split!r} of {directory} is empty; found: {found}")
-    source = builder.as_data_source(split)
-    if not len(source):
-        raise UserError(f"split {split!r} of {directory} is empty; found: {found}")
-    return source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,13 +25,13 @@ class _RandomWindow(grain.transforms.RandomMap):
 
     window_frames: int
 
-    def random_map(self, record: Record, rng: np.random.Generator) -> Record:
-        spare = len(record["motion"]) - self.window_frames
+    def random_map(self, record: Record, rng: np.random.Generator) -> Batch:
+        spare = len(record.motion) - self.window_frames
         start = int(rng.integers(spare + 1)) if spare > 0 else 0
         return cut(record, start, self.window_frames)
 
 
-def cut(record: Record, start_frame: int, num_frames: int) -> Record:
+def cut(record: Record, start_frame: int, num_frames: int) -> Batch:
     """A window of a clip, zero-padded at the end where the clip is shorter.
 
     Args:
@@ -74,13 +45,13 @@ def cut(record: Record, start_frame: int, num_frames: int) -> Record:
     """
     num_samples = num_frames * SAMPLES_PER_FRAME
     start_sample = start_frame * SAMPLES_PER_FRAME
-    samples = record["audio"][start_sample : start_sample + num_samples]
-    frames = record["motion"][start_frame : start_frame + num_frames]
+    samples = record.audio[start_sample : start_sample + num_samples]
+    frames = record.motion[start_frame : start_frame + num_frames]
     audio = np.zeros(num_samples, np.float32)
     audio[: len(samples)] = samples * _INT16_SCALE
     motion = np.zeros((num_frames, MOTION_DIM), np.float32)
     motion[: len(frames)] = frames
-    labels = {name: np.int32(record[name]) for name in LABELS}
+    labels = {name: np.int32(record.labels[name]) for name in LABELS}
     lengths = {"num_frames": np.int32(len(frames)), "num_samples": np.int32(len(samples))}
     return {"audio": audio, "motion": motion, **lengths, **labels}
 
@@ -98,6 +69,7 @@ def train_loader(
     process_index: int = 0,
     num_threads: int = 4,
     prefetch_batches: int = 8,
+    cache_bytes: int = DEFAULT_CACHE_BYTES,
 ) -> grain.DatasetIterator:
     """Endless batches of random windows: every clip once an epoch, in a new order with new windows.
 
@@ -106,8 +78,8 @@ def train_loader(
 
     Args:
         data_dir: the root of all datasets.
-        dataset: see `open_split`.
-        split: see `open_split`.
+        dataset: see `records.open_split`.
+        split: see `records.open_split`.
         batch_size: over all processes.
         seed: of the order and the windows.
         window_frames: length of a window in motion frames; give this or `window_s`.
@@ -116,6 +88,7 @@ def train_loader(
         process_index: which of them this is.
         num_threads: reader threads; 0 reads in the caller.
         prefetch_batches: how far the threads read ahead.
+        cache_bytes: how much of the split to keep in memory; 0 reads every clip anew.
 
     Returns:
         An iterator of dicts: audio `[b, s]` float32, motion `[b, t, 53]` float32, and `[b]` int32 num_frames,
@@ -131,7 +104,7 @@ def train_loader(
         raise UserError(f"process_index={process_index} is not one of num_processes={num_processes}")
     if batch_size < 1 or batch_size % num_processes:
         raise UserError(f"batch_size={batch_size} cannot be divided over num_processes={num_processes}")
-    source = open_split(data_dir, dataset, split)
+    source = open_split(data_dir, dataset, split, cache_bytes=cache_bytes)
     _check_window_fits(source, window_frames, split)
     windows = (
         grain.MapDataset.source(source).seed(seed).shuffle().repeat().random_map(_RandomWindow(window_frames))
@@ -157,8 +130,8 @@ def clip_loader(
 
     Args:
         data_dir: the root of all datasets.
-        dataset: see `open_split`.
-        split: see `open_split`.
+        dataset: see `records.open_split`.
+        split: see `records.open_split`.
         max_frames: length of every row, in motion frames.
         batch_size: rows of every batch.
         limit: stop after so many clips.
@@ -172,7 +145,7 @@ def clip_loader(
     for name, value in (("max_frames", max_frames), ("batch_size", batch_size), ("limit", limit)):
         if value is not None and value < 1:
             raise UserError(f"{name}={value} is too small; expected at least 1")
-    source = open_split(data_dir, dataset, split)
+    source = open_split(data_dir, dataset, split, cache_bytes=0)
     num_clips = len(source) if limit is None else min(limit, len(source))
     return _whole_clips(source, num_clips, max_frames, batch_size)
 
@@ -183,7 +156,7 @@ def _whole_clips(
     for start in range(0, num_clips, batch_size):
         records = [source[index] for index in range(start, min(start + batch_size, num_clips))]
         rows = [cut(record, 0, max_frames) for record in records]
-        names = [record["clip_name"].decode() for record in records]
+        names = [record.clip_name for record in records]
         num_missing = batch_size - len(rows)
         rows += [_empty_row(max_frames)] * num_missing
         batch: Batch = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
@@ -192,9 +165,10 @@ def _whole_clips(
         yield batch
 
 
-def _empty_row(num_frames: int) -> Record:
-    nothing = {"audio": np.zeros(0, np.int16), "motion": np.zeros((0, MOTION_DIM), np.float32)}
-    return cut({**nothing, **dict.fromkeys(LABELS, -1)}, 0, num_frames)
+def _empty_row(num_frames: int) -> Batch:
+    labels = dict.fromkeys(LABELS, -1)
+    nothing = Record(np.zeros(0, np.int16), np.zeros((0, MOTION_DIM), np.float32), labels, "", "")
+    return cut(nothing, 0, num_frames)
 
 
 def _window_frames(window_frames: int | None, window_s: float | None) -> int:
@@ -215,7 +189,7 @@ def _check_window_fits(source: Sequence[Record], window_frames: int, split: str)
     """Looks for one clip as long as the window; usually among the first few."""
     longest = 0
     for index in range(len(source)):
-        longest = max(longest, len(source[index]["motion"]))
+        longest = max(longest, len(source[index].motion))
         if longest >= window_frames:
             return
     raise UserError(
