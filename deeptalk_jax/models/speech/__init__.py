@@ -1,0 +1,1 @@
+"""Speech encoders: a waveform in, one feature vector per frame out."""
