@@ -75,10 +75,11 @@ def flame_surface(
     """
     mask_path = model_path.with_name(MASK_FILE_NAME)
     num_vertices = template.shape[0]
-    if mask_path.is_file():
-        masks = _masks_from_file(mask_path, num_vertices)
-    else:
-        masks = geometric_masks(template, joints)
+    masks = (
+        _masks_from_file(mask_path, num_vertices)
+        if mask_path.is_file()
+        else geometric_masks(template, joints)
+    )
     masks["mouth_interior"] = np.zeros(0, np.int32)
     return HeadSurface(
         faces=faces,

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from deeptalk_jax.head.model import JOINT_NAMES, HeadModel
+from deeptalk_jax.head.model import HeadModel
 from deeptalk_jax.types import EXPRESSION_DIM, MOTION_DIM, Array
 
 # smplx adds this to every entry of an axis-angle vector before it takes the norm: the angle is never zero.
@@ -20,6 +20,10 @@ _PRECISION = jax.lax.Precision.HIGHEST
 
 def _einsum(equation: str, *operands: Array) -> Array:
     return jnp.einsum(equation, *operands, precision=_PRECISION)
+
+
+def _identity(like: Array) -> Array:
+    return jnp.broadcast_to(jnp.eye(3, dtype=like.dtype), like.shape)
 
 
 def rotation_matrix(axis_angle: Float[Array, "*b 3"]) -> Float[Array, "*b 3 3"]:
@@ -41,7 +45,7 @@ def rotation_matrix(axis_angle: Float[Array, "*b 3"]) -> Float[Array, "*b 3 3"]:
     sine = jnp.sin(angle) / angle
     half_sine = jnp.sin(0.5 * angle) / angle  # 1 - cos = 2 sin^2(angle / 2), which does not cancel
     return (
-        jnp.eye(3, dtype=axis_angle.dtype)
+        _identity(cross)
         + sine * cross
         + 2.0 * half_sine**2 * _einsum("...ij,...jk->...ik", cross, cross)
     )
@@ -65,7 +69,8 @@ def shaped_vertices(
     Returns:
         `[..., v, 3]` metres.
     """
-    vertices = head.template + _einsum("vce,...e->...vc", head.expression_directions, expression)
+    offsets = _einsum("vce,...e->...vc", head.expression_directions, expression)
+    vertices = jnp.broadcast_to(head.template, offsets.shape) + offsets
     if shape is not None:
         num_coeffs = shape.shape[-1]
         if num_coeffs > head.num_shape_coeffs:
@@ -108,7 +113,8 @@ def skin(
     _check_last_axis("axis_angles", axis_angles, 3)
     rotations = rotation_matrix(axis_angles)
     joints = _einsum("jv,...vc->...jc", head.joint_regressor, shaped)
-    relative = rotations[..., 1:, :, :] - jnp.eye(3, dtype=rotations.dtype)
+    relative = rotations[..., 1:, :, :]
+    relative = relative - _identity(relative)
     pose_feature = relative.reshape(*relative.shape[:-3], head.pose_directions.shape[0])  # [..., 36]
     posed = shaped + _einsum("...p,pvc->...vc", pose_feature, head.pose_directions)
     world_rotations, world_positions = _posed_joints(head, rotations, joints)
@@ -151,21 +157,26 @@ def head_vertices(
     """
     _check_last_axis("expression", expression, EXPRESSION_DIM)
     _check_last_axis("jaw_pose", jaw_pose, 3)
-    zeros = jnp.zeros_like(jaw_pose)
-    root = zeros if global_rotation is None else global_rotation
-    neck = zeros if neck_pose is None else neck_pose
-    eyes = jnp.concatenate([zeros, zeros], axis=-1) if eye_pose is None else eye_pose
-    _check_last_axis("global_rotation", root, 3)
-    _check_last_axis("neck_pose", neck, 3)
-    _check_last_axis("eye_pose", eyes, 6)
-    poses = jnp.broadcast_arrays(root, neck, jaw_pose, eyes[..., :3], eyes[..., 3:])
-    axis_angles = jnp.stack(poses, axis=-2)  # [..., 5, 3]
-    assert axis_angles.shape[-2] == len(JOINT_NAMES)
-    vertices, _ = skin(head, shaped_vertices(head, expression, shape), axis_angles)
-    if translation is not None:
-        _check_last_axis("translation", translation, 3)
-        vertices = vertices + translation[..., None, :]
-    return vertices
+    given = {
+        "global_rotation": (global_rotation, 3),
+        "neck_pose": (neck_pose, 3),
+        "eye_pose": (eye_pose, 6),
+        "translation": (translation, 3),
+    }
+    poses = {
+        name: jnp.zeros((size,), jaw_pose.dtype) if value is None else value
+        for name, (value, size) in given.items()
+    }
+    for name, (_, size) in given.items():
+        _check_last_axis(name, poses[name], size)
+    arrays = [expression, jaw_pose, *poses.values(), *([] if shape is None else [shape])]
+    leading = jnp.broadcast_shapes(*(array.shape[:-1] for array in arrays))
+    expression, jaw_pose, root, neck, eyes, offset, *identity = (
+        jnp.broadcast_to(array, (*leading, array.shape[-1])) for array in arrays
+    )
+    axis_angles = jnp.stack([root, neck, jaw_pose, eyes[..., :3], eyes[..., 3:]], axis=-2)  # [..., 5, 3]
+    vertices, _ = skin(head, shaped_vertices(head, expression, *identity), axis_angles)
+    return vertices + offset[..., None, :]
 
 
 def motion_vertices(head: HeadModel, motion: Float[Array, "*b 53"]) -> Float[Array, "*b v 3"]:

@@ -7,6 +7,7 @@ repetition, with no Python loop over triangles. The nearest fragment of a pixel 
 from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 
 class Fragments(NamedTuple):
@@ -32,29 +33,34 @@ def _expand(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _row_spans(
-    edges: np.ndarray, face: np.ndarray, row: np.ndarray, width: int
+    edges: list[np.ndarray], face: np.ndarray, row: np.ndarray, width: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """First and one-past-last column of each (face, row); edges are half planes a x + b y + c >= 0."""
-    slope = edges[face, :, 0]
-    rest = edges[face, :, 1] * row[:, None] + edges[face, :, 2]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        crossing = -rest / slope
-    low = np.where(slope > 0, crossing, -np.inf).max(axis=1)
-    high = np.where(slope < 0, crossing, np.inf).min(axis=1)
-    low = np.where(np.any((slope == 0) & (rest < 0), axis=1), np.inf, low)
+    low = np.zeros(len(row))
+    high = np.full(len(row), width - 1.0)
+    for slope, per_row, constant in edges:
+        inverse = 1.0 / np.where(slope == 0.0, 1e-30, slope)
+        # A level edge crosses at +-1e30: it keeps the whole row or, on the wrong side, none of it.
+        crossing = (-inverse * per_row)[face] * row - (inverse * constant)[face]
+        rising = (slope >= 0.0)[face]
+        low = np.maximum(low, np.where(rising, crossing, low))
+        high = np.minimum(high, np.where(rising, high, crossing))
     # Both ends belong to the span: neighbours share their edge pixels, so no cracks; depth settles the rest.
-    start = np.ceil(np.clip(low, 0, width) - 1e-9).astype(np.int32)
-    stop = np.floor(np.clip(high, -1, width - 1) + 1e-9).astype(np.int32) + 1
+    start = np.ceil(np.minimum(low, width) - 1e-9).astype(np.int32)
+    stop = np.floor(np.maximum(high, -1.0) + 1e-9).astype(np.int32) + 1
     return start, np.maximum(stop, start)
 
 
-def _edge_functions(corners: np.ndarray, doubled_area: np.ndarray) -> np.ndarray:
-    """`[f, 3, 3]` coefficients (a, b, c): a x + b y + c is the barycentric weight of corner i."""
-    following, previous = np.roll(corners, -1, axis=1), np.roll(corners, 1, axis=1)
-    a = following[..., 1] - previous[..., 1]
-    b = previous[..., 0] - following[..., 0]
-    c = following[..., 0] * previous[..., 1] - previous[..., 0] * following[..., 1]
-    return np.stack([a, b, c], axis=-1) / doubled_area[:, None, None]
+def _edge_functions(x: np.ndarray, y: np.ndarray, doubled_area: np.ndarray) -> list[np.ndarray]:
+    """Three `[3, f]` coefficients (a, b, c): a x + b y + c is the barycentric weight of corner i."""
+    functions = []
+    for corner in range(3):
+        following, previous = (corner + 1) % 3, (corner + 2) % 3
+        a = y[following] - y[previous]
+        b = x[previous] - x[following]
+        c = x[following] * y[previous] - x[previous] * y[following]
+        functions.append(np.stack([a, b, c]) / doubled_area)
+    return functions
 
 
 def rasterise(
@@ -74,15 +80,16 @@ def rasterise(
         Fragments, at most one per pixel.
     """
     height, width = size
-    corners = screen[faces].astype(np.float64)
-    first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    doubled_area = first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]
-    top = np.ceil(np.maximum(corners[..., 1].min(axis=1), 0)).astype(np.int32)
-    bottom = np.floor(np.minimum(corners[..., 1].max(axis=1), height - 1)).astype(np.int32)
-    visible = (doubled_area < -1e-9) & (bottom >= top) & (inverse_depth[faces].min(axis=1) > 0)
-    visible &= (corners[..., 0].max(axis=1) >= 0) & (corners[..., 0].min(axis=1) <= width - 1)
+    x, y = (np.ascontiguousarray(screen[:, axis][faces].T, dtype=np.float64) for axis in range(2))  # [3, f]
+    doubled_area = (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0])
+    low_x, high_x = np.minimum(np.minimum(x[0], x[1]), x[2]), np.maximum(np.maximum(x[0], x[1]), x[2])
+    low_y, high_y = np.minimum(np.minimum(y[0], y[1]), y[2]), np.maximum(np.maximum(y[0], y[1]), y[2])
+    top = np.ceil(np.maximum(low_y, 0.0)).astype(np.int32)
+    bottom = np.floor(np.minimum(high_y, height - 1.0)).astype(np.int32)
+    visible = (doubled_area < -1e-9) & (bottom >= top) & (high_x >= 0.0) & (low_x <= width - 1.0)
+    visible &= (inverse_depth > 0.0)[faces].all(axis=1)
     kept = np.flatnonzero(visible)
-    edges = _edge_functions(corners[kept], doubled_area[kept])
+    edges = _edge_functions(x[:, kept], y[:, kept], doubled_area[kept])
     top, bottom = top[kept], bottom[kept]
 
     row_face, row_position = _expand(bottom - top + 1)
@@ -90,22 +97,47 @@ def rasterise(
     start, stop = _row_spans(edges, row_face, row, width)
     span, column = _expand(stop - start)
     column += start[span]
-    fragment_face, fragment_row = row_face[span], row[span]
 
-    planes = np.einsum("fic,fi->fc", edges, inverse_depth[faces[kept]]).astype(np.float32)
-    plane = planes[fragment_face]
-    depth = plane[:, 0] * column + plane[:, 1] * fragment_row + plane[:, 2]
-    pixel = fragment_row * np.int32(width) + column
+    # Inverse depth is linear on the screen: per row a starting value, per pixel a slope.
+    corner_depth = inverse_depth[faces[kept]].T
+    plane = sum(edge * depth for edge, depth in zip(edges, corner_depth, strict=True))  # [3, f]
+    row_depth = (plane[1][row_face] * row + plane[2][row_face]).astype(np.float32)
+    row_slope = plane[0].astype(np.float32)[row_face]
+    depth = row_slope[span] * column.astype(np.float32) + row_depth[span]
+    pixel = (row * np.int32(width))[span] + column
     # A positive float's bits order as the float does: nearest depth above, fragment number below.
-    key = np.maximum(depth, 1e-12).astype(np.float32).view(np.int32).astype(np.int64) << 32
+    key = np.maximum(depth, np.float32(1e-12)).view(np.int32).astype(np.int64) << 32
     key |= np.arange(len(key), dtype=np.int64)
     buffer = np.full(height * width, -1, dtype=np.int64)
     np.maximum.at(buffer, pixel, key)
     covered = np.flatnonzero(buffer >= 0)
     winner = buffer[covered] & 0xFFFFFFFF
 
-    local = fragment_face[winner]
-    coefficients = edges.astype(np.float32)[local]
-    x, y = column[winner, None].astype(np.float32), fragment_row[winner, None].astype(np.float32)
-    barycentric = coefficients[..., 0] * x + coefficients[..., 1] * y + coefficients[..., 2]
-    return Fragments(covered, kept[local], np.clip(barycentric, 0.0, 1.0))
+    winner_span = span[winner]
+    local = row_face[winner_span]
+    winner_column, winner_row = column[winner].astype(np.float32), row[winner_span].astype(np.float32)
+    weights = np.empty((len(local), 3), np.float32)
+    for corner in (0, 1):
+        a, b, c = edges[corner].astype(np.float32)
+        weight = a[local] * winner_column + b[local] * winner_row + c[local]
+        weights[:, corner] = np.clip(weight, 0.0, 1.0)
+    weights[:, 2] = np.clip(1.0 - weights[:, 0] - weights[:, 1], 0.0, 1.0)
+    return Fragments(covered, kept[local], weights)
+
+
+def interpolate(fragments: Fragments, faces: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Values at the visible points, from values at vertices.
+
+    Args:
+        fragments: result of `rasterise`, p pixels.
+        faces: `[f, 3]` the faces given to it.
+        values: `[v, d]` float32.
+
+    Returns:
+        `[p, d]` float32.
+    """
+    num_pixels = len(fragments.pixel)
+    starts = np.arange(0, 3 * num_pixels + 1, 3, dtype=np.int32)
+    corners = faces[fragments.face].ravel()
+    weights = csr_matrix((fragments.barycentric.ravel(), corners, starts), (num_pixels, len(values)))
+    return weights @ values

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from deeptalk_jax.head.model import HeadModel
-from deeptalk_jax.rendering.raster import rasterise
-from deeptalk_jax.rendering.shading import linear_to_srgb8, shade, srgb_to_linear, vertex_normals
+from deeptalk_jax.rendering.raster import interpolate, rasterise
+from deeptalk_jax.rendering.shading import face_sums, linear_to_srgb8, shade, srgb_to_linear, vertex_normals
 
 # Turn of the camera about the vertical axis, radians; positive sees more of the head's left cheek.
 VIEWS = {"front": 0.0, "three_quarter": 0.62}
 
 _FIELD_OF_VIEW_RAD = 0.42
 _BACKGROUND_TOP, _BACKGROUND_BOTTOM = np.float32([0.80, 0.83, 0.86]), np.float32([0.56, 0.60, 0.65])
-_MARGIN = 1.06
+_MARGIN = 1.04
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def frame_head(template: np.ndarray, size: int, view: str) -> Camera:
     if view not in VIEWS:
         raise ValueError(f"view {view!r}; choose from {', '.join(VIEWS)}")
     low, high = template.min(axis=0), template.max(axis=0)
-    height = min(high[1] - low[1], 0.285)  # a longer neck runs out of the picture
+    height = min(high[1] - low[1], 0.262)  # a longer neck runs out of the picture
     target = np.array([0.5 * (low[0] + high[0]), high[1] - 0.5 * height, 0.5 * (low[2] + high[2])])
     distance = 0.5 * height * _MARGIN / np.tan(0.5 * _FIELD_OF_VIEW_RAD) + 0.3 * (high[2] - low[2])
     return Camera(target, float(distance), VIEWS[view], size)
@@ -89,12 +89,12 @@ def _downsample(image: np.ndarray) -> np.ndarray:
     return ((blocks.sum(axis=(1, 3)) + 2) // 4).astype(np.uint8)
 
 
-def _occlusion(head: HeadModel, vertices: np.ndarray, template: np.ndarray) -> np.ndarray | None:
+def _occlusion(head: HeadModel, template: np.ndarray) -> np.ndarray | None:
     """Light that reaches each vertex: the inside of the mouth darkens with its depth behind the lips."""
     interior, lips = head.masks["mouth_interior"], head.masks["lips"]
     if not len(interior) or not len(lips):
         return None
-    light = np.ones(len(vertices), np.float32)
+    light = np.ones(len(template), np.float32)
     depth = template[lips, 2].max() - template[interior, 2]
     light[interior] = np.clip(1.12 - depth / 0.030, 0.10, 1.0)
     return light
@@ -133,23 +133,17 @@ def _render(
 ) -> Iterator[np.ndarray]:
     canvas = background(camera.size).reshape(camera.size * camera.size, 3)
     albedo = srgb_to_linear(head.albedo)
-    occlusion = _occlusion(head, template, template)
-    face_material = head.materials[head.faces[:, 0]]
+    occlusion = _occlusion(head, template)
+    sums = face_sums(head.faces, head.num_vertices)
+    axes = camera.axes.T.astype(np.float32)
     for frame in vertices:
         screen, inverse_depth = camera.project(frame)
         seen = rasterise(screen, inverse_depth, head.faces, (camera.size, camera.size))
-        normals = vertex_normals(frame, head.faces) @ camera.axes.T.astype(np.float32)
-        attributes = [normals, albedo] if occlusion is None else [normals, albedo, occlusion[:, None]]
-        packed = np.concatenate(attributes, axis=1)
-        corners = head.faces[seen.face]
-        pixels = sum(packed[corners[:, i]] * seen.barycentric[:, i, None] for i in range(3))
-        light = shade(
-            pixels[:, :3],
-            pixels[:, 3:6],
-            face_material[seen.face],
-            None if occlusion is None else pixels[:, 6],
-        )
+        normals = vertex_normals(frame, head.faces, sums) @ axes
+        # Light is computed at vertices and interpolated: the mesh is finer than any shade on it.
+        light = shade(normals, albedo, head.materials, occlusion)
+        pixels = interpolate(seen, head.faces, light)
         image = canvas.copy()
-        image[seen.pixel] = linear_to_srgb8(light)
+        image[seen.pixel] = linear_to_srgb8(pixels)
         image = image.reshape(camera.size, camera.size, 3)
         yield _downsample(image) if supersample else image

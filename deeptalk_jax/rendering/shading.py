@@ -1,6 +1,7 @@
-"""Light on skin, eyes and teeth: key, fill and rim lights and a soft highlight; per pixel, in linear light."""
+"""Light on skin, eyes and teeth: key, fill and rim lights and a soft highlight; in linear light."""
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from deeptalk_jax.head.model import MATERIALS
 
@@ -19,39 +20,43 @@ _WRAP = 0.25  # light reaches a little past the terminator, as it does in skin
 
 # (strength, exponent) of the highlight by material.
 _HIGHLIGHT = {
-    "skin": (0.10, 14.0),
-    "lips": (0.22, 26.0),
-    "eye_white": (0.55, 90.0),
-    "iris": (1.1, 140.0),
-    "pupil": (1.1, 140.0),
-    "hair": (0.06, 10.0),
-    "teeth": (0.35, 50.0),
-    "tongue": (0.25, 30.0),
-    "inner_mouth": (0.04, 20.0),
+    "skin": (0.09, 14.0),
+    "lips": (0.16, 24.0),
+    "eye_white": (0.35, 60.0),
+    "iris": (0.8, 60.0),
+    "pupil": (0.8, 60.0),
+    "hair": (0.05, 10.0),
+    "teeth": (0.25, 40.0),
+    "tongue": (0.2, 24.0),
+    "inner_mouth": (0.03, 20.0),
 }
 _STRENGTH = np.float32([_HIGHLIGHT[name][0] for name in MATERIALS])
 _EXPONENT = np.float32([_HIGHLIGHT[name][1] for name in MATERIALS])
 
 
-def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+def face_sums(faces: np.ndarray, num_vertices: int) -> csr_matrix:
+    """Sparse `[v, f]` matrix that adds what belongs to faces up at their vertices."""
+    columns = np.repeat(np.arange(len(faces)), 3)
+    return csr_matrix((np.ones(faces.size, np.float32), (faces.ravel(), columns)), (num_vertices, len(faces)))
+
+
+def vertex_normals(vertices: np.ndarray, faces: np.ndarray, sums: csr_matrix) -> np.ndarray:
     """Area-weighted unit normals.
 
     Args:
         vertices: `[v, 3]`.
         faces: `[f, 3]` counter-clockwise from outside.
+        sums: `face_sums` of these faces.
 
     Returns:
         `[v, 3]` float32; zero for vertices of no face.
     """
-    corners = vertices[faces]
-    weighted = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    index = faces.ravel()
-    sums = [
-        np.bincount(index, weights=np.repeat(weighted[:, axis], 3), minlength=len(vertices))
-        for axis in range(3)
-    ]
-    normals = np.stack(sums, axis=-1)
-    return (normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-20)).astype(np.float32)
+    x, y, z = vertices.astype(np.float32).T
+    a, b, c = faces.T
+    ux, uy, uz, wx, wy, wz = (v[end] - v[a] for end in (b, c) for v in (x, y, z))
+    weighted = np.stack([uy * wz - uz * wy, uz * wx - ux * wz, ux * wy - uy * wx], axis=1)
+    normals = sums @ weighted
+    return normals / np.maximum(np.sqrt(np.einsum("vc,vc->v", normals, normals)), 1e-20)[:, None]
 
 
 def srgb_to_linear(colour: np.ndarray) -> np.ndarray:
@@ -83,16 +88,15 @@ def shade(
     """Light leaving the surface towards the camera.
 
     Args:
-        normals: `[p, 3]` float32 in camera axes, of about unit length.
-        albedo: `[p, 3]` linear colour.
-        material: `[p]` indices into `MATERIALS`.
-        occlusion: `[p]` share of light that arrives, 0 to 1; None is all of it.
+        normals: `[v, 3]` float32 unit normals in camera axes.
+        albedo: `[v, 3]` linear colour.
+        material: `[v]` indices into `MATERIALS`.
+        occlusion: `[v]` share of light that arrives, 0 to 1; None is all of it.
 
     Returns:
-        `[p, 3]` float32 linear light.
+        `[v, 3]` float32 linear light.
     """
-    normals = normals / np.maximum(np.sqrt(np.einsum("pc,pc->p", normals, normals)), 1e-6)[:, None]
-    lights = normals @ np.stack([_KEY, _FILL, _unit(*(_KEY + np.float32([0, 0, 1])))], axis=1)  # [p, 3]
+    lights = normals @ np.stack([_KEY, _FILL, _unit(*(_KEY + np.float32([0, 0, 1])))], axis=1)  # [v, 3]
     key = np.maximum((lights[:, 0] + _WRAP) / (1.0 + _WRAP), 0.0)
     fill = np.maximum(lights[:, 1], 0.0)
     facing = np.clip(normals[:, 2], 0.0, 1.0)

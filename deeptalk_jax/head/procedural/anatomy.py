@@ -23,7 +23,7 @@ class Anatomy:
 
     Attributes:
         points: `[v, 3]`, exactly symmetric under `mirror`.
-        faces: `[f, 3]` int32.
+        faces: `[f, 3]` int32; scalp that the hair hides has none.
         kind: `[v]` name of the piece that a vertex belongs to, "skin" for the outer skin.
         material: `[v]` material names.
         albedo: `[v, 3]` sRGB.
@@ -138,9 +138,10 @@ def build_anatomy() -> Anatomy:
     mirror = _mirror_index(all_points, kind, all_upper, np.concatenate(depth))
     all_points = 0.5 * (all_points + all_points[mirror] * [-1.0, 1.0, 1.0])
     material = np.array(materials)
+    visible = ~parts.under_hair(all_points, kind == "skin")[np.concatenate(faces)].all(axis=1)
     return Anatomy(
         points=all_points,
-        faces=np.concatenate(faces).astype(np.int32),
+        faces=np.concatenate(faces)[visible].astype(np.int32),
         kind=kind,
         material=material,
         albedo=np.concatenate(albedo),

@@ -6,6 +6,7 @@ convex hull of their directions, which is the Delaunay triangulation of a sphere
 the left half and mirrored.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,7 @@ NUM_NECK_POINTS = 48
 MOUTH_HALF_WIDTH = 25.0
 EYE_CENTRE = (31.0, 30.0)
 EYE_HALF_WIDTH = 15.0
-NECK_END_Y = -152.0
+NECK_END_Y = -165.0
 
 # Share of the way from the seam to the lip border, then from there to the outer ring.
 VERMILION_STEPS = (0.0, 0.2, 0.45, 0.72, 1.0)
@@ -241,6 +242,11 @@ def ring_faces(inner: np.ndarray, outer: np.ndarray) -> np.ndarray:
     return np.where((quarter % 2 == 0)[:, None], straight, crossed).reshape(-1, 3)
 
 
+def neck_turns() -> np.ndarray:
+    """`[points]` angles about the vertical axis of the points along the lower end, radians."""
+    return 2.0 * np.pi * np.arange(NUM_NECK_POINTS) / NUM_NECK_POINTS
+
+
 def lay_out_skin() -> SkinLayout:
     """Builds the layout; the same on every call.
 
@@ -254,12 +260,7 @@ def lay_out_skin() -> SkinLayout:
     mouth_rings = np.arange(counts[0]).reshape(mouth.shape[:2])
     eye_rings = np.arange(counts[0], counts[2]).reshape(2, *left.shape[:2])
     neck_ring = counts[2] + np.arange(NUM_NECK_POINTS)
-    turn = 2.0 * np.pi * np.arange(NUM_NECK_POINTS) / NUM_NECK_POINTS
-    neck = skull.direction_to(
-        np.stack(
-            [58.0 * np.sin(turn), np.full(NUM_NECK_POINTS, NECK_END_Y), -36.0 + 56.0 * np.cos(turn)], axis=-1
-        )
-    )
+    neck = skull.direction_to(skull.surface_at_height(neck_turns(), NECK_END_Y))
     ring_directions = skull.direction_to(skull.surface_in_front(front_xy))
     loops = [mouth_rings[-1], eye_rings[0, -1], eye_rings[1, -1], neck_ring]
     openings = [_tangent(ring_directions[loop]) for loop in loops[:3]]
@@ -276,13 +277,18 @@ def lay_out_skin() -> SkinLayout:
         np.arange(len(fixed), len(directions)),
         np.arange(len(directions) - len(midline), len(directions)),
     )
+    left_side = len(fixed) + np.arange(len(half))
+    right_side = left_side + len(half)
     local_loops = [number[loop] for loop in loops]
     for _ in range(5):
         local = _hull_faces(directions[taking_part], local_loops)
         directions[taking_part] = _relax(directions[taking_part], local, number[free], number[middle])
+        # Four points on a circle can be split either way: the triangulation need not mirror, the points must.
+        left_half = normalise(directions[left_side] + directions[right_side] * [-1.0, 1.0, 1.0])
+        directions[left_side], directions[right_side] = left_half, left_half * [-1.0, 1.0, 1.0]
     faces = [taking_part[_hull_faces(directions[taking_part], local_loops)]]
     for rings in (mouth_rings, eye_rings[0]):
-        faces += [ring_faces(a, b) for a, b in zip(rings[:-1], rings[1:], strict=True)]
+        faces += [ring_faces(a, b) for a, b in itertools.pairwise(rings)]
     faces += [ring_faces(a, b)[:, ::-1] for a, b in zip(eye_rings[1][:-1], eye_rings[1][1:], strict=True)]
     padded = np.full((len(directions), 2), np.nan)
     padded[: len(front_xy)] = front_xy

@@ -1,5 +1,6 @@
 """What a head has besides skin: eyeballs, teeth, tongue, the inside of the mouth, ears, brows and hair."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +44,7 @@ def grid_faces(rows: int, columns: int, *, closed: bool = False) -> np.ndarray:
     """Triangles of a `rows` x `columns` grid of vertices, row by row; closed joins the last column to the first."""
     index = np.arange(rows * columns).reshape(rows, columns)
     if closed:
-        return np.concatenate([ring_faces(a, b) for a, b in zip(index[:-1], index[1:], strict=True)])
+        return np.concatenate([ring_faces(a, b) for a, b in itertools.pairwise(index)])
     quad = np.stack([index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]], axis=-1).reshape(-1, 4)
     return np.concatenate([quad[:, [0, 1, 2]], quad[:, [0, 2, 3]]])
 
@@ -102,7 +103,7 @@ def teeth(*, upper: bool) -> Part:
     widths = (8.3, 6.6, 7.4, 6.8, 6.8, 9.5) if upper else (5.4, 5.9, 6.8, 7.0, 7.0, 10.0)
     heights = (9.6, 8.8, 9.8, 8.4, 7.8, 7.2) if upper else (8.2, 8.4, 9.2, 8.0, 7.4, 7.0)
     front_z, half_width, depth = (79.5, 26.0, 38.0) if upper else (77.2, 24.0, 36.0)
-    biting_y, direction = (-42.2, 1.0) if upper else (-43.4, -1.0)
+    biting_y, direction = (-43.8, 1.0) if upper else (-44.2, -1.0)
     columns = []  # (arc length, inset of the side, rise of the corner, height, darkness)
     start = 0.0
     for width, height in zip(widths, heights, strict=True):
@@ -118,9 +119,10 @@ def teeth(*, upper: bool) -> Part:
     half = np.array(columns)
     table = np.concatenate([half[::-1] * [-1.0, 1, 1, 1, 1], half])
     arch = _arch(table[:, 0], front_z, half_width, depth)
-    # rows: behind the edge, edge, body, neck of the tooth, gum; (share of height, inset, is gum)
+    # rows: back of the tooth twice, edge, body, neck of the tooth, gum; (share of height, inset, is gum)
     rows = (
-        (0.04, 3.2, 0),
+        (0.9, 4.2, 0),
+        (0.1, 3.2, 0),
         (0.0, 0.7, 0),
         (0.16, 0.05, 0),
         (0.6, 0.0, 0),
@@ -223,8 +225,8 @@ def brow() -> Part:
     columns, rows = 22, 5
     u = np.linspace(0.0, 1.0, columns)
     x = 9.5 + 41.0 * u
-    middle = 47.2 + 8.6 * np.sin(np.pi * 0.62 * u**0.92) - 3.4 * u**3
-    half = 3.6 * (1.0 - u) ** 0.45 * (0.72 + 0.28 * smoothstep(0.0, 0.12, u)) + 0.25
+    middle = 48.8 + 8.2 * np.sin(np.pi * 0.62 * u**0.92) - 3.4 * u**3
+    half = 3.0 * (1.0 - u) ** 0.45 * (0.72 + 0.28 * smoothstep(0.0, 0.12, u)) + 0.25
     v = np.linspace(-1.0, 1.0, rows)
     xy = np.stack(
         [np.tile(x, (rows, 1)) - 1.0 * v[:, None] * (1 - u), middle + half * v[:, None]], -1
@@ -236,15 +238,29 @@ def brow() -> Part:
     return Part("left_brow", points, grid_faces(rows, columns), ["hair"] * len(points), albedo)
 
 
+def _hairline(front: np.ndarray) -> np.ndarray:
+    """Elevation of the hairline from `skull.CENTRE`, radians, over the cosine of the turn from the front."""
+    degrees = np.degrees(np.arccos(np.clip(front, -1.0, 1.0)))
+    # High over the forehead, down in front of the ear, low at the nape.
+    knots = (0, 18, 32, 44, 56, 68, 76, 84, 92, 102, 116, 135, 160, 180)
+    heights = (46, 46.5, 45.5, 40, 32, 20, 6, 2, 10, 14, 4, -14, -24, -26)
+    return np.radians(np.interp(degrees, knots, heights))
+
+
+def under_hair(points: np.ndarray, skin: np.ndarray) -> np.ndarray:
+    """`[v]` true for skin that lies well inside the hairline."""
+    direction = skull.direction_to(points)
+    level = np.hypot(direction[:, 0], direction[:, 2])
+    front = direction[:, 2] / np.maximum(level, 1e-9)
+    return skin & (np.arctan2(direction[:, 1], level) > _hairline(front) + np.radians(9.0))
+
+
 def hair() -> Part:
     """Short hair: a shell over the skull that ends in the hairline."""
     around, rows = 88, 14
     turn = 2.0 * np.pi * np.arange(around) / around  # 0 at the front, towards the left
     front, side = np.cos(turn), np.abs(np.sin(turn))
-    # Elevation of the hairline: high over the forehead, down in front of the ear, low at the nape.
-    degrees = np.degrees(np.arccos(np.clip(front, -1, 1)))
-    knots = (0, 18, 32, 44, 56, 68, 76, 84, 92, 102, 116, 135, 160, 180)
-    line = np.radians(np.interp(degrees, knots, (46, 47, 46, 40, 32, 20, 6, 2, 10, 14, 4, -14, -24, -26)))
+    line = _hairline(front)
     thickness = (0.0, 1.2, 3.0, 4.6, 5.8, 6.6, 7.2, 7.6, 8.0, 8.2, 8.4, 8.6, 8.7, 8.7)
     share = np.linspace(0.0, 1.0, rows) ** 1.35
     points = []

@@ -142,7 +142,9 @@ def upper_share(points: np.ndarray, side: np.ndarray | None = None) -> np.ndarra
     height = points[:, 1] - seam_height(np.minimum(np.abs(points[:, 0]), MOUTH_HALF_WIDTH))
     sign = np.sign(height) if side is None else np.where(side != 0, side, np.sign(height))
     distance = np.hypot(np.maximum(inside, 0.0), height)
-    return 0.5 + 0.5 * sign * smoothstep(0.0, 1.0, distance / (9.0 + np.maximum(-inside, 0.0)))
+    # The lower lip leaves the corner slowly, which rounds an open mouth.
+    width = np.where(sign > 0, 9.0, 17.0) + np.maximum(-inside, 0.0)
+    return 0.5 + 0.5 * sign * smoothstep(0.0, 1.0, distance / width)
 
 
 def build_skin() -> Skin:
@@ -151,6 +153,7 @@ def build_skin() -> Skin:
     on_ring = ~np.isnan(plan.front_xy[:, 0])
     points = skull.surface_along(plan.directions)
     points[on_ring] = skull.surface_in_front(plan.front_xy[on_ring])
+    points[plan.neck_ring] = skull.surface_at_height(layout.neck_turns(), layout.NECK_END_Y)
     points = sculpt(points)
     _place_mouth(points, plan)
     _place_lids(points, plan)

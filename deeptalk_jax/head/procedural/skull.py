@@ -17,16 +17,17 @@ _ELLIPSOIDS = (
     ((0.0, 52.0, 18.0), (62.0, 56.0, 67.0), 12.0),
     ((0.0, 2.0, 24.0), (60.0, 62.0, 56.0), 22.0),
     ((46.0, 9.0, 38.0), (19.0, 15.0, 24.0), 18.0),
-    ((0.0, -44.0, 30.0), (47.0, 36.0, 48.0), 22.0),
+    ((0.0, -42.0, 30.0), (49.0, 38.0, 48.0), 22.0),
     ((40.0, -46.0, 12.0), (13.0, 22.0, 26.0), 18.0),
     ((33.0, -20.0, 46.0), (20.0, 26.0, 24.0), 22.0),
     ((0.0, -34.0, 58.0), (28.0, 26.0, 29.0), 18.0),
-    ((0.0, -70.0, 66.0), (18.0, 15.0, 20.0), 16.0),
+    ((0.0, -69.0, 64.0), (20.0, 14.5, 20.0), 20.0),
+    ((20.0, -62.0, 50.0), (20.0, 16.0, 24.0), 18.0),
     ((24.0, 49.0, 70.0), (20.0, 6.5, 12.0), 14.0),
 )
 # (start, end, radius at start, radius at end, rounding)
 _CAPSULES = (
-    ((0.0, -10.0, -28.0), (0.0, -190.0, -38.0), 52.0, 54.0, 22.0),  # neck
+    ((0.0, -10.0, -28.0), (0.0, -190.0, -42.0), 45.0, 53.0, 22.0),  # neck
     ((19.0, -20.0, -30.0), (8.0, -165.0, 2.0), 12.0, 10.0, 18.0),  # sternomastoid
     ((0.0, 40.0, 79.0), (0.0, 0.0, 97.0), 5.0, 6.2, 9.0),  # bridge of the nose
     ((0.0, -3.5, 97.5), (0.0, -5.5, 98.5), 9.2, 9.0, 6.0),  # tip
@@ -90,6 +91,12 @@ def surface_in_front(xy: np.ndarray) -> np.ndarray:
     """Surface points `[v, 3]` seen from the front at `[v, 2]` positions, mm."""
     origins = np.concatenate([xy, np.full((len(xy), 1), 130.0)], axis=1)
     return _march(origins, np.broadcast_to([0.0, 0.0, -1.0], origins.shape))
+
+
+def surface_at_height(turns: np.ndarray, y: float) -> np.ndarray:
+    """Surface points `[v, 3]` around the neck at one height, mm; turns in radians, 0 in front, towards the left."""
+    inward = -np.stack([np.sin(turns), np.zeros_like(turns), np.cos(turns)], axis=-1)
+    return _march(np.array([0.0, y, -36.0]) - 150.0 * inward, inward)
 
 
 def direction_to(points: np.ndarray) -> np.ndarray:

@@ -1,0 +1,241 @@
+"""Reading heads from files, and refusing what is no head: one line that says why, and nothing run."""
+
+import io
+import os
+import pickle
+import sys
+import types
+
+import jax
+import numpy as np
+import pytest
+from scipy import sparse
+
+from deeptalk_jax.errors import UserError
+from deeptalk_jax.head.load import load_head, save_head
+from deeptalk_jax.head.unpickle import NUMPY_GLOBALS, restricted_load
+
+NUM_VERTICES = 23
+
+
+@pytest.fixture
+def flame():
+    rng = np.random.default_rng(0)
+    regressor = rng.random((5, NUM_VERTICES)) * (rng.random((5, NUM_VERTICES)) < 0.4)
+    weights = rng.random((NUM_VERTICES, 5))
+    return {
+        "v_template": 0.1 * rng.standard_normal((NUM_VERTICES, 3)),
+        "f": rng.integers(0, NUM_VERTICES, (31, 3)).astype(np.uint32),
+        "shapedirs": rng.standard_normal((NUM_VERTICES, 3, 400)),
+        "posedirs": rng.standard_normal((NUM_VERTICES, 3, 36)),
+        "J_regressor": regressor,
+        "weights": weights / weights.sum(axis=1, keepdims=True),
+        "kintree_table": np.array([[2**32 - 1, 0, 1, 1, 1], [0, 1, 2, 3, 4]], np.int64),
+        "bs_type": "lrotmin",
+    }
+
+
+@pytest.fixture
+def chumpy(monkeypatch):
+    """A module with chumpy's name and pickling, that is gone again when the file is read."""
+    module, package = types.ModuleType("chumpy.ch"), types.ModuleType("chumpy")
+
+    class Ch:
+        def __init__(self, x):
+            self.x, self.label = x, "made up"
+
+    Ch.__module__, Ch.__qualname__ = "chumpy.ch", "Ch"
+    module.Ch, package.ch = Ch, module
+    monkeypatch.setitem(sys.modules, "chumpy", package)
+    monkeypatch.setitem(sys.modules, "chumpy.ch", module)
+    return Ch
+
+
+def written(path, contents, protocol=2):
+    path.write_bytes(pickle.dumps(contents, protocol=protocol))
+    return path
+
+
+def assert_holds(head, flame):
+    np.testing.assert_allclose(head.template, flame["v_template"], rtol=1e-6)
+    np.testing.assert_allclose(head.shape_directions, flame["shapedirs"][..., :100], rtol=1e-6)
+    np.testing.assert_allclose(head.expression_directions, flame["shapedirs"][..., 300:350], rtol=1e-6)
+    np.testing.assert_allclose(head.pose_directions[7], flame["posedirs"][..., 7], rtol=1e-6)
+    np.testing.assert_allclose(head.joint_regressor, flame["J_regressor"], rtol=1e-6)
+    np.testing.assert_array_equal(head.faces, flame["f"])
+    assert head.faces.dtype == np.int32 and head.parents == (-1, 0, 1, 1, 1)
+
+
+@pytest.mark.parametrize("protocol", [0, 2])
+def test_flame_pickle_with_chumpy_and_sparse(tmp_path, flame, chumpy, monkeypatch, protocol):
+    stored = dict(flame, J_regressor=sparse.csc_matrix(flame["J_regressor"]))
+    for name in ("v_template", "shapedirs", "weights"):
+        stored[name] = chumpy(flame[name])
+    path = written(tmp_path / "generic_model.pkl", stored, protocol)
+    monkeypatch.delitem(sys.modules, "chumpy.ch")
+    monkeypatch.delitem(sys.modules, "chumpy")
+    assert_holds(load_head(str(path)), flame)
+
+
+@pytest.mark.parametrize("to_sparse", [sparse.csr_matrix, sparse.coo_matrix, sparse.csc_array])
+def test_other_sparse_formats(tmp_path, flame, to_sparse):
+    stored = dict(flame, J_regressor=to_sparse(flame["J_regressor"]))
+    assert_holds(load_head(str(written(tmp_path / "flame2023.pkl", stored))), flame)
+
+
+def test_python_2_strings_are_read_as_latin1(tmp_path, flame):
+    # In a pickle of Python 2 the bytes of an array are a str: opcode BINSTRING, which Python 3 never writes.
+    class Python2Pickler(pickle._Pickler):
+        dispatch = dict(pickle._Pickler.dispatch)  # noqa: RUF012
+
+        def save_bytes(self, obj):
+            self.write(pickle.BINSTRING + len(obj).to_bytes(4, "little") + obj)
+            self.memoize(obj)
+
+        dispatch[bytes] = save_bytes
+
+    stream = io.BytesIO()
+    Python2Pickler(stream, protocol=2).dump(flame)
+    path = tmp_path / "generic_model.pkl"
+    path.write_bytes(stream.getvalue())
+    assert_holds(load_head(str(path)), flame)
+
+
+def test_flame_npz(tmp_path, flame):
+    path = tmp_path / "flame.npz"
+    np.savez(path, **{k: v for k, v in flame.items() if k != "bs_type"})
+    assert_holds(load_head(str(path)), flame)
+
+
+def test_mask_file_beside_the_model_is_used(tmp_path, flame):
+    written(
+        tmp_path / "FLAME_masks.pkl",
+        {n: np.array([5, 3]) for n in ("lips", "eye_region", "forehead", "face")},
+    )
+    head = load_head(str(written(tmp_path / "generic_model.pkl", flame)))
+    np.testing.assert_array_equal(head.masks["eyes"], [3, 5])
+    written(tmp_path / "FLAME_masks.pkl", {"lips": np.array([3])})
+    with pytest.raises(UserError, match=r"FLAME_masks.pkl: no entry eye_region"):
+        load_head(str(tmp_path / "generic_model.pkl"))
+
+
+def test_geometric_masks_find_the_lips_of_the_embedded_head(head):
+    from deeptalk_jax.head.flame_masks import geometric_masks
+
+    template = np.asarray(head.template)
+    masks = geometric_masks(template, np.asarray(head.joint_regressor) @ template)
+    assert set(head.masks["lips"]) - set(head.masks["mouth_interior"]) <= set(masks["lips"])
+    assert np.isin(masks["eyes"], masks["face"]).all() and len(masks["forehead"]) > 50
+
+
+class Hostile:
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+def test_hostile_pickle_is_refused_and_not_run(tmp_path, flame):
+    mark = tmp_path / "was_run"
+    path = written(tmp_path / "generic_model.pkl", dict(flame, v_template=Hostile(mark)))
+    with pytest.raises(UserError, match=r"generic_model.pkl: the pickle asks for posix.system.*refused"):
+        load_head(str(path))
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"cbuiltins\neval\n(S'1'\ntR.",
+        b"c__builtin__\ngetattr\n.",
+        b"ccopy_reg\n_reconstructor\n(cnumpy\nndarray\nc__builtin__\nobject\nNtR.",
+        b"c_codecs\nencode\n(S'a'\nS'rot13'\ntR.",
+    ],
+)
+def test_other_ways_in_are_refused(tmp_path, program):
+    path = tmp_path / "generic_model.pkl"
+    path.write_bytes(program)
+    with pytest.raises(UserError, match=r"the pickle asks for"):
+        load_head(str(path))
+
+
+def test_persistent_ids_go_to_the_caller():
+    class Persistent(pickle.Pickler):
+        def persistent_id(self, obj):
+            return "kept aside" if isinstance(obj, set) else None
+
+    stream = io.BytesIO()
+    Persistent(stream, protocol=2).dump({"a": {1}})
+    load = lambda **more: restricted_load(  # noqa: E731
+        io.BytesIO(stream.getvalue()), source="x.pt", expected="a test", allowed=NUMPY_GLOBALS, **more
+    )
+    assert load(persistent_load=lambda pid: pid.upper()) == {"a": "KEPT ASIDE"}
+    with pytest.raises(UserError, match=r"x.pt: the pickle asks for a persistent id"):
+        load()
+
+
+def test_truncated_and_text_files(tmp_path, flame):
+    whole = pickle.dumps(flame, protocol=2)
+    path = tmp_path / "generic_model.pkl"
+    for contents in (whole[: len(whole) // 2], b"", b"<html>Sign in to download</html>"):
+        path.write_bytes(contents)
+        with pytest.raises(
+            UserError, match=r"generic_model.pkl: not a readable pickle .*expected a FLAME model"
+        ):
+            load_head(str(path))
+    archive = tmp_path / "flame.npz"
+    np.savez(archive, a=np.zeros(3))
+    archive.write_bytes(archive.read_bytes()[:40])
+    with pytest.raises(UserError, match=r"flame.npz: not a readable npz"):
+        load_head(str(archive))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights": None}, "entry weights holds no array"),
+        ({"posedirs": np.zeros((NUM_VERTICES, 3, 207))}, "entry posedirs has shape .* expected 23 x 3 x 36"),
+        (
+            {"shapedirs": np.zeros((NUM_VERTICES, 3, 10))},
+            "shapedirs has 10 directions, expected at least 300",
+        ),
+        ({"f": np.full((2, 3), 99)}, r"faces name vertices outside 0\.\.22"),
+        ({"kintree_table": np.zeros((2, 5), int)}, "joint parents"),
+        ({"v_template": np.zeros(())}, "entry v_template has shape"),
+    ],
+)
+def test_wrong_contents_are_named(tmp_path, flame, change, message):
+    path = written(tmp_path / "generic_model.pkl", flame | change)
+    with pytest.raises(UserError, match=message) as caught:
+        load_head(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_entries_other_types_and_no_file(tmp_path, flame):
+    path = written(
+        tmp_path / "generic_model.pkl", {k: v for k, v in flame.items() if k not in ("f", "weights")}
+    )
+    with pytest.raises(UserError, match=r"no entry f, weights; expected a FLAME model"):
+        load_head(str(path))
+    with pytest.raises(UserError, match=r"holds a list, not a dictionary"):
+        load_head(str(written(path, [1, 2])))
+    with pytest.raises(UserError, match=r'no such file; expected "procedural" or'):
+        load_head(str(tmp_path / "absent.pkl"))
+    other = tmp_path / "head.obj"
+    other.write_text("v 0 0 0")
+    with pytest.raises(UserError, match=r"unknown ending '.obj'"):
+        load_head(str(other))
+
+
+def test_saved_head_comes_back_equal(tmp_path, head):
+    path = tmp_path / "head.npz"
+    save_head(path, head)
+    again = load_head(str(path))
+    assert again.surface == head.surface and hash(again.surface) == hash(head.surface)
+    assert jax.tree.structure(again) == jax.tree.structure(head)
+    for one, other in zip(jax.tree.leaves(again), jax.tree.leaves(head), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert os.listdir(tmp_path) == ["head.npz"]
+    with pytest.raises(UserError, match=r"heads are written as .npz"):
+        save_head(tmp_path / "head.pkl", head)
