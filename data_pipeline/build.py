@@ -7,7 +7,6 @@ Building the same again returns at once; another number of clips or another seed
 of the dataset.
 """
 
-import logging as python_logging
 import os
 import sys
 import tempfile
@@ -21,11 +20,15 @@ from absl import app, flags, logging
 from data_pipeline import registry
 from deeptalk_jax.errors import UserError
 
+_DEFAULT_SHARDS = 4
+
 _DATASET = flags.DEFINE_string("dataset", None, "Name of the dataset.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Root directory of all datasets.")
 _NUM_CLIPS = flags.DEFINE_integer("num_clips", 2000, "Clips over all splits.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the dataset, 0 or more.")
-_NUM_SHARDS = flags.DEFINE_integer("num_shards", 4, "Files of each split; the records do not depend on it.")
+_NUM_SHARDS = flags.DEFINE_integer(
+    "num_shards", None, "Files of each split (default: 4 or fewer); the records do not depend on it."
+)
 _NUM_WORKERS = flags.DEFINE_integer(
     "num_workers", None, "Worker processes (default: one per CPU core); the records do not depend on it."
 )
@@ -38,7 +41,7 @@ def build(
     *,
     num_clips: int,
     seed: int = 0,
-    num_shards: int = 4,
+    num_shards: int | None = None,
     num_workers: int | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -49,7 +52,7 @@ def build(
         data_dir: root directory of all datasets; made if missing.
         num_clips: over all splits.
         seed: of the dataset.
-        num_shards: files of each split.
+        num_shards: files of each split; None is 4, or as many as the smallest split has clips.
         num_workers: processes; None is one per CPU core.
         overwrite: build again.
 
@@ -62,20 +65,22 @@ def build(
     factory = registry.builder_factory(dataset)
     if not data_dir:
         raise UserError("--data_dir is not given; expected the root directory of all datasets")
-    num_workers = len(os.sched_getaffinity(0)) if num_workers is None else num_workers
-    for name, value, least in (
-        ("num_shards", num_shards, 1),
-        ("num_workers", num_workers, 1),
-        ("seed", seed, 0),
-    ):
+    _check_writable(data_dir)
+    num_workers = (os.cpu_count() or 1) if num_workers is None else num_workers
+    for name, value, least in (("num_workers", num_workers, 1), ("seed", seed, 0)):
         if value < least:
             raise UserError(f"--{name}={value} is too small; expected at least {least}")
-    _check_writable(data_dir)
     builder = factory(data_dir=data_dir, num_clips=num_clips, seed=seed, num_workers=num_workers)
     directory = Path(builder.data_dir)
     if directory.exists() and not overwrite:
         print(f"already built: {directory} ({_shards(builder)})")
         return directory
+    most_shards = builder.smallest_split_clips
+    num_shards = min(_DEFAULT_SHARDS, most_shards) if num_shards is None else num_shards
+    if not 1 <= num_shards <= most_shards:
+        raise UserError(
+            f"--num_shards={num_shards} is not in 1 to {most_shards}, the clips of the smallest split"
+        )
     start_s = time.monotonic()
     _prepare(builder, num_shards, overwrite=overwrite)
     elapsed_s = time.monotonic() - start_s
@@ -115,6 +120,7 @@ def _shards(builder: Any) -> str:
 
 def main(argv: Sequence[str]) -> None:
     """Reads the flags."""
+    logging.set_verbosity(logging.ERROR)  # TFDS reports every file
     if len(argv) > 1:
         raise UserError(f"unexpected argument {argv[1]!r}; everything is given by flags")
     if _DATASET.value is None:
@@ -132,7 +138,6 @@ def main(argv: Sequence[str]) -> None:
 
 def run() -> None:
     """The command: a UserError, or a flag that cannot be read, is one line and exit status 2."""
-    logging.set_verbosity(python_logging.ERROR)
     try:
         app.run(main, flags_parser=_parse_flags)
     except UserError as error:

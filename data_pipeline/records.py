@@ -57,6 +57,8 @@ class Records(Sequence[Record]):
         return len(self._raw)
 
     def __getitem__(self, index: int) -> Record:
+        if not 0 <= index < len(self):
+            raise IndexError(f"clip {index} of {len(self)}")
         with contextlib.suppress(KeyError):
             return self._cache[index]
         record = parse_record(self._raw[index])
@@ -97,16 +99,13 @@ def open_split(
     builder = tfds.builder_from_directory(str(directory))
     sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
     found = ", ".join(f"{name} ({size} clips)" for name, size in sorted(sizes.items()))
-    name = split.partition("[")[0]
-    if name not in sizes:
+    if split.partition("[")[0] not in sizes:
         raise UserError(f"no split {split!r} in {directory}; found: {found}")
-    source = None
-    if sizes[name]:
-        method = tfds.core.decode.DeserializeMethod.RAW_BYTES
-        try:
-            source = builder.as_data_source(split, deserialize_method=method)
-        except (ValueError, AssertionError) as error:
-            raise UserError(f"cannot read the part {split!r} of {directory}: {error}") from error
-    if not source:
+    try:
+        num_clips = builder.info.splits[split].num_examples
+    except (ValueError, AssertionError) as error:
+        raise UserError(f"cannot read the part {split!r} of {directory}: {error}") from error
+    if not num_clips:
         raise UserError(f"split {split!r} of {directory} is empty; found: {found}")
+    source = builder.as_data_source(split, deserialize_method=tfds.core.decode.DeserializeMethod.RAW_BYTES)
     return Records(source, cache_bytes)

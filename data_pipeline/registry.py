@@ -13,7 +13,8 @@ from typing import Any
 from deeptalk_jax.errors import UserError
 
 # Name -> "module:function"; the function is called with the flags of `data_pipeline.build` as keywords and
-# returns a TFDS builder. It raises UserError for values that it cannot build.
+# returns a TFDS builder with two properties more, `smallest_split_clips` and, once it has built, `speech_s`. It
+# raises UserError for values that it cannot build.
 BUILDERS = {"synthetic_talk": "data_pipeline.synthetic_talk.builder:make_builder"}
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")

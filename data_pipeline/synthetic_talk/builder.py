@@ -105,6 +105,11 @@ class SyntheticTalk(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             super()._download_and_prepare(*args, **kwargs)
 
     @property
+    def smallest_split_clips(self) -> int:
+        """Clips of the smallest split: there cannot be more shards."""
+        return min(split_sizes(self.builder_config.num_clips).values())
+
+    @property
     def speech_s(self) -> float:
         """Seconds of speech made by this object; 0 if it has built nothing."""
         return self._num_samples / AUDIO_RATE_HZ

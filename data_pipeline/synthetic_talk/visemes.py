@@ -35,7 +35,9 @@ _DEFAULT_RATES = (22.0, 24.0)
 ANTICIPATION_PER_S = np.array([_RATES.get(name, _DEFAULT_RATES)[0] for name in ARTICULATORS])
 CARRYOVER_PER_S = np.array([_RATES.get(name, _DEFAULT_RATES)[1] for name in ARTICULATORS])
 
-_SILENCE = "_"
+SILENCE = "_"
+_GLOTTAL_STOP = "ʔ"
+_SHORTEST_PAUSE_S = 0.08  # a shorter break is a glottal stop or the hold of a consonant: the lips go on
 _STRESS_MARKS = "ˈˌ"
 _PRIMARY_STRESS = "ˈ"
 _LENGTH_MARKS = "ː:"
@@ -66,8 +68,8 @@ def _consonant(jaw: float, strong: float, weak: float = 0.12, **targets: float) 
     return Viseme({"jaw": jaw, **targets}, strong, weak, 0.6)
 
 
-_BILABIAL = Viseme({"jaw": 0.04, "closure": 1.0, "part": 0.0, "upper_raise": 0.0}, 2.5, 0.15, 0.6)
-_LABIODENTAL = _consonant(0.035, 2.2, tuck=0.9, upper_raise=0.2, part=0.1)
+_BILABIAL = Viseme({"jaw": 0.04, "closure": 1.0, "part": 0.0, "upper_raise": 0.0}, 4.0, 0.15, 0.6)
+_LABIODENTAL = _consonant(0.035, 3.0, tuck=0.9, upper_raise=0.2, part=0.1)
 _ALVEOLAR = _consonant(0.045, 0.8, tongue_tip=0.8, part=0.3)
 _SIBILANT = _consonant(0.02, 1.6, tongue_tip=0.3, part=0.45, stretch=0.25, lower_depress=0.2)
 _POSTALVEOLAR = _consonant(0.035, 1.6, funnel=0.7, protrude=0.4, part=0.35)
@@ -82,7 +84,7 @@ _LOW_FRONT = _vowel(0.21, stretch=0.25, part=0.3, upper_raise=0.15, lower_depres
 _HIGH_BACK = _vowel(0.055, pucker=0.85, funnel=0.2, part=0.1)
 
 VISEMES = {
-    _SILENCE: Viseme({}, 1.4, 1.4, 1.0),
+    SILENCE: Viseme({}, 1.4, 1.4, 1.0),
     **dict.fromkeys("pbm", _BILABIAL),
     **dict.fromkeys("fv", _LABIODENTAL),
     **dict.fromkeys("td", _ALVEOLAR),
@@ -150,14 +152,14 @@ def split_phoneme(symbol: str) -> list[tuple[str, float]]:
         ValueError: a letter has no viseme.
     """
     if symbol == PAUSE:
-        return [(_SILENCE, 1.0)]
+        return [(SILENCE, 1.0)]
     sounds: list[tuple[str, float]] = []
     for letter in symbol:
         if letter in _STRESS_MARKS or letter in _OTHER_MARKS:
             continue
         if letter in _LENGTH_MARKS and sounds:
             sounds[-1] = (sounds[-1][0], 1.5 * sounds[-1][1])
-        elif letter in VISEMES and letter != _SILENCE:
+        elif letter in VISEMES and letter != SILENCE:
             sounds.append((letter, VISEMES[letter].share))
         else:
             raise ValueError(f"no viseme for {letter!r} (U+{ord(letter):04X}) in the phoneme {symbol!r}")
@@ -175,9 +177,11 @@ def segment(phonemes: tuple[Phoneme, ...], *, lead_s: float, total_s: float) -> 
     Raises:
         ValueError: a phoneme has a letter without a viseme.
     """
-    sounds, stressed, edges_s = [_SILENCE], [False], [0.0, lead_s]
+    sounds, stressed, edges_s = [SILENCE], [False], [0.0, lead_s]
     for phoneme in phonemes:
         parts = split_phoneme(phoneme.symbol)
+        if phoneme.symbol == PAUSE and phoneme.end_s - phoneme.start_s < _SHORTEST_PAUSE_S:
+            parts = [(_GLOTTAL_STOP, 1.0)]
         if not parts:  # a lone mark prolongs the sound before it
             edges_s[-1] += phoneme.end_s - phoneme.start_s
         total_weight = sum(weight for _, weight in parts)
@@ -185,7 +189,7 @@ def segment(phonemes: tuple[Phoneme, ...], *, lead_s: float, total_s: float) -> 
             sounds.append(sound)
             stressed.append(position == 0 and _PRIMARY_STRESS in phoneme.symbol)
             edges_s.append(edges_s[-1] + (phoneme.end_s - phoneme.start_s) * weight / total_weight)
-    sounds.append(_SILENCE)
+    sounds.append(SILENCE)
     stressed.append(False)
     edges_s.append(max(total_s, edges_s[-1]))
     edges = np.array(edges_s)

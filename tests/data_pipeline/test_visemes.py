@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+
+from data_pipeline.synthetic_talk import coarticulation, espeak, speakers, visemes
+from data_pipeline.synthetic_talk.espeak import PAUSE, Phoneme
+from data_pipeline.synthetic_talk.sentences import SENTENCES
+
+_LANGUAGES = sorted({voice.name.partition("+")[0] for voice in speakers.VOICES})
+
+
+def _symbols(text, voice):
+    utterance = espeak.speak(text, voice, seed=0, rate_wpm=350, pitch=50, pitch_range=50)
+    return {phoneme.symbol for phoneme in utterance.phonemes}
+
+
+@pytest.mark.parametrize("language", _LANGUAGES)
+def test_every_phoneme_of_every_sentence_has_a_viseme(language):
+    symbols = set()
+    for start in range(0, len(SENTENCES), 40):
+        symbols |= _symbols(" ".join(SENTENCES[start : start + 40]), language)
+    assert len(symbols) > 60
+    for symbol in symbols:
+        assert visemes.split_phoneme(symbol), symbol
+
+
+@pytest.mark.parametrize("voice", [voice.name for voice in speakers.VOICES])
+def test_every_variant_exists_and_is_mapped(voice):
+    for symbol in _symbols(
+        "She chose my blue measure, though boys judge the fair thing. Why not sing?", voice
+    ):
+        visemes.split_phoneme(symbol)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "sounds"),
+    [
+        (PAUSE, [("_", 1.0)]),
+        ("m", [("m", 0.6)]),
+        ("ˈɑːɹ", [("ɑ", 1.5), ("ɹ", 0.6)]),
+        ("ˌaɪə", [("a", 1.0), ("ɪ", 1.0), ("ə", 1.0)]),
+        ("tʃ", [("t", 0.6), ("ʃ", 0.6)]),
+        ("n̩", [("n", 0.6)]),
+    ],
+)
+def test_split_phoneme(symbol, sounds):
+    assert visemes.split_phoneme(symbol) == sounds
+
+
+def test_unknown_phoneme_is_named():
+    with pytest.raises(ValueError, match=r"no viseme for 'ɬ' \(U\+026C\) in the phoneme 'ɬa'"):
+        visemes.split_phoneme("ɬa")
+
+
+def test_segments_tile_the_clip():
+    phonemes = (Phoneme("m", 0.0, 0.1), Phoneme("ˈaɪ", 0.1, 0.3), Phoneme(PAUSE, 0.3, 0.35))
+    segments = visemes.segment(phonemes, lead_s=0.2, total_s=0.8)
+    assert segments.sounds == ("_", "m", "a", "ɪ", "ʔ", "_")  # a short pause holds the lips where they are
+    assert segments.stressed.tolist() == [False, False, True, False, False, False]
+    np.testing.assert_allclose(segments.starts_s, [0, 0.2, 0.3, 0.4, 0.5, 0.55])
+    np.testing.assert_allclose(segments.ends_s, [0.2, 0.3, 0.4, 0.5, 0.55, 0.8])
+
+
+def test_dominance_by_hand():
+    # Two segments of 0.2 s; cores 0.05 to 0.15 s and 0.25 to 0.35 s. At 0.2 s both cores are 0.05 s away: the first
+    # decays by its carry-over rate of 20/s, the second has grown by its anticipation rate of 10/s.
+    times_s, starts_s, ends_s = np.array([0.1, 0.2]), np.array([0.0, 0.2]), np.array([0.2, 0.4])
+    peaks = np.array([[1.0], [2.0]])
+    weights = coarticulation.dominance(times_s, starts_s, ends_s, peaks, np.array([10.0]), np.array([20.0]))
+    expected = [[1.0, 2 * np.exp(-1.5)], [np.exp(-1.0), 2 * np.exp(-0.5)]]
+    np.testing.assert_allclose(weights[..., 0], expected, rtol=1e-12)
+    blended = coarticulation.blend(weights, np.array([[0.0], [1.0]]))
+    first = 2 * np.exp(-1.5) / (1 + 2 * np.exp(-1.5))
+    second = 2 * np.exp(-0.5) / (np.exp(-1.0) + 2 * np.exp(-0.5))
+    np.testing.assert_allclose(blended[:, 0], [first, second], rtol=1e-12)
+
+
+def test_equal_targets_blend_to_themselves():
+    rng = np.random.default_rng(0)
+    weights = rng.uniform(0.1, 1.0, (7, 5, 3))
+    np.testing.assert_allclose(coarticulation.blend(weights, np.full((5, 3), 0.3)), np.full((7, 3), 0.3))
