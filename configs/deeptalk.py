@@ -30,6 +30,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.loss = ConfigDict()
     if variant == "base":
         model.speech.kind = "wav2vec2"
+        model.speech.rate_hz = 25
         model.feature_dim, model.mlp_dim = 128, 256
         model.predictor_dim, model.num_layers = 256, 6
         config.identity_dropout_rate = 0.0
@@ -44,9 +45,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
         config.optimiser.decay_factor = 0.5
     else:
         model.speech.kind = "mel"
-        model.speech.dim, model.speech.num_mels = 128, 64
+        model.speech.rate_hz = 25
+        model.speech.dim, model.speech.num_mels = 96, 64
         model.speech.num_layers, model.speech.num_heads = 1, 4
-        model.speech.dropout_rate = 0.1
+        model.speech.dropout_rate = 0.0
+        model.dropout_rate = 0.0
         model.feature_dim, model.mlp_dim = 64, 128
         model.predictor_dim, model.num_layers = 128, 2
         # Share of the windows that see the mean identity, which is what an unknown speaker gets.

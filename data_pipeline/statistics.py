@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.loader import open_split
+from data_pipeline.records import open_split
 from deeptalk_jax.types import EMOTIONS, MOTION_DIM
 
 
@@ -12,11 +12,11 @@ def emotion_frame_counts(data_dir: str | Path, dataset: str, split: str) -> np.n
     """`[8]` frames of every emotion, in the order of `types.EMOTIONS`.
 
     Raises:
-        UserError: see `loader.open_split`.
+        UserError: see `records.open_split`.
     """
     counts = np.zeros(len(EMOTIONS))
     for record in open_split(data_dir, dataset, split):
-        counts[int(record["emotion"])] += len(record["motion"])
+        counts[record.labels["emotion"]] += len(record.motion)
     return counts
 
 
@@ -24,10 +24,10 @@ def mean_motion(data_dir: str | Path, dataset: str, split: str) -> np.ndarray:
     """`[53]` float32 mean over all frames: the pose that a motion-less prediction does best with.
 
     Raises:
-        UserError: see `loader.open_split`.
+        UserError: see `records.open_split`.
     """
     total, num_frames = np.zeros(MOTION_DIM), 0
     for record in open_split(data_dir, dataset, split):
-        total += record["motion"].sum(axis=0, dtype=np.float64)
-        num_frames += len(record["motion"])
+        total += record.motion.sum(axis=0, dtype=np.float64)
+        num_frames += len(record.motion)
     return (total / num_frames).astype(np.float32)

@@ -23,7 +23,7 @@ from deeptalk_jax.errors import UserError
 FORMAT = "deeptalk_jax model"
 FORMAT_VERSION = 1
 PARTS = ("fer", "dee", "motion_prior", "deeptalk")
-_INDEX = "model.json"
+INDEX = "model.json"
 
 PyTree = Any
 
@@ -65,9 +65,9 @@ def save_model(directory: str | os.PathLike, parts: dict[str, Part], *, head: st
                 "config": json.loads(part.config.to_json_best_effort()),
                 "weights": weights,
             }
-        temporary = directory / f".{_INDEX}.tmp"
+        temporary = directory / f".{INDEX}.tmp"
         temporary.write_text(json.dumps(index, indent=2, sort_keys=True))
-        os.replace(temporary, directory / _INDEX)
+        os.replace(temporary, directory / INDEX)
     except OSError as error:
         raise UserError(f"{directory}: cannot write the model directory ({error})") from error
 
@@ -78,9 +78,9 @@ def read_index(directory: str | os.PathLike) -> dict[str, Any]:
     Raises:
         UserError: no such directory, no index, another format or a newer version.
     """
-    path = Path(directory) / _INDEX
+    path = Path(directory) / INDEX
     if not path.is_file():
-        raise UserError(f"{directory}: no model directory (it holds no {_INDEX})")
+        raise UserError(f"{directory}: no model directory (it holds no {INDEX})")
     try:
         index = json.loads(path.read_text())
         name, version = index["format"], index["format_version"]

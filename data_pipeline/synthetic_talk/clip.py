@@ -75,8 +75,8 @@ def plan_split(split: str, num_clips: int, seed: int) -> list[ClipPlan]:
     return plans
 
 
-def make_clip(plan: ClipPlan) -> Clip:
-    """Speaks and moves; depends on the plan alone."""
+def make_clip(plan: ClipPlan, sentence: str | None = None) -> Clip:
+    """Speaks and moves; depends on the plan alone, and on the sentence where one is given."""
     key = [plan.seed, speakers.SPLITS.index(plan.split), plan.index]
     voice_rng, face_rng = (np.random.default_rng(s) for s in np.random.SeedSequence(key).spawn(2))
     emotion = EMOTIONS[plan.emotion]
@@ -84,7 +84,8 @@ def make_clip(plan: ClipPlan) -> Clip:
     voice_strength = float(np.clip(shared + _OWN_STD * voice_rng.standard_normal(), 0.02, 1.35))
     face_strength = float(np.clip(shared + _OWN_STD * face_rng.standard_normal(), 0.02, 1.35))
     prosody = acoustics.draw_prosody(emotion, voice_strength, voice_rng)
-    sentence = SENTENCES[voice_rng.integers(len(SENTENCES))]
+    drawn = SENTENCES[voice_rng.integers(len(SENTENCES))]
+    sentence = drawn if sentence is None else sentence
     voice = speakers.VOICES[plan.speaker]
     utterance = espeak.speak(
         _punctuate(sentence, prosody, voice_rng),

@@ -20,7 +20,7 @@ from deeptalk_jax.inference.windows import (
 from deeptalk_jax.models.dee import DEE, unit_length
 from deeptalk_jax.models.generator import Generator
 from deeptalk_jax.models.motion_prior import FRAMES_PER_BOTTOM_CODE, FRAMES_PER_TOP_CODE
-from deeptalk_jax.types import SAMPLES_PER_FRAME, SPEECH_FEATURE_RATE_HZ, Array, Gaussian
+from deeptalk_jax.types import MOTION_RATE_HZ, SAMPLES_PER_FRAME, Array, Gaussian
 
 PyTree = Any
 
@@ -69,7 +69,7 @@ class Animator:
         self._dee = dee_model.clone(speech_encoder=dee_encoder.clone(waveform_eps=None))
         predictor = model.predictor.clone(speech_encoder=encoder.clone(waveform_eps=None))
         self._generator = model.clone(predictor=predictor)
-        self._max_emotion_frames = dee_model.audio_tower.max_length * 25 // SPEECH_FEATURE_RATE_HZ
+        self._max_emotion_frames = dee_model.motion_tower.max_length
         self._embed = jax.jit(functools.partial(self._dee.apply, method=DEE.embed_audio))
         self._sample = jax.jit(
             functools.partial(self._generator.apply, method=Generator.sample), static_argnames="num_frames"
@@ -82,7 +82,7 @@ class Animator:
         starts = range(0, len(waveform), longest)
         # A last window of under a second says little and would weigh as one: it joins nothing.
         pieces = [waveform[start : start + longest] for start in starts]
-        if len(pieces) > 1 and len(pieces[-1]) < 25 * SAMPLES_PER_FRAME:
+        if len(pieces) > 1 and len(pieces[-1]) < MOTION_RATE_HZ * SAMPLES_PER_FRAME:
             pieces.pop()
         gaussians = [self._embed_piece(piece) for piece in pieces]
         lengths = np.array([len(piece) for piece in pieces], np.float32)

@@ -24,12 +24,13 @@ SPEECH_ENCODERS = ("mel", "wav2vec2", "emotion2vec")
 MAX_EMOTION_S = 10  # what both DEE towers take at the most
 
 
-def build_speech_encoder(config: ConfigDict, *, rate_hz: int) -> nn.Module:
-    """The speech encoder of kind `config.kind`, giving `rate_hz` features per second.
+def build_speech_encoder(config: ConfigDict) -> nn.Module:
+    """The speech encoder of kind `config.kind`, giving `config.rate_hz` features per second.
 
     Raises:
         ValueError: an unknown kind, or emotion2vec at another rate than 50 Hz.
     """
+    rate_hz = config.rate_hz
     if config.kind == "mel":
         return MelEncoder(
             dim=config.dim,
@@ -77,8 +78,8 @@ def build_dee(config: ConfigDict) -> DEE:
         )
 
     return DEE(
-        speech_encoder=build_speech_encoder(model.speech, rate_hz=SPEECH_FEATURE_RATE_HZ),
-        audio_tower=tower(model.audio_layers, SPEECH_FEATURE_RATE_HZ),
+        speech_encoder=build_speech_encoder(model.speech),
+        audio_tower=tower(model.audio_layers, model.speech.rate_hz),
         motion_tower=tower(model.motion_layers, MOTION_RATE_HZ),
         motion_dim=model.motion_dim,
         initial_scale=model.initial_scale,
@@ -110,7 +111,7 @@ def build_generator(config: ConfigDict, prior_config: ConfigDict) -> Generator:
     model = config.model
     prior = build_motion_prior(prior_config)
     predictor = IndexPredictor(
-        speech_encoder=build_speech_encoder(model.speech, rate_hz=MOTION_RATE_HZ),
+        speech_encoder=build_speech_encoder(model.speech),
         num_identities=model.num_identities,
         feature_dim=model.feature_dim,
         mlp_dim=model.mlp_dim,

@@ -8,13 +8,13 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from deeptalk_jax.model_dir import check_variables, load_part, read_index, save_model
+from deeptalk_jax.model_dir import INDEX, check_variables, load_part, read_index, save_model
 from deeptalk_jax.stages.registry import make_stage
-from deeptalk_jax.training.loop import fit
+from deeptalk_jax.training.loop import claim_workdir, fit
 
 
 def train(config: ConfigDict, workdir: str | os.PathLike) -> Path:
-    """Trains a stage and exports it.
+    """Trains a stage and exports it; a work directory that has its model already is left as it is.
 
     Returns:
         The model directory, `workdir/model`.
@@ -22,9 +22,12 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> Path:
     Raises:
         UserError, training.loop.NonFiniteError, training.loop.Interrupted: see `training.loop.fit`.
     """
+    model = Path(workdir) / "model"
+    claim_workdir(workdir, config)
+    if (model / INDEX).exists():
+        return model
     stage = make_stage(config)
     variables = fit(stage, config, workdir)
-    model = Path(workdir) / "model"
     if jax.process_index() == 0:
         save_model(model, stage.export_parts(variables), head=config.head)
         logging.info("%s: model written to %s", stage.name, model)

@@ -162,12 +162,13 @@ def _averages(rows: list[dict[str, np.ndarray]]) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
-def claim_workdir(workdir: epath.Path, config: ConfigDict) -> None:
+def claim_workdir(workdir: epath.PathLike, config: ConfigDict) -> None:
     """Writes the config into a new work directory, or checks that it is the one that began there.
 
     Raises:
         UserError: the directory holds another config (all but the cadences must agree), or cannot be written.
     """
+    workdir = epath.Path(workdir)
     path = workdir / "config.json"
     text = json.dumps(json.loads(config.to_json_best_effort()), indent=2, sort_keys=True)
     try:

@@ -52,7 +52,7 @@ def log_mel(waveform: Float[Array, "b s"], num_mels: int) -> Float[Array, "b s/1
 
 
 class MelEncoder(nn.Module):
-    """Log-mel, two or three convolutions, transformer layers.
+    """Log-mel at 100 Hz, one or two convolutions of stride 2, transformer layers.
 
     Attributes:
         dim: feature size.
@@ -111,13 +111,10 @@ class MelEncoder(nn.Module):
         x = log_mel(waveform, self.num_mels)
         lengths = -(-num_samples // HOP_SAMPLES)
         x = nn.Dense(self.dim, name="mel_map")(x)
-        for index in range(num_halvings + 1):
-            stride = 1 if index == 0 else 2
+        for index in range(num_halvings):
             x = zero_padded(x, length_mask(lengths, x.shape[1]))
-            x = nn.Conv(self.dim, (5,), strides=(stride,), padding=((2, 3 - stride),), name=f"conv_{index}")(
-                x
-            )
-            lengths = -(-lengths // stride)
+            x = nn.Conv(self.dim, (5,), strides=(2,), padding=((2, 1),), name=f"conv_{index}")(x)
+            lengths = -(-lengths // 2)
             x = nn.LayerNorm(name=f"norm_{index}")(nn.gelu(x))
         mask = length_mask(lengths, x.shape[1])
         # Distances, not positions: trained on short windows, used on clips of any length.
