@@ -72,8 +72,8 @@ def rasterise(
         screen: `[v, 2]` column and row in pixels; the centre of the first pixel is (0, 0), rows go down.
         inverse_depth: `[v]` 1 / distance along the view axis; larger is nearer; not positive is behind the
             camera, and faces that touch it are left out.
-        faces: `[f, 3]` vertex indices; faces that are clockwise on the screen as seen with rows going down
-            (that is, counter-clockwise with y up) face the camera, the others are culled.
+        faces: `[f, 3]` vertex indices; faces whose corners one sees in counter-clockwise order face the
+            camera, the others are left out.
         size: height and width in pixels.
 
     Returns:
@@ -95,27 +95,31 @@ def rasterise(
     row_face, row_position = _expand(bottom - top + 1)
     row = top[row_face] + row_position
     start, stop = _row_spans(edges, row_face, row, width)
-    span, column = _expand(stop - start)
-    column += start[span]
+    # Fragments are numbered span after span: what changes along a span is linear in that number, so that
+    # everything else is repeated per span, which is much faster than looking it up per fragment.
+    counts = stop - start
+    number = np.arange(int(counts.sum()), dtype=np.int32)
+    shift = start - (np.cumsum(counts, dtype=np.int32) - counts)  # column = number + shift
+    row_start = row * np.int32(width)
+    pixel = number + np.repeat(row_start + shift, counts)
 
-    # Inverse depth is linear on the screen: per row a starting value, per pixel a slope.
+    # Inverse depth is linear on the screen.
     corner_depth = inverse_depth[faces[kept]].T
     plane = sum(edge * depth for edge, depth in zip(edges, corner_depth, strict=True))  # [3, f]
-    row_depth = (plane[1][row_face] * row + plane[2][row_face]).astype(np.float32)
-    row_slope = plane[0].astype(np.float32)[row_face]
-    depth = row_slope[span] * column.astype(np.float32) + row_depth[span]
-    pixel = (row * np.int32(width))[span] + column
+    row_slope = plane[0][row_face]
+    row_depth = plane[1][row_face] * row + plane[2][row_face] + row_slope * shift
+    depth = (np.repeat(row_slope, counts) * number + np.repeat(row_depth, counts)).astype(np.float32)
     # A positive float's bits order as the float does: nearest depth above, fragment number below.
     key = np.maximum(depth, np.float32(1e-12)).view(np.int32).astype(np.int64) << 32
-    key |= np.arange(len(key), dtype=np.int64)
+    key |= number
     buffer = np.full(height * width, -1, dtype=np.int64)
     np.maximum.at(buffer, pixel, key)
     covered = np.flatnonzero(buffer >= 0)
-    winner = buffer[covered] & 0xFFFFFFFF
+    winner = (buffer[covered] & 0xFFFFFFFF).astype(np.int32)
 
-    winner_span = span[winner]
-    local = row_face[winner_span]
-    winner_column, winner_row = column[winner].astype(np.float32), row[winner_span].astype(np.float32)
+    local = np.repeat(row_face, counts)[winner]
+    winner_row, winner_column = np.divmod(covered.astype(np.int32), np.int32(width))
+    winner_column, winner_row = winner_column.astype(np.float32), winner_row.astype(np.float32)
     weights = np.empty((len(local), 3), np.float32)
     for corner in (0, 1):
         a, b, c = edges[corner].astype(np.float32)

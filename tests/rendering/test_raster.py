@@ -4,7 +4,7 @@ import numpy as np
 
 from deeptalk_jax.rendering.raster import interpolate, rasterise
 
-# Column, row. Counter-clockwise with y up, which is what faces the camera.
+# Column, row: down from the first corner, then up to the right; counter-clockwise to the eye.
 CORNERS = np.array([[1.0, 1.0], [1.0, 5.0], [5.0, 1.0]])
 FACE = np.array([[0, 1, 2]])
 

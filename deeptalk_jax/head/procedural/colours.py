@@ -7,7 +7,7 @@ from deeptalk_jax.head.procedural.numerics import bump, smoothstep
 from deeptalk_jax.head.procedural.parts import SKIN_TONE
 from deeptalk_jax.head.procedural.skin import Skin, nostril_darkness
 
-_LIP_COLOUR = np.array([0.70, 0.375, 0.35])
+_LIP_COLOUR = np.array([0.71, 0.42, 0.38])
 _BLUSH = np.array([0.80, 0.50, 0.43])
 _SHADE = np.array([0.58, 0.40, 0.33])
 

@@ -54,7 +54,7 @@ class SkinLayout:
 def seam_height(x: np.ndarray) -> np.ndarray:
     """Height of the line where the lips meet, mm, over x."""
     u = np.abs(x) / MOUTH_HALF_WIDTH
-    return -40.3 - 1.1 * np.exp(-((u / 0.28) ** 2)) + 0.7 * np.exp(-(((u - 0.5) / 0.25) ** 2)) - 0.5 * u**3
+    return -40.3 - 1.1 * np.exp(-((u / 0.28) ** 2)) + 0.7 * np.exp(-(((u - 0.5) / 0.25) ** 2)) + 0.5 * u**3
 
 
 def _lip_border(t: np.ndarray) -> np.ndarray:

@@ -40,8 +40,8 @@ def _lip_pucker(a: Anatomy) -> np.ndarray:
 
 def _lip_funnel(a: Anatomy) -> np.ndarray:
     zone = mouth(a, 40.0, 30.0)
-    middle = np.exp(-((a.points[:, 0] / 17.0) ** 2) - (a.above_seam / 16.0) ** 2) * a.front
-    opened = vector(middle * a.upper, y=3.6) + vector(middle * (1 - a.upper), y=-4.4)
+    middle = np.exp(-((a.points[:, 0] / 20.0) ** 4) - (a.above_seam / 16.0) ** 2) * a.front
+    opened = vector(middle * a.upper, y=3.2) + vector(middle * (1 - a.upper), y=-4.0)
     return _narrow(a, zone, 0.24) + vector(zone, z=1.2) + vector(middle, z=5.0) + opened
 
 
@@ -152,7 +152,7 @@ def _tongue_tip_raise(a: Anatomy) -> np.ndarray:
 
 def _tongue_out(a: Anatomy) -> np.ndarray:
     body = smoothstep(20.0, 68.0, a.points[:, 2]) * a.part("tongue")
-    return vector(body, y=4.0, z=30.0)
+    return vector(body, y=13.0, z=28.0)
 
 
 def _cheek_puff(a: Anatomy) -> np.ndarray:

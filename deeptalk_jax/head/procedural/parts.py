@@ -108,11 +108,11 @@ def teeth(*, upper: bool) -> Part:
     start = 0.0
     for width, height in zip(widths, heights, strict=True):
         for share, inset, rise, dark in (
-            (0.02, 1.1, 0.9, 0.45),
+            (0.02, 1.1, 0.9, 0.28),
             (0.16, 0.1, 0.15, 0.0),
             (0.5, -0.25, 0.0, 0.0),
             (0.84, 0.1, 0.2, 0.0),
-            (0.98, 1.1, 1.0, 0.45),
+            (0.98, 1.1, 1.0, 0.28),
         ):
             columns.append((start + share * width, inset, rise, height, dark))
         start += width
@@ -225,7 +225,7 @@ def brow() -> Part:
     columns, rows = 22, 5
     u = np.linspace(0.0, 1.0, columns)
     x = 9.5 + 41.0 * u
-    middle = 48.8 + 8.2 * np.sin(np.pi * 0.62 * u**0.92) - 3.4 * u**3
+    middle = 50.2 + 6.6 * np.sin(np.pi * 0.62 * u**0.92) - 3.4 * u**3
     half = 3.0 * (1.0 - u) ** 0.45 * (0.72 + 0.28 * smoothstep(0.0, 0.12, u)) + 0.25
     v = np.linspace(-1.0, 1.0, rows)
     xy = np.stack(

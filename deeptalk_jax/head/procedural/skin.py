@@ -143,7 +143,7 @@ def upper_share(points: np.ndarray, side: np.ndarray | None = None) -> np.ndarra
     sign = np.sign(height) if side is None else np.where(side != 0, side, np.sign(height))
     distance = np.hypot(np.maximum(inside, 0.0), height)
     # The lower lip leaves the corner slowly, which rounds an open mouth.
-    width = np.where(sign > 0, 9.0, 17.0) + np.maximum(-inside, 0.0)
+    width = np.where(sign > 0, 9.0, 13.0) + np.maximum(-inside, 0.0)
     return 0.5 + 0.5 * sign * smoothstep(0.0, 1.0, distance / width)
 
 
