@@ -85,7 +85,7 @@ def _rebuild_tensor(storage, offset, size, stride, *_rest) -> np.ndarray:
     if last >= storage.size:
         raise UserError(f"a tensor reaches to element {last} of a storage of {storage.size}")
     byte_strides = tuple(step * storage.itemsize for step in stride)
-    return np.ascontiguousarray(np.lib.stride_tricks.as_strided(storage[offset:], size, byte_strides)).copy()
+    return np.lib.stride_tricks.as_strided(storage[offset:], size, byte_strides).copy()
 
 
 def _rebuild_parameter(tensor: np.ndarray, *_rest) -> np.ndarray:

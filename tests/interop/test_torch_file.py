@@ -1,0 +1,162 @@
+import io
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deeptalk_jax.errors import UserError
+from deeptalk_jax.interop.torch_file import read_torch_file
+
+FILES = Path(__file__).parents[1] / "goldens" / "torch_files"
+
+
+def rewrite(source, target, change):
+    """Copies a file entry by entry; `change(name, data)` gives the new data, or None to drop the entry."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            data = change(name, old.read(name))
+            if data is not None:
+                new.writestr(name, data)
+    return target
+
+
+def with_pickle(path, content):
+    """A file of PyTorch's layout around any object."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("made/data.pkl", pickle.dumps(content, protocol=2))
+    return path
+
+
+def test_same_numbers_as_torch():
+    expected = np.load(FILES / "tensors.npz")
+    arrays = read_torch_file(FILES / "tensors.pt")
+    assert set(arrays) == set(expected.files)
+    for name, array in arrays.items():
+        if name != "model.bfloat16":  # numpy's own files cannot hold this type
+            assert array.dtype == expected[name].dtype, name
+        assert array.shape == expected[name].shape, name
+        np.testing.assert_array_equal(array.astype(expected[name].dtype), expected[name], err_msg=name)
+    assert arrays["model.bfloat16"].dtype.name == "bfloat16"
+
+
+def test_arrays_belong_to_the_caller():
+    arrays = read_torch_file(FILES / "tensors.pt")
+    before = arrays["model.slice"].copy()
+    arrays["model.transposed"][:] = 0.0
+    np.testing.assert_array_equal(arrays["model.slice"], before)
+
+
+def test_configuration_objects_are_left_out():
+    arrays = read_torch_file(str(FILES / "with_config.pt"))
+    assert list(arrays) == ["model.weight"]
+
+
+class Attack:
+    def __init__(self, function, *args):
+        self.call = function, args
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [Attack(os.system, "touch {}"), Attack(eval, "open('{}', 'w')"), Attack(io.open, "{}", "w")],
+    ids=["system", "eval", "open"],
+)
+def test_hostile_pickle_is_refused_by_name(tmp_path, attack):
+    victim = tmp_path / "victim"
+    attack.call = attack.call[0], tuple(arg.format(victim) for arg in attack.call[1])
+    path = with_pickle(tmp_path / "hostile.bin", {"weight": attack})
+    with pytest.raises(UserError, match=r"hostile.bin: the pickle asks for \w+\.\w+"):
+        read_torch_file(path)
+    assert not victim.exists()
+
+
+def test_legacy_format_says_how_to_convert():
+    with pytest.raises(UserError, match=r"legacy.pt: .*before 1.6.*save it again with torch.save"):
+        read_torch_file(FILES / "legacy.pt")
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.9])
+def test_truncated_file(tmp_path, keep):
+    data = (FILES / "tensors.pt").read_bytes()
+    path = tmp_path / "short.bin"
+    path.write_bytes(data[: int(keep * len(data))])
+    with pytest.raises(UserError, match=r"short.bin: the file is truncated or damaged"):
+        read_torch_file(path)
+
+
+def test_flipped_bit_is_noticed(tmp_path):
+    data = bytearray((FILES / "tensors.pt").read_bytes())
+    storage = np.load(FILES / "tensors.npz")["model.float"].tobytes()
+    data[data.index(storage) + 5] ^= 1
+    path = tmp_path / "flipped.bin"
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"flipped.bin: "):
+        read_torch_file(path)
+
+
+def test_files_of_other_kinds(tmp_path):
+    with pytest.raises(UserError, match=r"nothing.pt: no such file"):
+        read_torch_file(tmp_path / "nothing.pt")
+    (tmp_path / "text.pt").write_text("hello")
+    with pytest.raises(UserError, match=r"text.pt: this is not a PyTorch file"):
+        read_torch_file(tmp_path / "text.pt")
+    with pytest.raises(UserError, match=r"tensors.npz: it is a zip, but not one of PyTorch's"):
+        read_torch_file(FILES / "tensors.npz")
+    with pytest.raises(UserError, match=r"empty.pt: it holds no tensors"):
+        read_torch_file(with_pickle(tmp_path / "empty.pt", {"epoch": 3}))
+    loop = {}
+    loop["self"] = loop
+    with pytest.raises(UserError, match=r"loop.pt: its containers hold themselves"):
+        read_torch_file(with_pickle(tmp_path / "loop.pt", loop))
+
+
+def test_missing_and_short_storages(tmp_path):
+    def without(name, data):
+        return None if name.endswith("data/0") else data
+
+    with pytest.raises(UserError, match=r"a.pt: .*data/0"):
+        read_torch_file(rewrite(FILES / "with_config.pt", tmp_path / "a.pt", without))
+
+    def shorter(name, data):
+        return data[:-4] if name.endswith("data/0") else data
+
+    with pytest.raises(UserError, match=r"b.pt: .*storage 0 has 8 bytes where 3 numbers were announced"):
+        read_torch_file(rewrite(FILES / "with_config.pt", tmp_path / "b.pt", shorter))
+
+
+def test_big_endian_and_programs_are_refused(tmp_path):
+    def big(name, data):
+        return b"big" if name.endswith("byteorder") else data
+
+    with pytest.raises(UserError, match="big-endian"):
+        read_torch_file(rewrite(FILES / "with_config.pt", tmp_path / "a.pt", big))
+    path = with_pickle(tmp_path / "b.pt", {})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("made/code/__torch__.py", "")
+    with pytest.raises(UserError, match="TorchScript"):
+        read_torch_file(path)
+
+
+def test_compressed_entries_are_refused(tmp_path):
+    path = tmp_path / "bomb.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("made/data.pkl", pickle.dumps({}))
+    with pytest.raises(UserError, match="compressed"):
+        read_torch_file(path)
+
+
+@pytest.mark.parametrize("sizes", [b"K\x04\x85q", b"K\xff\x85q"], ids=["one_more", "many_more"])
+def test_tensor_cannot_reach_outside_its_storage(tmp_path, sizes):
+    def larger(name, data):
+        changed = data.replace(b"K\x03\x85q", sizes)
+        assert not name.endswith("data.pkl") or changed != data
+        return changed if name.endswith("data.pkl") else data
+
+    with pytest.raises(UserError, match="reaches to element"):
+        read_torch_file(rewrite(FILES / "with_config.pt", tmp_path / "a.pt", larger))
