@@ -30,7 +30,8 @@ _RANK_TOLERANCE = 1e-13
 def motion_features(motion: Float[Array, "*b 53"]) -> Float[Array, "*b 599"]:
     """The feature phi of every frame; leading axes are kept."""
     expression = motion[..., :EXPRESSION_DIM]
-    rotation = rotation_matrix(motion[..., EXPRESSION_DIM:]) - jnp.eye(3, dtype=motion.dtype)
+    rotation = rotation_matrix(motion[..., EXPRESSION_DIM:])
+    rotation = rotation - jnp.broadcast_to(jnp.eye(3, dtype=motion.dtype), rotation.shape)
     leading = motion.shape[:-1]
     rotation = rotation.reshape(*leading, _ROTATION_DIM)
     affine = jnp.concatenate([jnp.ones((*leading, 1), motion.dtype), expression, rotation], axis=-1)

@@ -44,11 +44,7 @@ def rotation_matrix(axis_angle: Float[Array, "*b 3"]) -> Float[Array, "*b 3 3"]:
     cross = cross.reshape(*axis_angle.shape[:-1], 3, 3)  # [..., 3, 3]: cross @ u = axis_angle x u
     sine = jnp.sin(angle) / angle
     half_sine = jnp.sin(0.5 * angle) / angle  # 1 - cos = 2 sin^2(angle / 2), which does not cancel
-    return (
-        _identity(cross)
-        + sine * cross
-        + 2.0 * half_sine**2 * _einsum("...ij,...jk->...ik", cross, cross)
-    )
+    return _identity(cross) + sine * cross + 2.0 * half_sine**2 * _einsum("...ij,...jk->...ik", cross, cross)
 
 
 def _check_last_axis(name: str, array: Array, expected: int) -> None:
