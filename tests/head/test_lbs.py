@@ -12,6 +12,8 @@ from deeptalk_jax.head.lbs import head_vertices, motion_vertices, rotation_matri
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 
+jitted_vertices = jax.jit(head_vertices)
+
 
 @pytest.fixture(scope="module")
 def golden():
@@ -43,7 +45,7 @@ def reference_vertices(head, expression, axis_angles):
 
 
 def test_vertices_equal_smplx(golden, synthetic_flame_head):
-    got = head_vertices(
+    got = jitted_vertices(
         synthetic_flame_head,
         golden["expression"],
         golden["pose_global_jaw"][:, 3:],
@@ -58,7 +60,9 @@ def test_vertices_equal_smplx(golden, synthetic_flame_head):
 
 def test_vertices_with_defaults_equal_smplx(golden, synthetic_flame_head):
     pose = golden["pose_global_jaw"]
-    got = head_vertices(synthetic_flame_head, golden["expression"], pose[:, 3:], global_rotation=pose[:, :3])
+    got = jitted_vertices(
+        synthetic_flame_head, golden["expression"], pose[:, 3:], global_rotation=pose[:, :3]
+    )
     np.testing.assert_allclose(got[:, ::4], golden["vertices_defaults_every4"], rtol=0, atol=1e-6)
 
 
@@ -88,7 +92,7 @@ def sequence_loss(motion, target, head):
 def test_loss_and_gradients_equal_torch(golden, synthetic_flame_head):
     sequence = jnp.asarray(golden["seq"])
     target = jnp.concatenate([0.9 * sequence[..., :50], 0.8 * sequence[..., 50:]], axis=-1)
-    vertices = motion_vertices(synthetic_flame_head, sequence)
+    vertices = jax.jit(motion_vertices)(synthetic_flame_head, sequence)
     np.testing.assert_allclose(vertices[0, :, ::8], golden["seq_vertices_s0_every8"], rtol=0, atol=1e-6)
     value_and_gradient = jax.jit(jax.value_and_grad(sequence_loss))
     loss, gradient = value_and_gradient(sequence, target, synthetic_flame_head)
@@ -102,7 +106,7 @@ def test_procedural_head_equals_float64_reference(head):
     rng = np.random.default_rng(3)
     expression, axis_angles = 0.5 * rng.standard_normal(50), 0.3 * rng.standard_normal((5, 3))
     f32 = lambda x: jnp.asarray(x, jnp.float32)  # noqa: E731
-    got = head_vertices(
+    got = jitted_vertices(
         head,
         f32(expression),
         f32(axis_angles[2]),
@@ -115,7 +119,7 @@ def test_procedural_head_equals_float64_reference(head):
 
 def test_gradient_at_zero_pose_is_the_finite_difference():
     weights = np.random.default_rng(5).standard_normal((3, 3)).astype(np.float32)
-    gradient = jax.grad(lambda w: jnp.sum(weights * rotation_matrix(w)))(jnp.zeros(3))
+    gradient = jax.jit(jax.grad(lambda w: jnp.sum(weights * rotation_matrix(w))))(jnp.zeros(3))
     step = 1e-4
     for axis in range(3):
         plus, minus = (
@@ -125,21 +129,21 @@ def test_gradient_at_zero_pose_is_the_finite_difference():
 
 
 def test_gradient_is_finite_where_the_offset_cancels():
-    jacobian = jax.jacobian(rotation_matrix)(jnp.full(3, -1e-8))
+    jacobian = jax.jit(jax.jacobian(rotation_matrix))(jnp.full(3, -1e-8))
     assert np.isfinite(jacobian).all()
 
 
 def test_leading_axes_broadcast_and_vmap_agrees(head):
     rng = np.random.default_rng(1)
     motion = jnp.asarray(0.3 * rng.standard_normal((2, 3, 53)), jnp.float32)
-    batched = motion_vertices(head, motion)
+    batched = jax.jit(motion_vertices)(head, motion)
     assert batched.shape == (2, 3, head.num_vertices, 3)
     mapped = jax.jit(jax.vmap(motion_vertices, in_axes=(None, 0)))(head, motion)
     np.testing.assert_allclose(mapped, batched, rtol=0, atol=1e-6)
-    one_shape = head_vertices(head, motion[..., :50], motion[..., 50:], shape=jnp.ones(4))
+    one_shape = jitted_vertices(head, motion[..., :50], motion[..., 50:], shape=jnp.ones(4))
     np.testing.assert_allclose(
         one_shape[1, 2],
-        head_vertices(head, motion[1, 2, :50], motion[1, 2, 50:], shape=jnp.ones(4)),
+        jitted_vertices(head, motion[1, 2, :50], motion[1, 2, 50:], shape=jnp.ones(4)),
         rtol=0,
         atol=1e-6,
     )

@@ -1,5 +1,6 @@
 """The embedded head: size, symmetry, regions, and what its mouth, lids and named actions do."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from deeptalk_jax.head.lbs import head_vertices
 from deeptalk_jax.head.model import MASK_NAMES, MATERIALS
 from deeptalk_jax.head.procedural.anatomy import build_anatomy
 from deeptalk_jax.head.procedural.mouth_actions import LIP_CLOSE_JAW_RAD
+
+jitted_vertices = jax.jit(head_vertices)
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +23,7 @@ def posed(head, jaw_rad=0.0, **actions):
     expression = np.zeros(50, np.float32)
     for name, value in actions.items():
         expression[ACTION_INDEX[name]] = value
-    return np.asarray(head_vertices(head, jnp.asarray(expression), jnp.array([jaw_rad, 0.0, 0.0])))
+    return np.asarray(jitted_vertices(head, jnp.asarray(expression), jnp.array([jaw_rad, 0.0, 0.0])))
 
 
 def lip_gap_m(head, vertices):
