@@ -49,14 +49,15 @@ class Prosody:
     exclaiming: float = 0.0
 
 
+# Rate, pitch, pitch range, loudness, tilt.
 EMOTION_PROSODY = {
     "neutral": Prosody(),
-    "happy": Prosody(0.12, 4.0, 0.6, 3.0, 1.3, exclaiming=0.6),
+    "happy": Prosody(0.2, 4.0, 0.65, 3.5, 1.4, exclaiming=0.6),
     "sad": Prosody(-0.28, -2.0, -0.9, -6.0, -3.0, tremor=0.15, breath=0.5),
-    "surprised": Prosody(0.0, 7.5, 0.9, 3.5, 0.6, breath=0.1, rising=0.8, exclaiming=0.2),
+    "surprised": Prosody(-0.05, 8.0, 0.9, 2.5, 0.2, breath=0.1, rising=0.8, exclaiming=0.2),
     "fear": Prosody(0.22, 5.5, -0.4, -2.5, 0.3, tremor=0.9, breath=0.35),
     "disgusted": Prosody(-0.26, -1.5, -0.2, -0.5, -2.2, creak=0.3),
-    "angry": Prosody(0.14, 1.5, 0.4, 8.5, 3.4, creak=0.15, exclaiming=0.8),
+    "angry": Prosody(0.1, 0.5, 0.4, 8.5, 3.8, creak=0.3, exclaiming=0.8),
     "contempt": Prosody(-0.18, -3.5, -0.5, -2.5, 1.2, creak=0.95),
 }
 

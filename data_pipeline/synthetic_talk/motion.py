@@ -76,7 +76,6 @@ def lip_actions(shapes: np.ndarray) -> np.ndarray:
         ("lower_lip_protrude", column["protrude"]),
         ("tongue_tip_raise", column["tongue_tip"]),
         ("tongue_out", column["tongue_out"]),
-        ("jaw_thrust", column["jaw_thrust"]),
     ):
         face[:, list(expressions.sides(action))] = values[:, None]
     return face
@@ -137,8 +136,7 @@ def compose(
     for action in ("inner_brow_raise", "outer_brow_raise"):
         face[:, list(expressions.sides(action))] += brows[:, None]
     eyes = list(expressions.sides("eye_close"))
-    closed = expressions.blinks(num_frames, style, rng)[:, None]
-    face[:, eyes] = np.maximum(face[:, eyes], closed) * (closed > 0) + face[:, eyes] * (closed == 0)
+    face[:, eyes] = np.maximum(face[:, eyes], expressions.blinks(num_frames, style, rng)[:, None])
     motion = np.zeros((num_frames, MOTION_DIM), np.float32)
     motion[:, :EXPRESSION_DIM] = np.clip(face, _MIN, _MAX)
     motion[:, EXPRESSION_DIM:] = 0.1 * expressions.noise(num_frames, 3, rng)

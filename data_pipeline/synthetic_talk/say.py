@@ -1,6 +1,6 @@
 """A sentence of your own, spoken by a voice of the test split.
 
-    python -m data_pipeline.synthetic_talk.say --text="Say this." --emotion=sad --out=speech.wav
+python -m data_pipeline.synthetic_talk.say --text="Say this." --emotion=sad --out=speech.wav
 """
 
 import numpy as np
@@ -32,7 +32,9 @@ def say(text: str, *, emotion: str, speaker: int = 0, intensity: int = NUM_INTEN
     if emotion not in EMOTIONS:
         raise UserError(f"emotion={emotion!r} is not one of {', '.join(EMOTIONS)}")
     if not 0 <= speaker < len(voices) or not 1 <= intensity <= NUM_INTENSITIES:
-        raise UserError(f"speaker={speaker}, intensity={intensity}: expected 0 to {len(voices) - 1} and 1 to 3")
+        raise UserError(
+            f"speaker={speaker}, intensity={intensity}: expected 0 to {len(voices) - 1} and 1 to 3"
+        )
     plan = ClipPlan(0, "test", 0, voices[speaker], EMOTIONS.index(emotion), intensity - 1, "say")
     return make_clip(plan, text).audio
 

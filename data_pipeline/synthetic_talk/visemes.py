@@ -25,7 +25,6 @@ ARTICULATORS = (
     "protrude",
     "tongue_tip",
     "tongue_out",
-    "jaw_thrust",
 )
 ARTICULATOR_INDEX = {name: index for index, name in enumerate(ARTICULATORS)}
 
@@ -178,9 +177,9 @@ def segment(phonemes: tuple[Phoneme, ...], *, lead_s: float, total_s: float) -> 
         ValueError: a phoneme has a letter without a viseme.
     """
     sounds, stressed, edges_s = [SILENCE], [False], [0.0, lead_s]
-    for phoneme in phonemes:
+    for index, phoneme in enumerate(phonemes):
         parts = split_phoneme(phoneme.symbol)
-        if phoneme.symbol == PAUSE and phoneme.end_s - phoneme.start_s < _SHORTEST_PAUSE_S:
+        if _is_break(phonemes, index):
             parts = [(_GLOTTAL_STOP, 1.0)]
         if not parts:  # a lone mark prolongs the sound before it
             edges_s[-1] += phoneme.end_s - phoneme.start_s
@@ -201,6 +200,14 @@ def segment(phonemes: tuple[Phoneme, ...], *, lead_s: float, total_s: float) -> 
         np.stack([_TARGETS[sound] for sound in sounds]),
         np.stack([_PEAKS[sound] for sound in sounds]),
     )
+
+
+def _is_break(phonemes: tuple[Phoneme, ...], index: int) -> bool:
+    """Whether a phoneme is a pause inside speech, too short for the mouth to close."""
+    phoneme = phonemes[index]
+    around = phonemes[max(index - 1, 0)], phonemes[min(index + 1, len(phonemes) - 1)]
+    short = phoneme.end_s - phoneme.start_s < _SHORTEST_PAUSE_S
+    return phoneme.symbol == PAUSE and short and all(neighbour.symbol != PAUSE for neighbour in around)
 
 
 _TARGETS = {s: np.array([v.targets.get(a, 0.0) for a in ARTICULATORS]) for s, v in VISEMES.items()}

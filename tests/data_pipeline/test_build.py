@@ -158,6 +158,21 @@ def test_command_reports_in_one_line(tmp_path, flags, message):
     assert done.stderr.startswith(message) and done.stderr.count("\n") == 1
 
 
+def test_command_builds(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "data_pipeline.build",
+        "--dataset=synthetic_talk",
+        f"--data_dir={tmp_path}",
+    ]
+    done = subprocess.run([*command, "--num_clips=8"], capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done.stderr
+    assert "8 clips" in done.stdout and "x real time" in done.stdout
+    assert "8/8" in done.stderr  # the progress bar
+    assert len(open_split(tmp_path, "synthetic_talk", "validation")) == 1
+
+
 def test_builds_and_loads_without_tensorflow(tmp_path):
     program = f"""
 import sys

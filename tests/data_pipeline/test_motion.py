@@ -4,6 +4,7 @@ import pytest
 from data_pipeline.synthetic_talk import expressions, motion, speakers, visemes
 from data_pipeline.synthetic_talk.espeak import PAUSE, Phoneme
 from deeptalk_jax.head.actions import ACTION_INDEX
+from deeptalk_jax.head.procedural import mouth_actions
 from deeptalk_jax.types import EMOTIONS, MOTION_DIM
 
 _STYLE = speakers.motion_style(0)
@@ -75,6 +76,10 @@ def test_shape_of_lips(phoneme, action):
     frames = _clip("ə", phoneme, "ə")
     assert _during(frames, 1)[1, _action(action)] > 0.45
     assert abs(frames[:4, _action(action)]).max() < 0.1
+
+
+def test_lip_close_means_the_same_to_the_head():
+    assert motion.LIP_CLOSE_JAW_RAD == mouth_actions.LIP_CLOSE_JAW_RAD
 
 
 def test_louder_speech_opens_the_jaw_more():

@@ -52,12 +52,18 @@ def test_unknown_phoneme_is_named():
 
 
 def test_segments_tile_the_clip():
-    phonemes = (Phoneme("m", 0.0, 0.1), Phoneme("ˈaɪ", 0.1, 0.3), Phoneme(PAUSE, 0.3, 0.35))
+    spoken = (("m", 0.1), ("ˈaɪ", 0.2), (PAUSE, 0.05), ("n", 0.1), (PAUSE, 0.02))
+    ends_s = np.cumsum([duration_s for _, duration_s in spoken])
+    phonemes = tuple(
+        Phoneme(symbol, end_s - d, end_s) for (symbol, d), end_s in zip(spoken, ends_s, strict=True)
+    )
     segments = visemes.segment(phonemes, lead_s=0.2, total_s=0.8)
-    assert segments.sounds == ("_", "m", "a", "ɪ", "ʔ", "_")  # a short pause holds the lips where they are
-    assert segments.stressed.tolist() == [False, False, True, False, False, False]
-    np.testing.assert_allclose(segments.starts_s, [0, 0.2, 0.3, 0.4, 0.5, 0.55])
-    np.testing.assert_allclose(segments.ends_s, [0.2, 0.3, 0.4, 0.5, 0.55, 0.8])
+    # A short pause between sounds holds the lips where they are; one at the end is silence.
+    assert segments.sounds == ("_", "m", "a", "ɪ", "ʔ", "n", "_", "_")
+    assert np.flatnonzero(segments.stressed).tolist() == [2]
+    edges_s = [0, 0.2, 0.3, 0.4, 0.5, 0.55, 0.65, 0.67, 0.8]
+    np.testing.assert_allclose(segments.starts_s, edges_s[:-1])
+    np.testing.assert_allclose(segments.ends_s, edges_s[1:])
 
 
 def test_dominance_by_hand():
