@@ -97,7 +97,7 @@ def test_loss_and_gradients_equal_torch(golden, synthetic_flame_head):
     value_and_gradient = jax.jit(jax.value_and_grad(sequence_loss))
     loss, gradient = value_and_gradient(sequence, target, synthetic_flame_head)
     np.testing.assert_allclose(loss, golden["seq_loss"][0], rtol=1e-5)
-    np.testing.assert_allclose(gradient, golden["seq_grad"], rtol=0, atol=2e-5)
+    np.testing.assert_allclose(gradient, golden["seq_grad"], rtol=0, atol=9.2e-6)
     _, at_zero = value_and_gradient(jnp.zeros_like(sequence), target, synthetic_flame_head)
     np.testing.assert_allclose(at_zero, golden["zero_pose_grad"], rtol=0, atol=2.4e-4)
 
