@@ -65,8 +65,13 @@ class SyntheticTalk(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Emotional speech by 32 synthetic speakers with known facial motion."""
 
     name = "synthetic_talk"
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "32 speakers, 8 emotions, 3 intensities."}  # noqa: RUF012 (TFDS reads it)
+    VERSION = tfds.core.Version(
+        "1.1.0"
+    )  # raised whenever a record changes: old corpora are not taken for new
+    RELEASE_NOTES = {  # noqa: RUF012 (TFDS reads it)
+        "1.0.0": "32 speakers, 8 emotions, 3 intensities.",
+        "1.1.0": "Happy, surprised and angry voices further apart; lips rest in short pauses at the ends.",
+    }
     code_path = (
         None  # where TFDS would look for checksums of downloads, through a package it does not require
     )

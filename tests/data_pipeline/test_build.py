@@ -111,6 +111,13 @@ def test_interrupted_build_leaves_nothing_complete(tmp_path, monkeypatch):
     assert len(open_split(tmp_path, "synthetic_talk", "train")) == 6
 
 
+def test_newest_version_is_found(data_dir, tmp_path):
+    complete = registry.find_dataset(data_dir, "synthetic_talk")
+    for version in ("1.9.0", "1.10.0"):
+        shutil.copytree(complete, tmp_path / "synthetic_talk" / "clips64_seed0" / version)
+    assert registry.find_dataset(tmp_path, "synthetic_talk").name == "1.10.0"
+
+
 def test_configurations_live_side_by_side(data_dir, tmp_path):
     complete = registry.find_dataset(data_dir, "synthetic_talk")
     for config in ("clips64_seed0", "clips64_seed1"):
