@@ -59,7 +59,7 @@ def save_model(directory: str | os.PathLike, parts: dict[str, Part], *, head: st
             weights = f"{name}.safetensors"
             flat = flatten_dict(part.variables, sep="/")
             temporary = directory / f".{weights}.tmp"
-            save_file({key: np.ascontiguousarray(value) for key, value in flat.items()}, temporary)
+            save_file({key: np.array(value, order="C") for key, value in flat.items()}, temporary)
             os.replace(temporary, directory / weights)
             index["parts"][name] = {
                 "config": json.loads(part.config.to_json_best_effort()),

@@ -42,15 +42,17 @@ class BatchNorm(nn.Module):
             values = x.astype(jnp.float32)
             count = global_sum(jnp.asarray(values.size / dim, jnp.float32), self.axis_name)
             mean = global_sum(jnp.sum(values, axes), self.axis_name) / count
-            variance = global_sum(jnp.sum(jnp.square(values - mean), axes), self.axis_name) / count
+            centred = values - jnp.broadcast_to(mean, x.shape)
+            variance = global_sum(jnp.sum(jnp.square(centred), axes), self.axis_name) / count
             if not self.is_initializing():
                 unbiased = variance * count / jnp.maximum(count - 1.0, 1.0)
                 running_mean.value = self._blend(running_mean.value, mean)
                 running_variance.value = self._blend(running_variance.value, unbiased)
         else:
             mean, variance = running_mean.value, running_variance.value
-        normalised = (x - mean) * jax.lax.rsqrt(variance + self.epsilon) * scale + bias
-        return normalised.astype(x.dtype)
+        gain = scale * jax.lax.rsqrt(variance + self.epsilon)
+        gain, offset = (jnp.broadcast_to(row, x.shape) for row in (gain, bias - mean * gain))
+        return (x * gain + offset).astype(x.dtype)
 
     def _blend(self, old: Array, new: Array) -> Array:
         return self.momentum * old + (1.0 - self.momentum) * jax.lax.stop_gradient(new)

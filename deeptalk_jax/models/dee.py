@@ -94,7 +94,7 @@ class Tower(nn.Module):
         length, dim = x.shape[1:]
         if length > self.max_length:
             raise ValueError(f"sequence of {length} positions is longer than max_length={self.max_length}")
-        x = x + jnp.asarray(sinusoidal_positions(length, dim))
+        x = x + jnp.asarray(sinusoidal_positions(length, dim))[None]
         x = nn.Dropout(self.dropout_rate)(x, deterministic=not train)
         x = TransformerEncoder(
             self.num_layers, self.num_heads, self.mlp_dim, "relu", self.dropout_rate, name="encoder"

@@ -38,12 +38,12 @@ class GRU(nn.Module):
         hidden_kernel = self.param("hidden_kernel", kernel_init, (self.hidden_dim, width))
         input_bias = self.param("input_bias", nn.initializers.zeros, (width,))
         hidden_bias = self.param("hidden_bias", nn.initializers.zeros, (width,))
-        projected = x @ input_kernel + input_bias
+        projected = x @ input_kernel + input_bias[None]
 
         def step(hidden, inputs):
             gates_x, valid = inputs
             reset_x, update_x, new_x = jnp.split(gates_x[None], 3, axis=-1)
-            reset_h, update_h, new_h = jnp.split(hidden @ hidden_kernel + hidden_bias, 3, axis=-1)
+            reset_h, update_h, new_h = jnp.split(hidden @ hidden_kernel + hidden_bias[None], 3, axis=-1)
             reset = nn.sigmoid(reset_x + reset_h)
             update = nn.sigmoid(update_x + update_h)
             candidate = jnp.tanh(new_x + reset * new_h)

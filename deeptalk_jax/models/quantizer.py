@@ -39,8 +39,8 @@ def nearest_code(latents: Float[Array, "... d"], codebook: Float[Array, "k d"]) 
     # float32 at full precision: bf16 or TF32 products would flip codes that lie close together.
     latents, codebook = latents.astype(jnp.float32), codebook.astype(jnp.float32)
     product = jnp.einsum("...d,kd->...k", latents, codebook, precision=jax.lax.Precision.HIGHEST)
-    distance = jnp.sum(jnp.square(codebook), axis=-1) - 2.0 * product
-    return jnp.argmin(distance, axis=-1).astype(jnp.int32)
+    squared = jnp.broadcast_to(jnp.sum(jnp.square(codebook), axis=-1), product.shape)
+    return jnp.argmin(squared - 2.0 * product, axis=-1).astype(jnp.int32)
 
 
 def perplexity(counts: Float[Array, " k"]) -> Float[Array, ""]:

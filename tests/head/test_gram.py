@@ -51,7 +51,7 @@ def test_equals_explicit_vertices(random_head, motions, subset):
         def explicit(motion):
             error = motion_vertices(head, motion) - motion_vertices(head, jnp.asarray(motions[1]))
             per_vertex = jnp.sum(jnp.square(error[:, :, chosen]), axis=-1)
-            return jnp.sum(per_vertex * weights, axis=-1) / (3 * weights.sum())
+            return jnp.sum(per_vertex * weights[None, None], axis=-1) / (3 * weights.sum())
 
         def implicit(motion):
             return gram.squared_distance(factor, motion, jnp.asarray(motions[1]))

@@ -46,7 +46,7 @@ def log_mel(waveform: Float[Array, "b s"], num_mels: int) -> Float[Array, "b s/1
     starts = np.arange(num_frames) * HOP_SAMPLES
     frames = padded[:, starts[:, None] + np.arange(WINDOW_SAMPLES)]  # [b, s, w]
     window = np.hanning(WINDOW_SAMPLES + 1)[:-1].astype(np.float32)
-    power = jnp.square(jnp.abs(jnp.fft.rfft(frames * window, FFT_SIZE)))
+    power = jnp.square(jnp.abs(jnp.fft.rfft(frames * window[None, None], FFT_SIZE)))
     # The floor keeps digital silence finite; it lies 60 dB under a full-scale normalised voice.
     return jnp.log(power @ mel_filterbank(num_mels) + 1e-2)
 

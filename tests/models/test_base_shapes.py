@@ -1,0 +1,75 @@
+"""Parameter counts of the published sizes, against SPEC section 8."""
+
+import jax
+import numpy as np
+import pytest
+
+from configs import dee, deeptalk, fer, motion_prior
+from deeptalk_jax.stages import builders
+
+
+def count(tree):
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+
+
+def shapes(init):
+    return jax.eval_shape(init, jax.random.key(0))
+
+
+@pytest.fixture(scope="module")
+def fer_model():
+    return builders.build_fer(fer.get_config("variant=base"))
+
+
+def test_fer(fer_model):
+    params = shapes(lambda key: builders.init_fer(fer_model, key))["params"]
+    assert count(params) == 1_374_024
+    # The published feature path has no batch norm and stops before the layer 128 -> 64.
+    path = [params[f"dense_{index}"] for index in range(6)]
+    assert count(path) == 1_359_744
+    assert fer_model.feature_dim == 128
+
+
+def test_motion_prior():
+    model = builders.build_motion_prior(motion_prior.get_config("variant=base"))
+    variables = shapes(lambda key: builders.init_motion_prior(model, key))
+    sizes = {name: count(tree) for name, tree in variables["params"].items()}
+    unused_linear = 384 * 384 + 384  # the published decoder's layer whose output nobody reads
+    assert sizes["encoder_top"] == sizes["decoder_top"] == 231_296
+    assert sizes["encoder_bottom"] == 183_296
+    assert sizes["upsample_top"] == 65_664
+    assert sizes["decoder_bottom"] + sizes["output"] == 2_122_933 - unused_linear
+    codebooks = [variables["codebook"][f"quantizer_{level}"]["embedding"] for level in ("top", "bottom")]
+    assert count(codebooks) == 98_304
+
+
+def test_dee(fer_model):
+    model = builders.build_dee(dee.get_config("variant=base"))
+    params = shapes(lambda key: builders.init_dee(model, fer_model, key))["params"]
+    sizes = {name: count(tree) for name, tree in params.items()}
+    template_768 = 4 * (768**2 + 768) + 2 * 768 * 2048 + 2048 + 768 + 4 * 768
+    template_512 = 4 * (512**2 + 512) + 2 * 512 * 2048 + 2048 + 512 + 4 * 512
+    pretraining_decoder = 619_776
+    # The published towers hold three layers each that serve as templates only.
+    assert sizes["speech_encoder"] == 93_790_988 - pretraining_decoder
+    assert sizes["speech_encoder"] + sizes["audio_tower"] == 132_611_148 - 3 * template_768 - pretraining_decoder
+    assert sizes["motion_map"] + sizes["motion_tower"] == 34_899_008 - 3 * template_512
+    assert sizes["scale"] + sizes["shift"] == 2
+
+
+def test_generator():
+    prior_config = motion_prior.get_config("variant=base")
+    model = builders.build_generator(deeptalk.get_config("variant=base"), prior_config)
+    params = shapes(lambda key: builders.init_generator(model, 128, key))["params"]["predictor"]
+    sizes = {name: count(tree) for name, tree in params.items()}
+    mask_embedding = 768  # of wav2vec2's pre-training
+    assert sizes.pop("speech_encoder") == 94_371_712 - mask_embedding
+    assert sizes == {
+        "face_transformer": 395_776,
+        "face_map": 32_896,
+        "predictor_top": 2_571_776,
+        "predictor_bottom": 2_539_008,
+        "content_map": 98_432,
+        "emotion_map": 16_512,
+        "style_map": 20_608,
+    }
