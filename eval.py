@@ -5,10 +5,10 @@ python eval.py --config=configs/fer.py:variant=mini --workdir=outputs/fer --spli
 
 import json
 
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
-from deeptalk_jax.cli import run_command
+from deeptalk_jax.cli import run_tool
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config of the stage, as in training.", lock_config=True
@@ -28,4 +28,4 @@ def _evaluate() -> None:
 
 
 if __name__ == "__main__":
-    app.run(lambda argv: run_command(_evaluate, argv))
+    run_tool(_evaluate)

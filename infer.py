@@ -8,9 +8,9 @@ files animated, 1 some failed, 2 nothing could be done.
 
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
-from deeptalk_jax.cli import run_command
+from deeptalk_jax.cli import run_tool
 from deeptalk_jax.errors import UserError
 
 _MODEL = flags.DEFINE_string("model", None, "Model directory, as written by training.")
@@ -63,5 +63,4 @@ def _infer(more_audio: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    flags.FLAGS.set_gnu_getopt(True)  # plain arguments may stand between flags
-    app.run(lambda argv: run_command(lambda: _infer(argv[1:]), argv[:1]))
+    run_tool(_infer, takes_arguments=True)

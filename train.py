@@ -5,10 +5,10 @@ python train.py --config=configs/fer.py:variant=mini --workdir=outputs/fer
 Any key of the config can be set: --config.num_steps=100. The same command again continues where it stopped.
 """
 
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
-from deeptalk_jax.cli import run_command
+from deeptalk_jax.cli import run_tool
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "FILE[:variant=mini|base,ablation=NAME]", lock_config=True
@@ -25,4 +25,4 @@ def _train() -> None:
 
 
 if __name__ == "__main__":
-    app.run(lambda argv: run_command(_train, argv))
+    run_tool(_train)

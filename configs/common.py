@@ -38,6 +38,7 @@ def common_config(stage: str, variant: str) -> ConfigDict:
     config.ablation = "none"
     config.seed = 0  # of initialisation, data order, dropout and sampling
     config.num_steps = 1000
+    config.num_devices = 0  # 0: all that there are
     config.log_every_steps = 20  # host transfers happen on these steps only
     config.checkpoint_every_steps = 200
     config.eval_every_steps = 0  # on the validation split while training; 0: never

@@ -1,11 +1,11 @@
-"""What every command-line tool does around its work: errors for people, compilation cache, logging."""
+"""What every command-line tool does around its work: flags, errors for people, compilation cache, logging."""
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from absl import logging
+from absl import app, flags, logging
 
 from deeptalk_jax.errors import UserError
 
@@ -13,27 +13,44 @@ CACHE_VARIABLE = "DEEPTALK_CACHE_DIR"
 EXIT_USER_ERROR = 2
 
 
-def run_command(command: Callable[[], int | None], argv: list[str]) -> None:
-    """Runs a tool and exits: 0 (or what the tool returns), or 2 with one line for a `UserError`.
+def run_tool(command: Callable[..., int | None], *, takes_arguments: bool = False) -> None:
+    """Parses the flags, runs a tool and exits.
+
+    The exit status is 0 (or what the tool returns), or 2 with one line for a `UserError` or a flag that cannot be
+    read.
 
     Args:
-        command: the tool's work.
-        argv: what flag parsing left over, the program first.
+        command: the tool's work; its flags are parsed when it is called.
+        takes_arguments: plain arguments may stand between the flags; the tool gets them as a list.
     """
-    if len(argv) > 1:
-        sys.exit(_complain(argv[0], f"unexpected argument {argv[1]!r}; flags look like --name=value"))
+    flags.FLAGS.set_gnu_getopt(takes_arguments)
+
+    def main(argv: Sequence[str]) -> int | None:
+        if takes_arguments:
+            return command(list(argv[1:]))
+        if len(argv) > 1:
+            raise UserError(f"unexpected argument {argv[1]!r}; flags look like --name=value")
+        return command()
+
+    try:
+        app.run(lambda argv: sys.exit(_prepared(main, argv) or 0), flags_parser=_parse_flags)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+
+
+def _prepared(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int | None:
+    # Orbax, grain and TFDS report every file that they touch.
     logging.set_verbosity(logging.WARNING)
     use_compilation_cache()
+    return main(argv)
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
     try:
-        status = command()
-    except UserError as error:
-        status = _complain(argv[0], str(error))
-    sys.exit(status or 0)
-
-
-def _complain(program: str, message: str) -> int:
-    print(f"{os.path.basename(program)}: {message}", file=sys.stderr)
-    return EXIT_USER_ERROR
+        return flags.FLAGS(argv)
+    except (flags.Error, ValueError) as error:  # a config file raises ValueError for its own argument
+        raise UserError(str(error).replace("\n", " ")) from error
 
 
 def use_compilation_cache() -> None:

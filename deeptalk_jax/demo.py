@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from absl import app, flags
+from absl import flags
 from ml_collections import ConfigDict
 
 from configs import dee, deeptalk, fer, motion_prior
-from data_pipeline.build import build
+from data_pipeline.prepare import prepare
 from data_pipeline.synthetic_talk.say import say
-from deeptalk_jax.cli import run_command
+from deeptalk_jax.cli import run_tool
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.inference.api import DeepTalk
 from deeptalk_jax.inference.audio import duration_s
@@ -34,7 +34,9 @@ from deeptalk_jax.types import AUDIO_RATE_HZ, EMOTIONS
 
 _OUT = flags.DEFINE_string("out", "outputs/demo", "Directory for everything that the demo makes.")
 _AUDIO = flags.DEFINE_string("audio", None, "Sound file to animate; by default a sentence is spoken.")
-_TEXT = flags.DEFINE_string("text", "I can hardly believe that you came all this way to see me!", "What to speak.")
+_TEXT = flags.DEFINE_string(
+    "text", "I can hardly believe that you came all this way to see me!", "What to speak."
+)
 _EMOTION = flags.DEFINE_enum("emotion", "happy", EMOTIONS, "How to speak it.")
 _NUM_CLIPS = flags.DEFINE_integer("num_clips", 1200, "Size of the embedded corpus.")
 
@@ -108,7 +110,7 @@ def _demo() -> int:
         raise UserError(f"--out={out}: cannot be made ({error.strerror})") from error
     speech = _speech_file(out)
     data_dir = out / "data"
-    build("synthetic_talk", str(data_dir), num_clips=_NUM_CLIPS.value)
+    prepare("synthetic_talk", str(data_dir), num_clips=_NUM_CLIPS.value)
     metrics = {}
     for config in stage_configs(out, data_dir):
         metrics[config.stage] = train_and_evaluate(config, out / config.stage)
@@ -134,4 +136,4 @@ def _demo() -> int:
 
 
 if __name__ == "__main__":
-    app.run(lambda argv: run_command(_demo, argv))
+    run_tool(_demo)

@@ -81,8 +81,9 @@ FIGURES = (
     ),
     Figure(
         "generator: jaw correlation lost by shuffled audio",
-        lambda report: report["generator"]["jaw_correlation"]
-        - report["generator"]["shuffled_audio_jaw_correlation"],
+        lambda report: (
+            report["generator"]["jaw_correlation"] - report["generator"]["shuffled_audio_jaw_correlation"]
+        ),
         0.3,
     ),
     Figure(
@@ -126,7 +127,9 @@ def table(report: Report) -> str:
         verdict = "ok" if figure.passes(report) else "FAILED"
         bound = f"{sign} {figure.bound:g}"
         lines.append(f"{figure.name:{width}}  {figure.value(report):8.3f}  {bound:>8}  {verdict}")
-    lines.append(f"{'real-time factor of inference (seconds per second)':{width}}  {report['real_time_factor']:8.3f}")
+    lines.append(
+        f"{'real-time factor of inference (seconds per second)':{width}}  {report['real_time_factor']:8.3f}"
+    )
     lines.append(f"{'wall clock of the demo, s':{width}}  {report['wall_s']:8.0f}")
     return "\n".join(lines)
 

@@ -5,11 +5,11 @@ python -m data_pipeline.synthetic_talk.say --text="Say this." --emotion=sad --ou
 
 import numpy as np
 import soundfile
-from absl import app, flags
+from absl import flags
 
 from data_pipeline.synthetic_talk.clip import ClipPlan, make_clip
 from data_pipeline.synthetic_talk.speakers import split_speakers
-from deeptalk_jax.cli import run_command
+from deeptalk_jax.cli import run_tool
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.types import AUDIO_RATE_HZ, EMOTIONS, NUM_INTENSITIES
 
@@ -39,17 +39,12 @@ def say(text: str, *, emotion: str, speaker: int = 0, intensity: int = NUM_INTEN
     return make_clip(plan, text).audio
 
 
-def main(argv: list[str]) -> None:
-    """Writes the sound file that the flags describe."""
-
-    def write() -> None:
-        audio = say(_TEXT.value, emotion=_EMOTION.value, speaker=_SPEAKER.value, intensity=_INTENSITY.value)
-        try:
-            soundfile.write(_OUT.value, audio, AUDIO_RATE_HZ)
-        except (OSError, soundfile.LibsndfileError, TypeError) as error:
-            raise UserError(f"--out={_OUT.value}: cannot be written ({error})") from error
-
-    run_command(write, argv)
+def _say() -> None:
+    audio = say(_TEXT.value, emotion=_EMOTION.value, speaker=_SPEAKER.value, intensity=_INTENSITY.value)
+    try:
+        soundfile.write(_OUT.value, audio, AUDIO_RATE_HZ)
+    except (OSError, soundfile.LibsndfileError, TypeError) as error:
+        raise UserError(f"--out={_OUT.value}: cannot be written ({error})") from error
 
 
 if __name__ == "__main__":
@@ -58,4 +53,4 @@ if __name__ == "__main__":
     _SPEAKER = flags.DEFINE_integer("speaker", 0, "Voice of the test split.")
     _INTENSITY = flags.DEFINE_integer("intensity", 3, "1 to 3.")
     _OUT = flags.DEFINE_string("out", None, "Sound file to write.", required=True)
-    app.run(main)
+    run_tool(_say)

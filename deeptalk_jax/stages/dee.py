@@ -87,11 +87,11 @@ class DEEStage(Stage):
     def evaluate(self, variables: PyTree, split: str) -> dict[str, float]:
         """Retrieval in both directions over all clips of the split, by emotion and by exact pair."""
         frozen = self.frozen_variables()
-        embed = jax.jit(lambda batch: self.embed(variables, frozen, batch))
+        embed = jax.jit(self.embed)
         rows = []
         for batch in self.clips(split):
             names = ("audio", "motion", "num_samples", "num_frames")
-            gaussians = embed({name: batch[name] for name in names})
+            gaussians = embed(variables, frozen, {name: batch[name] for name in names})
             valid = valid_rows(batch)
             rows.append(
                 (*jax.tree.map(lambda x, keep=valid: np.asarray(x)[keep], gaussians), batch["emotion"][valid])

@@ -123,7 +123,7 @@ class DEEPTalkStage(Stage):
         num_frames = -(-self.config.data.max_clip_frames // FRAMES_PER_TOP_CODE) * FRAMES_PER_TOP_CODE
 
         @jax.jit
-        def generate(batch):
+        def generate(variables, frozen, batch):
             rows = batch["audio"].shape[0]
             return self.model.apply(
                 with_prior(variables, frozen["motion_prior"]),
@@ -140,7 +140,7 @@ class DEEPTalkStage(Stage):
         pairs = []
         for batch in self.clips(split):
             inputs = {name: batch[name] for name in ("audio", "num_samples", "num_frames")}
-            generated = np.asarray(generate(inputs))
+            generated = np.asarray(generate(variables, frozen, inputs))
             for row, length in enumerate(batch["num_frames"]):
                 if length:
                     pairs.append((generated[row, :length], batch["motion"][row, :length]))

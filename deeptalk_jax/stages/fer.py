@@ -68,11 +68,11 @@ class FERStage(Stage):
 
     def evaluate(self, variables: PyTree, split: str) -> dict[str, float]:
         """Accuracy over frames, its mean over classes, and accuracy of each clip's summed logits."""
-        predict = jax.jit(lambda motion: self.model.apply(variables, motion))
+        predict = jax.jit(self.model.apply)
         num_classes = self.config.model.num_classes
         confusion, clips_right, clips = np.zeros((num_classes, num_classes)), 0, 0
         for batch in self.clips(split):
-            logits = np.asarray(predict(batch["motion"]))
+            logits = np.asarray(predict(variables, batch["motion"]))
             for row, num_frames in enumerate(batch["num_frames"]):
                 if num_frames == 0:
                     continue

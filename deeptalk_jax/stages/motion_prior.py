@@ -89,7 +89,7 @@ class MotionPriorStage(Stage):
         Clips are cut into whole training windows, so that no padding enters the encoder.
         """
         head = load_head(self.config.head)
-        reconstruct = jax.jit(lambda motion: self.model.apply(variables, motion))
+        reconstruct = jax.jit(self.model.apply)
         use_top = CodebookUse(self.config.model.codebook_size_top)
         use_bottom = CodebookUse(self.config.model.codebook_size_bottom)
         clips = self._windows_of_clips(split)
@@ -98,7 +98,7 @@ class MotionPriorStage(Stage):
         for windows in tqdm(clips, desc=f"{self.name} {split}", unit="clip", leave=False):
             most = self.config.data.max_clip_frames // windows.shape[1]
             padding = ((0, most - len(windows)), (0, 0), (0, 0))
-            output = jax.tree.map(np.asarray, reconstruct(np.pad(windows, padding)))
+            output = jax.tree.map(np.asarray, reconstruct(variables, np.pad(windows, padding)))
             use_top.add(output.top.indices[: len(windows)])
             use_bottom.add(output.bottom.indices[: len(windows)])
             truth = windows.reshape(-1, MOTION_DIM)

@@ -39,15 +39,12 @@ class Trainer:
         stage: what to train.
         config: the resolved config of the stage.
         workdir: work directory; holds config, metrics and checkpoints.
-        num_devices: how many devices to use; all by default.
     """
 
-    def __init__(
-        self, stage: Trainable, config: ConfigDict, workdir: epath.PathLike, *, num_devices: int | None = None
-    ):
+    def __init__(self, stage: Trainable, config: ConfigDict, workdir: epath.PathLike):
         self.stage, self.config = stage, config
         self.workdir = epath.Path(workdir)
-        self.mesh = make_mesh(num_devices)
+        self.mesh = make_mesh(config.num_devices or None)
         self.iterator = stage.train_batches(
             num_processes=jax.process_count(), process_index=jax.process_index()
         )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_pipeline.build import build
+from data_pipeline.prepare import prepare
 
 NUM_CLIPS = 64
 
@@ -11,5 +11,5 @@ NUM_CLIPS = 64
 def data_dir(tmp_path_factory):
     """Root directory with `synthetic_talk` of 48 train, 8 validation and 8 test clips, built by one worker."""
     root = tmp_path_factory.mktemp("data")
-    build("synthetic_talk", str(root), num_clips=NUM_CLIPS, num_workers=1, num_shards=1)
+    prepare("synthetic_talk", str(root), num_clips=NUM_CLIPS, num_workers=1, num_shards=1)
     return root

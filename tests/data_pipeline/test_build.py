@@ -7,7 +7,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from data_pipeline import registry
-from data_pipeline.build import build
+from data_pipeline.prepare import prepare
 from data_pipeline.records import open_split
 from data_pipeline.synthetic_talk import workers
 from data_pipeline.synthetic_talk.acoustics import frame_level_db
@@ -20,7 +20,7 @@ _SPLITS = {"train": 48, "validation": 8, "test": 8}
 
 
 def test_records_do_not_depend_on_shards_or_workers(data_dir, tmp_path):
-    build("synthetic_talk", str(tmp_path), num_clips=NUM_CLIPS, num_workers=2, num_shards=3)
+    prepare("synthetic_talk", str(tmp_path), num_clips=NUM_CLIPS, num_workers=2, num_shards=3)
     for split, size in _SPLITS.items():
         one, other = (open_split(root, "synthetic_talk", split) for root in (data_dir, tmp_path))
         assert len(one) == len(other) == size
@@ -86,7 +86,7 @@ def test_mouth_follows_loudness(data_dir):
 
 def test_building_again_returns_at_once(data_dir, capsys, monkeypatch):
     monkeypatch.setattr(workers, "worker_pool", None)  # would fail if anything were made
-    build("synthetic_talk", str(data_dir), num_clips=NUM_CLIPS)
+    prepare("synthetic_talk", str(data_dir), num_clips=NUM_CLIPS)
     assert "already built" in capsys.readouterr().out
 
 
@@ -101,13 +101,13 @@ def test_interrupted_build_leaves_nothing_complete(tmp_path, monkeypatch):
 
     monkeypatch.setattr(workers, "make_clips", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        build("synthetic_talk", str(tmp_path), num_clips=8, num_workers=1)
+        prepare("synthetic_talk", str(tmp_path), num_clips=8, num_workers=1)
     with pytest.raises(UserError, match=r"no complete dataset 'synthetic_talk' in .*; found: none"):
         registry.find_dataset(tmp_path, "synthetic_talk")
     monkeypatch.undo()
-    directory = build("synthetic_talk", str(tmp_path), num_clips=8, num_workers=1)
+    directory = prepare("synthetic_talk", str(tmp_path), num_clips=8, num_workers=1)
     assert registry.find_dataset(tmp_path, "synthetic_talk") == directory
-    build("synthetic_talk", str(tmp_path), num_clips=8, num_workers=1, overwrite=True)
+    prepare("synthetic_talk", str(tmp_path), num_clips=8, num_workers=1, overwrite=True)
     assert len(open_split(tmp_path, "synthetic_talk", "train")) == 6
 
 
@@ -148,7 +148,7 @@ def test_configurations_live_side_by_side(data_dir, tmp_path):
 def test_bad_requests(tmp_path, arguments, message):
     request = {"dataset": "synthetic_talk", "data_dir": str(tmp_path), "num_clips": 16} | arguments
     with pytest.raises(UserError, match=message):
-        build(**request)
+        prepare(**request)
 
 
 @pytest.mark.parametrize(
@@ -184,9 +184,9 @@ def test_builds_and_loads_without_tensorflow(tmp_path):
     program = f"""
 import sys
 if __name__ == "__main__":
-    from data_pipeline.build import build
+    from data_pipeline.prepare import prepare
     from data_pipeline.loader import train_loader
-    build("synthetic_talk", {str(tmp_path)!r}, num_clips=8, num_workers=1)
+    prepare("synthetic_talk", {str(tmp_path)!r}, num_clips=8, num_workers=1)
     batch = next(train_loader({str(tmp_path)!r}, "synthetic_talk", batch_size=2, seed=0, window_frames=32))
     assert batch["audio"].shape == (2, 20480)
     assert not any(name.split(".")[0] == "tensorflow" for name in sys.modules)

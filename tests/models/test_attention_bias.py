@@ -21,6 +21,8 @@ def test_symmetric_bias_by_hand():
 def test_periodic_bias_is_flat_within_a_period():
     bias = np.asarray(periodic_alibi(8, 60, period=25))
     np.testing.assert_array_equal(bias[:, 0, :25], 0)
-    np.testing.assert_allclose(bias[:, 0, 25:50], np.broadcast_to(-np.array(alibi_slopes(8))[:, None], (8, 25)))
+    np.testing.assert_allclose(
+        bias[:, 0, 25:50], np.broadcast_to(-np.array(alibi_slopes(8))[:, None], (8, 25))
+    )
     np.testing.assert_allclose(bias[:, 0, 50:], 2 * bias[:, 0, 25:35])
     np.testing.assert_array_equal(bias, bias.swapaxes(1, 2))

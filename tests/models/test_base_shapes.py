@@ -52,7 +52,9 @@ def test_dee(fer_model):
     pretraining_decoder = 619_776
     # The published towers hold three layers each that serve as templates only.
     assert sizes["speech_encoder"] == 93_790_988 - pretraining_decoder
-    assert sizes["speech_encoder"] + sizes["audio_tower"] == 132_611_148 - 3 * template_768 - pretraining_decoder
+    assert (
+        sizes["speech_encoder"] + sizes["audio_tower"] == 132_611_148 - 3 * template_768 - pretraining_decoder
+    )
     assert sizes["motion_map"] + sizes["motion_tower"] == 34_899_008 - 3 * template_512
     assert sizes["scale"] + sizes["shift"] == 2
 

@@ -69,7 +69,9 @@ def test_commitment_by_hand():
 
     codes = variables["codebook"]["embedding"][quantizer.apply(variables, latents).indices]
     np.testing.assert_allclose(commitment(latents), 0.25 * np.mean((codes - latents) ** 2), rtol=1e-6)
-    np.testing.assert_allclose(jax.grad(commitment)(latents), 0.5 * (latents - codes) / latents.size, rtol=1e-5)
+    np.testing.assert_allclose(
+        jax.grad(commitment)(latents), 0.5 * (latents - codes) / latents.size, rtol=1e-5
+    )
 
 
 def test_first_batch_start_puts_codes_on_latents():
@@ -114,7 +116,9 @@ def test_devices_move_the_codebook_alike_under_pmap(revive_after):
     )
     for device in range(4):
         jax.tree.map(
-            lambda one, many, index=device: np.testing.assert_allclose(many[index], one, rtol=1e-5, atol=1e-6),
+            lambda one, many, index=device: np.testing.assert_allclose(
+                many[index], one, rtol=1e-5, atol=1e-6
+            ),
             whole,
             states,
         )

@@ -39,7 +39,9 @@ def test_layer_equals_numpy():
     layer = TransformerLayer(HEADS, MLP)
     variables = layer.init(jax.random.key(0), jnp.asarray(x[None], jnp.float32))
     random = [0.3 * rng.standard_normal(leaf.shape) for leaf in jax.tree.leaves(variables)]
-    variables = jax.tree.unflatten(jax.tree.structure(variables), [jnp.asarray(r, jnp.float32) for r in random])
+    variables = jax.tree.unflatten(
+        jax.tree.structure(variables), [jnp.asarray(r, jnp.float32) for r in random]
+    )
     out = layer.apply(variables, jnp.asarray(x[None], jnp.float32), bias=jnp.asarray(bias, jnp.float32))
     np.testing.assert_allclose(out[0], by_hand(variables["params"], x, bias), rtol=2e-5, atol=2e-6)
 

@@ -1,0 +1,74 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deeptalk_jax.head.load import load_head
+from deeptalk_jax.metrics.codebook import CodebookUse
+from deeptalk_jax.metrics.motion import Correlation, MotionErrors, jaw_opening
+from deeptalk_jax.metrics.retrieval import label_chance, label_recall, pair_recall
+
+
+def test_recall_by_hand():
+    distance = np.array([[0.1, 0.5, 0.9], [0.05, 0.3, 0.1], [0.9, 0.2, 0.4]])
+    labels = np.array([0, 1, 1])
+    assert label_recall(distance, labels, labels) == pytest.approx(2 / 3)
+    assert label_recall(distance, labels, labels, k=2) == 1.0
+    assert label_recall(distance.T, labels, labels) == pytest.approx(2 / 3)
+    assert pair_recall(distance) == pytest.approx(1 / 3)
+    assert pair_recall(distance, k=3) == 1.0
+    assert label_chance(labels, labels) == pytest.approx(5 / 9)
+
+
+def test_recall_rejects_shapes_and_k():
+    with pytest.raises(ValueError, match=r"distance has shape \(2, 2\) for 3 queries, 2 items"):
+        label_recall(np.zeros((2, 2)), np.zeros(3), np.zeros(2))
+    with pytest.raises(ValueError, match="k=3 is not between 1 and the gallery size 2"):
+        pair_recall(np.zeros((2, 2)), k=3)
+
+
+def test_errors_of_a_translated_head_are_the_translation():
+    head = load_head("procedural")
+    # One expression direction that moves every vertex by (3, 4, 0) mm.
+    shifted = (
+        jnp.zeros_like(jnp.asarray(head.expression_directions)).at[:, 0, 0].set(3e-3).at[:, 1, 0].set(4e-3)
+    )
+    head = head.replace(expression_directions=shifted)
+    errors = MotionErrors(head)
+    truth = np.zeros((7, 53), np.float32)
+    moved = truth.copy()
+    moved[:, 0] = 1.0
+    errors.add(moved, truth)
+    errors.add(np.zeros((33, 53), np.float32), np.zeros((33, 53), np.float32))
+    assert errors.vertex_error_mm == pytest.approx(5.0 * 7 / 40, rel=1e-4)
+    assert errors.lip_error_mm == pytest.approx(5.0 * 7 / 40, rel=1e-4)
+    with pytest.raises(ValueError, match="differ in shape"):
+        errors.add(moved, truth[:3])
+
+
+def test_lip_error_takes_the_worst_lip_vertex():
+    head = load_head("procedural")
+    truth = np.zeros((2, 53), np.float32)
+    opened = truth.copy()
+    opened[:, 50] = 0.2
+    errors = MotionErrors(head)
+    errors.add(opened, truth)
+    assert errors.lip_error_mm > 3 * errors.vertex_error_mm > 0
+    np.testing.assert_array_equal(jaw_opening(opened), 0.2 * np.ones(2, np.float32))
+
+
+def test_correlation():
+    signal = np.sin(np.arange(20.0))
+    both = Correlation()
+    both.add(signal[:5], 2 * signal[:5] + 1)
+    both.add(signal[5:], 2 * signal[5:] + 1)
+    assert both.value == pytest.approx(1.0)
+    still = Correlation()
+    still.add(np.ones(4), signal[:4])
+    assert still.value == 0.0
+
+
+def test_codebook_use():
+    use = CodebookUse(4)
+    use.add(np.array([[0, 0, 1, 1]]))
+    assert use.perplexity == pytest.approx(2.0)
+    assert use.used_fraction == 0.5

@@ -1,0 +1,72 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deeptalk_jax.models.speech.mel_encoder import FFT_SIZE, MelEncoder, log_mel, mel_filterbank
+
+
+def test_filters_peak_at_even_mel_steps_and_overlap_by_half():
+    filters = mel_filterbank(20)
+    assert filters.shape == (FFT_SIZE // 2 + 1, 20)
+    peaks_hz = filters.argmax(0) * 16_000 / FFT_SIZE
+    mels = 2595 * np.log10(1 + peaks_hz / 700)
+    assert np.abs(np.diff(mels) - np.diff(mels).mean()).max() < 30  # bins are 31 Hz wide
+    inside = slice(int(filters[:, 0].argmax()), int(filters[:, -1].argmax()))
+    np.testing.assert_allclose(filters[inside].sum(1), 1.0, atol=1e-6)
+
+
+def test_a_tone_is_loudest_in_its_own_band_and_frame():
+    time = np.arange(3200) / 16_000
+    tone = np.where(time >= 0.1, np.sin(2 * np.pi * 1000 * time), 0.0).astype(np.float32)
+    spectrum = np.asarray(log_mel(jnp.asarray(tone[None]), 40))[0]
+    assert spectrum.shape == (20, 40)
+    band = int(mel_filterbank(40)[round(1000 / 16_000 * FFT_SIZE)].argmax())
+    assert spectrum[15].argmax() == band
+    assert spectrum[5, band] == spectrum[0, band] < spectrum[15, band] - 5
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "samples", "features"), [(50, 6400, 20), (25, 6400, 10), (25, 6401, 11), (50, 1, 1)]
+)
+def test_number_of_features(rate_hz, samples, features):
+    encoder = MelEncoder(dim=8, num_mels=10, num_heads=2, output_rate_hz=rate_hz)
+    waveform = jax.random.normal(jax.random.key(0), (1, samples))
+    out, _ = encoder.init_with_output(jax.random.key(1), waveform, jnp.array([samples]))
+    assert out.values.shape == (1, features, 8)
+    assert bool(out.mask.all())
+    assert np.isfinite(out.values).all()
+
+
+def test_padded_clip_equals_the_clip_alone():
+    encoder = MelEncoder(dim=8, num_mels=10, num_heads=2, output_rate_hz=25)
+    waveform = jax.random.normal(jax.random.key(0), (2, 6400))
+    lengths = jnp.array([6400, 2000])
+    variables = encoder.init(jax.random.key(1), waveform, lengths)
+    batch = encoder.apply(variables, waveform.at[1, 2000:].set(7.0), lengths)
+    alone = encoder.apply(variables, waveform[1:, :2000], lengths[1:])
+    num = alone.values.shape[1]
+    np.testing.assert_array_equal(batch.mask[1], np.arange(10) < num)
+    np.testing.assert_allclose(batch.values[1:, :num], alone.values, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(batch.values[1, num:], 0)
+
+
+def test_loudness_does_not_matter():
+    encoder = MelEncoder(dim=8, num_mels=10, num_heads=2)
+    waveform = jax.random.normal(jax.random.key(0), (1, 3200))
+    variables = encoder.init(jax.random.key(1), waveform, jnp.array([3200]))
+    quiet, loud = (encoder.apply(variables, waveform * gain, jnp.array([3200])).values for gain in (0.1, 1.0))
+    np.testing.assert_allclose(quiet, loud, rtol=1e-3, atol=1e-4)
+
+
+def test_asked_for_length_is_given():
+    encoder = MelEncoder(dim=8, num_mels=10, num_heads=2, output_rate_hz=25)
+    waveform = jax.random.normal(jax.random.key(0), (1, 3000))
+    out, _ = encoder.init_with_output(jax.random.key(1), waveform, jnp.array([3000]), num_frames=8)
+    assert out.values.shape == (1, 8, 8)
+    np.testing.assert_array_equal(out.mask[0], np.arange(8) < 5)
+
+
+def test_rejects_other_rates():
+    with pytest.raises(ValueError, match="output_rate_hz=100 is neither 50 nor 25"):
+        MelEncoder(output_rate_hz=100).init(jax.random.key(0), jnp.zeros((1, 640)), jnp.array([640]))

@@ -1,0 +1,66 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deeptalk_jax.models.dee import DEE, Tower, unit_length
+from deeptalk_jax.models.speech.mel_encoder import MelEncoder
+
+
+@pytest.fixture(scope="module")
+def dee():
+    model = DEE(
+        speech_encoder=MelEncoder(dim=8, num_mels=10, num_layers=1, num_heads=2, output_rate_hz=25),
+        audio_tower=Tower(1, 2, 12, max_length=20, embedding_dim=6),
+        motion_tower=Tower(1, 2, 12, max_length=20, embedding_dim=6),
+        motion_dim=8,
+    )
+    audio = 0.1 * jax.random.normal(jax.random.key(0), (2, 12 * 640))
+    features = jax.random.normal(jax.random.key(1), (2, 12, 5))
+    lengths = (jnp.array([12 * 640, 7 * 640 - 100]), jnp.array([12, 7]))
+    variables = model.init(jax.random.key(2), audio, lengths[0], features, lengths[1])
+    return model, variables, audio, features, lengths
+
+
+def test_means_have_unit_length(dee):
+    model, variables, audio, features, (samples, frames) = dee
+    for gaussian in model.apply(variables, audio, samples, features, frames):
+        np.testing.assert_allclose(jnp.linalg.norm(gaussian.mean, axis=-1), 1.0, rtol=1e-6)
+        assert gaussian.log_variance.shape == (2, 6)
+
+
+def test_a_clip_is_embedded_alike_alone_and_in_a_padded_batch(dee):
+    model, variables, audio, features, (samples, frames) = dee
+    noisy = audio.at[1, 7 * 640 - 100 :].set(3.0), features.at[1, 7:].set(50.0)
+    batch = model.apply(variables, noisy[0], samples, noisy[1], frames)
+    alone = model.apply(variables, audio[1:, : 7 * 640], samples[1:], features[1:, :7], frames[1:])
+    for whole, single in zip(jax.tree.leaves(batch), jax.tree.leaves(alone), strict=True):
+        np.testing.assert_allclose(whole[1:], single, rtol=1e-4, atol=1e-5)
+
+
+def test_speech_past_the_limit_is_not_heard(dee):
+    model, variables, *_ = dee
+    audio = 0.1 * jax.random.normal(jax.random.key(5), (1, 24 * 640))
+    length = jnp.array([24 * 640])
+    encoder = model.clone(speech_encoder=model.speech_encoder.clone(num_layers=0, waveform_eps=None))
+    params = {**variables["params"]}
+    params["speech_encoder"] = {k: v for k, v in params["speech_encoder"].items() if k != "transformer"}
+
+    def embed(waveform):
+        return encoder.apply({"params": params}, waveform, length, method=DEE.embed_audio).mean
+
+    # A position sees 400 samples of the spectrum and five of each of two convolutions: well under 3 frames.
+    np.testing.assert_array_equal(embed(audio), embed(audio.at[:, 23 * 640 :].set(0.0)))
+    assert not np.allclose(embed(audio), embed(audio.at[:, 15 * 640 :].set(0.0)))
+
+
+def test_rejects_motion_past_the_limit(dee):
+    model, variables, *_ = dee
+    with pytest.raises(ValueError, match="sequence of 21 positions is longer than max_length=20"):
+        model.apply(variables, jnp.zeros((1, 21, 5)), jnp.array([21]), method=DEE.embed_motion)
+
+
+def test_unit_length_has_a_finite_gradient_at_zero():
+    gradient = jax.grad(lambda x: jnp.sum(unit_length(x)))(jnp.zeros((2, 3)))
+    assert np.isfinite(gradient).all()
+    np.testing.assert_allclose(unit_length(jnp.array([3.0, 4.0])), [0.6, 0.8], rtol=1e-6)

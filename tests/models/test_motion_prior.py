@@ -1,0 +1,103 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deeptalk_jax.models.motion_prior import MotionPrior
+from deeptalk_jax.models.temporal_conv import Expander, Squasher
+
+
+@pytest.fixture(scope="module")
+def prior():
+    model = MotionPrior(
+        dim=8, mlp_dim=12, decoder_mlp_dim=20, num_heads=4, codebook_size_top=6, codebook_size_bottom=7
+    )
+    motion = jax.random.normal(jax.random.key(0), (2, 12, 53))
+    return model, model.init(jax.random.key(1), motion), motion
+
+
+def test_squasher_equals_numpy_convolution_of_replicated_edges():
+    x = jax.random.normal(jax.random.key(0), (1, 6, 2))
+    squasher = Squasher(3)
+    variables = squasher.init(jax.random.key(1), x)
+    kernel = np.asarray(variables["params"]["conv"]["kernel"])
+    padded = np.pad(np.asarray(x[0]), ((2, 2), (0, 0)), mode="edge")
+    expected = np.stack([np.einsum("kc,kcd->d", padded[2 * i : 2 * i + 5], kernel) for i in range(3)])
+    expected = np.where(expected > 0, expected, 0.2 * expected) / np.sqrt(1 + 1e-5)
+    np.testing.assert_allclose(squasher.apply(variables, x)[0], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_expander_equals_scattered_taps():
+    x = jax.random.normal(jax.random.key(0), (1, 3, 2))
+    expander = Expander(4)
+    variables = expander.init(jax.random.key(1), x)
+    kernel = np.asarray(variables["params"]["conv"]["kernel"])
+    # torch's ConvTranspose1d(k5, stride 2, padding 2, output padding 1) scatters input i to outputs 2i-2..2i+2;
+    # the stored kernel is its mirror image.
+    scattered = np.zeros((6 + 4, 4))
+    for position in range(3):
+        for tap in range(5):
+            scattered[2 * position + tap] += np.asarray(x[0, position]) @ kernel[4 - tap]
+    expected = scattered[2:8]
+    expected = np.where(expected > 0, expected, 0.2 * expected) / np.sqrt(1 + 1e-5)
+    np.testing.assert_allclose(expander.apply(variables, x)[0], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_rates_and_sizes(prior):
+    model, variables, motion = prior
+    output = model.apply(variables, motion)
+    assert output.motion.shape == motion.shape
+    assert output.top.codes.shape == (2, 3, 8)
+    assert output.bottom.codes.shape == (2, 6, 16)
+    assert int(output.top.indices.max()) < 6
+    assert int(output.bottom.indices.max()) < 7
+
+
+def test_lookup_and_decoding_repeat_the_reconstruction(prior):
+    model, variables, motion = prior
+    output = model.apply(variables, motion)
+
+    def decode(module):
+        return module.decode(
+            module.lookup_top(output.top.indices), module.lookup_bottom(output.bottom.indices)
+        )
+
+    np.testing.assert_allclose(model.apply(variables, method=decode), output.motion, rtol=1e-4, atol=1e-5)
+    one_hot = jax.nn.one_hot(output.top.indices, 6)
+    mixed = model.apply(variables, one_hot, method=MotionPrior.mix_top)
+    looked_up = model.apply(variables, output.top.indices, method=MotionPrior.lookup_top)
+    np.testing.assert_allclose(mixed, looked_up, rtol=1e-6)
+
+
+def test_padding_does_not_reach_valid_frames(prior):
+    model, variables, _ = prior
+    top = jax.random.normal(jax.random.key(2), (2, 5, 8))
+    bottom = jax.random.normal(jax.random.key(3), (2, 10, 16))
+    mask = jnp.arange(5)[None] < jnp.array([[3], [5]])
+    padded = model.apply(
+        variables, top.at[0, 3:].set(9.0), bottom.at[0, 6:].set(9.0), mask=mask, method=MotionPrior.decode
+    )
+    alone = model.apply(variables, top[:1, :3], bottom[:1, :6], method=MotionPrior.decode)
+    np.testing.assert_allclose(padded[:1, :12], alone, rtol=1e-4, atol=1e-5)
+    decoded = model.apply(variables, top.at[0, 3:].set(9.0), mask=mask, method=MotionPrior.decode_top)
+    alone = model.apply(variables, top[:1, :3], method=MotionPrior.decode_top)
+    np.testing.assert_allclose(decoded[:1, :6], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_reconstruction_trains_both_encoders_through_the_codes(prior):
+    model, variables, motion = prior
+
+    def loss(params):
+        return jnp.sum(jnp.square(model.apply({**variables, "params": params}, motion).motion))
+
+    gradients = jax.grad(loss)(variables["params"])
+    for part in ("encoder_top", "encoder_bottom", "decoder_top", "decoder_bottom"):
+        assert float(jnp.abs(gradients[part]["linear"]["kernel"]).max()) > 0, part
+    assert float(jnp.abs(gradients["upsample_top"]["kernel"]).max()) > 0
+
+
+@pytest.mark.parametrize("shape", [(1, 10, 53), (1, 8, 56)])
+def test_rejects_other_shapes(prior, shape):
+    model, variables, _ = prior
+    with pytest.raises(ValueError, match=r"motion must be \[b, t, 53\] with t a multiple of 4, got"):
+        model.apply(variables, jnp.zeros(shape))

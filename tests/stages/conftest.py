@@ -1,0 +1,87 @@
+"""A tiny corpus and tiny stages on it."""
+
+import pytest
+
+from configs import dee, deeptalk, fer, motion_prior
+from data_pipeline.prepare import prepare
+
+# Small enough to compile in seconds; odd sizes so that a transposed axis shows.
+TINY = {
+    "fer": {"model.hidden_dims": (9, 11, 10, 8, 7, 6, 5), "data.window_frames": 4},
+    "dee": {
+        "model.embedding_dim": 6,
+        "model.motion_dim": 8,
+        "model.motion_layers": 1,
+        "model.num_heads": 2,
+        "model.mlp_dim": 12,
+        "model.speech.dim": 8,
+        "model.speech.num_mels": 10,
+        "model.speech.num_heads": 2,
+        "data.window_frames": 20,
+    },
+    "motion_prior": {
+        "model.dim": 8,
+        "model.mlp_dim": 12,
+        "model.decoder_mlp_dim": 20,
+        "model.num_heads": 4,
+        "model.codebook_size_top": 6,
+        "model.codebook_size_bottom": 7,
+        "model.revive_after": 2,
+        "data.window_frames": 16,
+    },
+    "deeptalk": {
+        "model.feature_dim": 8,
+        "model.mlp_dim": 12,
+        "model.predictor_dim": 16,
+        "model.num_layers": 1,
+        "model.num_heads": 4,
+        "model.speech.dim": 8,
+        "model.speech.num_mels": 10,
+        "model.speech.num_heads": 2,
+        "data.window_frames": 16,
+    },
+}
+MODULES = {"fer": fer, "dee": dee, "motion_prior": motion_prior, "deeptalk": deeptalk}
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("corpus")
+    prepare("synthetic_talk", str(directory), num_clips=64, num_workers=2)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_config(corpus):
+    """`(stage, upstream directory, overrides) -> config`, unlocked copies of the real mini configs."""
+
+    def make(stage, upstream=None, **changes):
+        config = MODULES[stage].get_config("variant=mini").unlock()
+        config.num_steps = 4
+        config.log_every_steps = 1
+        config.checkpoint_every_steps = 2
+        config.num_devices = 1
+        config.optimiser.warmup_steps = 0
+        config.data.data_dir = str(corpus)
+        config.data.batch_size = 8
+        config.data.num_threads = 0
+        config.data.max_clip_frames = 80
+        config.data.eval_clips = 8
+        config.data.eval_batch_size = 4
+        config.update_from_flattened_dict(TINY[stage] | changes)
+        for name in config.upstream:
+            config.upstream[name] = str(upstream / name / "model")
+        return config.lock()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_config, tmp_path_factory):
+    """Directory with the four stages trained for four steps each."""
+    from deeptalk_jax.stages.run import train
+
+    root = tmp_path_factory.mktemp("trained")
+    for stage in MODULES:
+        train(tiny_config(stage, root), root / stage)
+    return root

@@ -1,0 +1,179 @@
+import json
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from deeptalk_jax.errors import UserError
+from deeptalk_jax.model_dir import load_part
+from deeptalk_jax.stages import run
+from deeptalk_jax.stages.registry import STAGES, make_stage
+from deeptalk_jax.training.loop import Interrupted, NonFiniteError, Trainer, fit
+from deeptalk_jax.training.state import step_key
+
+STAGE_NAMES = tuple(STAGES)
+
+
+def leaves(tree):
+    return {
+        jax.tree_util.keystr(path): np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_a_stage_learns_logs_and_exports(trained, stage):
+    rows = [json.loads(line) for line in (trained / stage / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert all(np.isfinite(value) for row in rows for value in row.values())
+    assert {"train/loss", "train/gradient_norm", "train/steps_per_s"} <= rows[0].keys()
+    assert list((trained / stage).glob("events.out.tfevents.*"))
+    assert json.loads((trained / stage / "config.json").read_text())["stage"] == stage
+    part = load_part(trained / stage / "model", stage)
+    started = leaves(make_stage(part.config).init(jax.random.key(part.config.seed)))
+    moved = [
+        name for name, value in leaves(part.variables).items() if not np.array_equal(value, started[name])
+    ]
+    assert len(moved) > 0.6 * len(started), "few weights have moved"
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_interrupted_and_resumed_equals_uninterrupted(trained, tiny_config, tmp_path, stage, monkeypatch):
+    config = tiny_config(stage, trained)
+    taken = Trainer.next_step
+
+    def stop_after_two(self):
+        metrics = taken(self)
+        if self.step == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return metrics
+
+    monkeypatch.setattr(Trainer, "next_step", stop_after_two)
+    with pytest.raises(Interrupted, match="SIGTERM: saved step 2"):
+        fit(make_stage(config), config, tmp_path)
+    monkeypatch.setattr(Trainer, "next_step", taken)
+    resumed = leaves(fit(make_stage(config), config, tmp_path))
+    whole = leaves(load_part(trained / stage / "model", stage).variables)
+    assert len(resumed) == len(whole)
+    for (name, value), expected in zip(
+        sorted(resumed.items()), (v for _, v in sorted(whole.items())), strict=True
+    ):
+        np.testing.assert_array_equal(value, expected, err_msg=name)
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_eight_devices_equal_one(trained, tiny_config, tmp_path, stage):
+    config = tiny_config(stage, trained, **{"num_devices": 8, "num_steps": 3})
+    eight = Trainer(make_stage(config), config, tmp_path)
+    with config.unlocked():
+        config.num_devices = 1
+    one = Trainer(make_stage(config), config, tmp_path)
+    for _ in range(3):
+        metrics = [jax.device_get(trainer.next_step()) for trainer in (one, eight)]
+    for name, value in metrics[0].items():
+        np.testing.assert_allclose(metrics[1][name], value, rtol=2e-3, atol=1e-5, err_msg=name)
+    before, after = leaves(one.variables()), leaves(eight.variables())
+    for name, value in before.items():
+        # Adam divides by the gradient's size: where that is rounding, so is the step, of 3e-3 at the most.
+        np.testing.assert_allclose(after[name], value, rtol=2e-3, atol=2e-3, err_msg=name)
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_frozen_parts_get_no_gradient_and_stay(trained, tiny_config, tmp_path, stage):
+    config = tiny_config(stage, trained)
+    trainer = Trainer(make_stage(config), config, tmp_path)
+    before = leaves(trainer.frozen)
+    trainer.next_step()
+    for name, value in leaves(trainer.frozen).items():
+        np.testing.assert_array_equal(value, before[name])
+    assert not any("motion_prior" in name for name in leaves(trainer.state.params))
+
+
+@pytest.mark.parametrize("stage", STAGE_NAMES)
+def test_evaluation_gives_finite_numbers_and_repeats(trained, tiny_config, stage):
+    config = tiny_config(stage, trained)
+    first = run.evaluate(config, trained / stage, "test")
+    assert json.loads((trained / stage / "metrics.json").read_text()) == first
+    assert first.pop("stage") == stage
+    assert first.pop("split") == "test"
+    assert all(np.isfinite(value) for value in first.values())
+    again = run.evaluate(config, trained / stage, "test")
+    assert {name: again[name] for name in first} == first
+
+
+def test_a_finished_run_is_left_alone_and_another_config_refused(trained, tiny_config):
+    index = trained / "fer" / "model" / "model.json"
+    before = index.stat().st_mtime_ns
+    run.train(tiny_config("fer"), trained / "fer")
+    assert index.stat().st_mtime_ns == before
+    with pytest.raises(UserError, match=r"begun with another config \(differs in: optimiser\)"):
+        run.train(tiny_config("fer", **{"optimiser.learning_rate": 0.5}), trained / "fer")
+
+
+def test_a_non_finite_loss_stops_the_run_and_names_step_and_term(tiny_config, tmp_path, monkeypatch):
+    config = tiny_config("motion_prior")
+    stage = make_stage(config)
+    batches = stage.train_batches(num_processes=1, process_index=0)
+
+    class Poisoned:
+        count = 0
+
+        def __next__(self):
+            batch = dict(next(batches))
+            self.count += 1
+            if self.count == 3:
+                batch["motion"] = np.full_like(batch["motion"], np.nan)
+            return batch
+
+        def get_state(self):
+            return batches.get_state()
+
+        def set_state(self, state):
+            batches.set_state(state)
+
+    monkeypatch.setattr(stage, "train_batches", lambda **_: Poisoned())
+    with pytest.raises(NonFiniteError, match=r"motion_prior: not finite at step 2: .*vertex.*checkpoints"):
+        fit(stage, config, tmp_path)
+    assert (tmp_path / "checkpoints" / "2").is_dir()  # the last good state is kept
+    assert not (tmp_path / "checkpoints" / "4").exists()
+
+
+def test_missing_upstream_is_named(tiny_config):
+    config = tiny_config("fer").copy_and_resolve_references().unlock()
+    config.stage = "nothing"
+    with pytest.raises(ValueError, match="stage='nothing' is not one of fer, dee, motion_prior, deeptalk"):
+        make_stage(config)
+
+
+def test_stage_without_upstream_flag(trained, tiny_config):
+    config = tiny_config("dee", trained).copy_and_resolve_references().unlock()
+    config.upstream.fer = ""
+    with pytest.raises(UserError, match=r"stage 'dee' builds on 'fer': .* --config.upstream.fer=DIR"):
+        make_stage(config)
+    config.upstream.fer = str(trained / "motion_prior" / "model")
+    with pytest.raises(UserError, match="holds no part 'fer', only: motion_prior"):
+        make_stage(config)
+
+
+def test_mask_invariance_of_the_losses(trained, tiny_config):
+    """What stands in the padding of a short clip does not reach loss terms that are masked."""
+    for name in ("fer", "dee"):
+        stage = make_stage(tiny_config(name, trained))
+        batch = dict(next(stage.train_batches(num_processes=1, process_index=0)))
+        batch["num_frames"] = np.full_like(batch["num_frames"], 3)
+        batch["num_samples"] = 640 * batch["num_frames"]
+        part = load_part(trained / name / "model", name)
+        params = part.variables["params"]
+        state = {key: tree for key, tree in part.variables.items() if key != "params"}
+
+        def loss(batch, stage=stage, params=params, state=state):
+            key, step = step_key(0, 0), np.int32(0)
+            return stage.loss_fn(params, state, stage.frozen_variables(), batch, step, key)[1][1]
+
+        noisy = {**batch, "motion": batch["motion"].copy(), "audio": batch["audio"].copy()}
+        noisy["audio"][:, 3 * 640 :] = 0.5
+        if name == "dee":  # FER's batch statistics see every frame of a batch, padding included
+            noisy["motion"][:, 3:] = 4.0
+        for term, value in loss(batch).items():
+            np.testing.assert_allclose(loss(noisy)[term], value, rtol=1e-4, atol=1e-5, err_msg=term)

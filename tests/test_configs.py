@@ -1,0 +1,101 @@
+"""Every config, variant and ablation builds; unknown arguments say what there is."""
+
+import importlib
+
+import jax
+import pytest
+
+from configs import motion_prior
+from configs.common import VARIANTS, parse_arg
+from deeptalk_jax.stages import builders
+
+STAGES = ("fer", "dee", "motion_prior", "deeptalk")
+MODULES = {stage: importlib.import_module(f"configs.{stage}") for stage in STAGES}
+CASES = [
+    (stage, variant, ablation)
+    for stage, module in MODULES.items()
+    for variant in VARIANTS
+    for ablation in ("none", *module.ABLATIONS)
+]
+
+
+@pytest.mark.parametrize(("stage", "variant", "ablation"), CASES)
+def test_builds(stage, variant, ablation):
+    config = MODULES[stage].get_config(f"variant={variant},ablation={ablation}")
+    assert config.is_locked
+    assert (config.stage, config.variant, config.ablation) == (stage, variant, ablation)
+    initialisers = {
+        "fer": lambda key: builders.init_fer(builders.build_fer(config), key),
+        "dee": lambda key: builders.init_dee(
+            builders.build_dee(config),
+            builders.build_fer(MODULES["fer"].get_config(f"variant={variant}")),
+            key,
+        ),
+        "motion_prior": lambda key: builders.init_motion_prior(builders.build_motion_prior(config), key),
+        "deeptalk": lambda key: builders.init_generator(
+            builders.build_generator(config, motion_prior.get_config(f"variant={variant}")), 16, key
+        ),
+    }
+    shapes = jax.eval_shape(initialisers[stage], jax.random.key(0))
+    assert jax.tree.leaves(shapes["params"])
+
+
+def test_ablations_change_something():
+    for stage, module in MODULES.items():
+        for name, overrides in module.ABLATIONS.items():
+            changed = False
+            for variant in VARIANTS:
+                plain = module.get_config(f"variant={variant}")
+                ablated = module.get_config(f"variant={variant},ablation={name}")
+                for key in overrides:
+                    *parents, leaf = key.split(".")
+                    nodes = [plain, ablated]
+                    for parent in parents:
+                        nodes = [node[parent] for node in nodes]
+                    changed |= nodes[0][leaf] != nodes[1][leaf]
+            assert changed, f"{stage}: {name} is what both variants do anyway"
+
+
+@pytest.mark.parametrize(
+    ("arg", "message"),
+    [
+        ("variant=huge", "unknown variant 'huge'; there are: mini, base"),
+        ("size=mini", "unknown config argument 'size'; there are: variant, ablation"),
+        ("ablation=all", "unknown ablation 'all'; there are: none, one"),
+    ],
+)
+def test_unknown_arguments_list_what_there_is(arg, message):
+    with pytest.raises(ValueError, match=message):
+        parse_arg(arg, {"one": {}})
+
+
+def test_defaults_and_unknown_keys():
+    config = MODULES["fer"].get_config()
+    assert config.variant == "mini"
+    with pytest.raises(KeyError, match="learning_rat"):
+        config.optimiser.learning_rat = 1.0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "hubert"}, "speech.kind='hubert' is not one of"),
+        ({"kind": "emotion2vec", "rate_hz": 25}, "emotion2vec gives 50 features per second, not 25"),
+    ],
+)
+def test_speech_encoders_that_cannot_be(change, message):
+    config = MODULES["dee"].get_config("variant=base").model.speech.unlock()
+    config.update(change)
+    with pytest.raises(ValueError, match=message):
+        builders.build_speech_encoder(config)
+
+
+def test_identity_vectors():
+    config = MODULES["deeptalk"].get_config()
+    mean = builders.identity_vector(config, None)
+    assert mean.shape == (32,)
+    assert float(mean.sum()) == pytest.approx(1.0)
+    assert int((mean > 0).sum()) == 24
+    assert builders.identity_vector(config, 5).argmax() == 5
+    with pytest.raises(ValueError, match="identity 24 is not one of the trained identities 0 to 23"):
+        builders.identity_vector(config, 24)
