@@ -30,8 +30,9 @@ _ROWS_PER_CALL = 4
 
 def normalise_clip(waveform: Float[np.ndarray, " s"], eps: float) -> Float[np.ndarray, " s"]:
     """Zero mean and unit variance over the whole clip, so that all its windows are scaled alike."""
-    centred = waveform - waveform.mean(dtype=np.float64)
-    return (centred / np.sqrt(np.mean(np.square(centred), dtype=np.float64) + eps)).astype(np.float32)
+    # Moments in float64: an hour has 6e7 samples, and float32 squares overflow past 1e19.
+    mean, variance = waveform.mean(dtype=np.float64), waveform.var(dtype=np.float64)
+    return (waveform - np.float32(mean)) / np.float32(np.sqrt(variance + eps))
 
 
 def pool_by_precision(gaussians: Gaussian, weights: Float[Array, " b"]) -> Gaussian:

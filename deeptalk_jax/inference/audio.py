@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,15 @@ import scipy.signal
 import soundfile
 
 from deeptalk_jax.errors import UserError
-from deeptalk_jax.types import AUDIO_RATE_HZ, SAMPLES_PER_FRAME
+from deeptalk_jax.types import AUDIO_RATE_HZ, MOTION_RATE_HZ, SAMPLES_PER_FRAME
 
 # Below this the speech band itself is missing; above it no sound card goes.
 _RATES_HZ = (1_000, 768_000)
 _BLOCK_SAMPLES = 1 << 20
-# Resampling ratios with larger terms are rounded to the nearest one below: an error of less than 1 in 10^6.
-_LARGEST_RATIO_TERM = 16_000
+# libsndfile reads what there is of a file that is cut short, and says so in its log only.
+_SHORT_DATA = re.compile(r"(?:data|SSND) : (\d+) \(should be (\d+)\)")
+# Programs that write to a pipe do not know the length and put such a number in its place.
+_STREAMED_BYTES = 0x7FFF_0000
 
 
 def read_audio(path: str | os.PathLike) -> np.ndarray:
@@ -28,17 +31,21 @@ def read_audio(path: str | os.PathLike) -> np.ndarray:
         `[s]` float32 at 16 kHz, nominally in [-1, 1].
 
     Raises:
-        UserError: the file is missing, empty, no sound file, cut short, or holds samples that are not finite.
+        UserError: the file is missing, empty, no sound file, cut short (MP3 and OGG do not always show it), or
+            holds samples that are not finite.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     if path.stat().st_size == 0:
         raise UserError(f"{path}: the file is empty")
+    if path.suffix.lower() == ".raw":
+        raise UserError(f"{path}: headerless sound tells no rate; convert it to .wav")
     try:
         with soundfile.SoundFile(path) as file:
             rate_hz = file.samplerate
             mono = _read_mono(file, path)
+            _check_whole(file, path)
     except soundfile.LibsndfileError as error:
         raise UserError(f"{path}: not a sound file that libsndfile reads ({error.error_string})") from error
     except OSError as error:
@@ -58,21 +65,44 @@ def _read_mono(file: soundfile.SoundFile, path: Path) -> np.ndarray:
     return mono
 
 
+def _check_whole(file: soundfile.SoundFile, path: Path) -> None:
+    """Raises `UserError` where the header promises at least a motion frame more than the file holds."""
+    found = _SHORT_DATA.search(file.extra_info)
+    if not found:
+        return
+    promised, held = map(int, found.groups())
+    held_s = file.frames / file.samplerate
+    promised_s = held_s * promised / held
+    if promised < _STREAMED_BYTES and promised_s - held_s >= 1 / MOTION_RATE_HZ:
+        raise UserError(
+            f"{path}: cut short, its header promises {promised_s:.2f} s and it holds {held_s:.2f} s"
+        )
+
+
 def to_model_rate(waveform: np.ndarray, rate_hz: int, *, name: str = "waveform") -> np.ndarray:
     """Checks a mono waveform and resamples it to 16 kHz.
 
     Args:
         waveform: `[s]` floats, nominally in [-1, 1].
-        rate_hz: its rate.
+        rate_hz: its rate, a whole number.
         name: what to call it in errors.
 
     Returns:
         `[ceil(s * 16000 / rate)]` float32.
 
     Raises:
-        UserError: no samples, more than one axis, samples that are not finite, or an impossible rate.
+        UserError: no samples, more than one axis, no floats, samples that are not finite, or an impossible rate.
     """
-    waveform = np.asarray(waveform, np.float32)
+    lowest, highest = _RATES_HZ
+    if not lowest <= rate_hz <= highest or rate_hz != int(rate_hz):
+        raise UserError(
+            f"{name}: sample rate {rate_hz} Hz is not a whole number between {lowest} and {highest} Hz"
+        )
+    rate_hz = int(rate_hz)
+    waveform = np.asarray(waveform)
+    if waveform.dtype.kind != "f":
+        raise UserError(f"{name}: expected floats in [-1, 1], got {waveform.dtype}")
+    waveform = waveform.astype(np.float32, copy=False)
     if waveform.ndim != 1 or not len(waveform):
         raise UserError(f"{name}: expected [s] mono samples, got an array of shape {waveform.shape}")
     finite = np.isfinite(waveform)
@@ -82,20 +112,12 @@ def to_model_rate(waveform: np.ndarray, rate_hz: int, *, name: str = "waveform")
         raise UserError(
             f"{name}: {bad} samples are not finite, the first at {first / rate_hz:.3f} s (sample {first})"
         )
-    if not _RATES_HZ[0] <= rate_hz <= _RATES_HZ[1]:
-        raise UserError(
-            f"{name}: sample rate {rate_hz} Hz is not between {_RATES_HZ[0]} and {_RATES_HZ[1]} Hz"
-        )
     if rate_hz == AUDIO_RATE_HZ:
         return waveform
-    length = -(-len(waveform) * AUDIO_RATE_HZ // rate_hz)
+    # The exact ratio, whatever its terms: a rounded one would let the motion drift from the sound.
     divisor = math.gcd(AUDIO_RATE_HZ, rate_hz)
-    up, down = AUDIO_RATE_HZ // divisor, rate_hz // divisor
-    if max(up, down) > _LARGEST_RATIO_TERM:
-        scale = _LARGEST_RATIO_TERM / max(up, down)
-        up, down = round(up * scale), round(down * scale)
-    resampled = scipy.signal.resample_poly(waveform, up, down).astype(np.float32)
-    return np.pad(resampled[:length], (0, max(0, length - len(resampled))))
+    resampled = scipy.signal.resample_poly(waveform, AUDIO_RATE_HZ // divisor, rate_hz // divisor)
+    return resampled.astype(np.float32, copy=False)
 
 
 def num_motion_frames(num_samples: int) -> int:
@@ -112,15 +134,21 @@ def find_audio_files(paths: list[str | os.PathLike]) -> list[Path]:
     """Files as given, and for every directory the sound files directly in it, sorted by name.
 
     Raises:
-        UserError: a directory holds no sound file (judged by its extension).
+        UserError: a directory cannot be read, or holds no sound file (judged by its extension).
     """
     extensions = {f".{name.lower()}" for name in soundfile.available_formats()} | {".oga", ".opus", ".aif"}
+    extensions.remove(".raw")  # tells no rate
     found = []
     for path in map(Path, paths):
         if not path.is_dir():
             found.append(path)
             continue
-        inside = sorted(file for file in path.iterdir() if file.suffix.lower() in extensions)
+        try:
+            inside = sorted(
+                file for file in path.iterdir() if file.suffix.lower() in extensions and file.is_file()
+            )
+        except OSError as error:
+            raise UserError(f"{path}: the directory cannot be read ({error.strerror})") from error
         if not inside:
             raise UserError(f"{path}: the directory holds no sound file")
         found.extend(inside)

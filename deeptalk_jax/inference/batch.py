@@ -16,7 +16,7 @@ class Outcome(NamedTuple):
     Attributes:
         audio: the input.
         seconds: length of its motion; 0 on failure.
-        problem: one line, empty on success.
+        problem: what went wrong, without the name of the input; empty on success.
     """
 
     audio: Path
@@ -44,17 +44,15 @@ def animate_files(
             bar.set_postfix_str(file.name)
             try:
                 if file.stem in writers:
-                    raise UserError(f"{file}: would overwrite the result of {writers[file.stem]} (same name)")
+                    raise UserError(f"would overwrite the result of {writers[file.stem]} (same name)")
                 motion = animate(file)
                 for kind in formats:
                     motion.save(out / f"{file.stem}.{kind}")
             except UserError as error:
-                outcomes.append(Outcome(file, 0.0, str(error)))
+                outcomes.append(Outcome(file, 0.0, str(error).removeprefix(f"{file}: ")))
                 continue
             except Exception as error:  # one strange file must not cost the rest of the folder
-                outcomes.append(
-                    Outcome(file, 0.0, f"{file}: {type(error).__name__}: {error}".splitlines()[0])
-                )
+                outcomes.append(Outcome(file, 0.0, f"{type(error).__name__}: {error}".splitlines()[0]))
                 continue
             writers[file.stem] = file
             outcomes.append(Outcome(file, len(motion) / motion.fps, ""))
@@ -66,5 +64,5 @@ def outcome_table(outcomes: Sequence[Outcome]) -> str:
     good = [outcome for outcome in outcomes if not outcome.problem]
     bad = [outcome for outcome in outcomes if outcome.problem]
     lines = [f"ok      {outcome.seconds:8.2f} s  {outcome.audio}" for outcome in good]
-    lines += [f"failed              {outcome.problem}" for outcome in bad]
+    lines += [f"failed              {outcome.audio}: {outcome.problem}" for outcome in bad]
     return "\n".join([*lines, f"{len(good)} animated, {len(bad)} failed"])

@@ -52,14 +52,15 @@ def join_windows(windows: list[Window], parts: list[np.ndarray], *, frames_per_r
     Returns:
         `[ceil(num_frames / frames_per_row), ...]`.
     """
-    rows = [
-        part[: -(-window.num_frames // frames_per_row)] for window, part in zip(windows, parts, strict=True)
-    ]
-    joined = rows[0]
-    for window, part in zip(windows[1:], rows[1:], strict=True):
-        seam = (window.first_frame + CONTEXT_FRAMES) // frames_per_row
-        joined = np.concatenate([joined[:seam], part[CONTEXT_FRAMES // frames_per_row :]])
-    return joined
+    last = windows[-1]
+    seams = [window.first_frame + CONTEXT_FRAMES for window in windows[1:]]
+    kept = []
+    for window, part, start, end in zip(
+        windows, parts, [0, *seams], [*seams, last.first_frame + last.num_frames], strict=True
+    ):
+        first_row = window.first_frame // frames_per_row
+        kept.append(part[start // frames_per_row - first_row : -(-end // frames_per_row) - first_row])
+    return np.concatenate(kept)
 
 
 def crossfade_windows(windows: list[Window], parts: list[np.ndarray]) -> np.ndarray:

@@ -1,0 +1,59 @@
+"""Emotion pooling, emotion draws and waveform scaling, by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deeptalk_jax.inference.animator import draw_emotion, normalise_clip, pool_by_precision
+from deeptalk_jax.types import Gaussian
+
+
+def test_precision_pooling_by_hand():
+    # Precisions 4, 1 and 1, 1; weights 3/4 and 1/4: 3 + 1/4 and 3/4 + 1/4 in all.
+    gaussians = Gaussian(
+        jnp.float32([[1.0, 0.0], [0.0, 1.0]]), -jnp.log(jnp.float32([[4.0, 1.0], [1.0, 1.0]]))
+    )
+    pooled = pool_by_precision(gaussians, jnp.float32([0.75, 0.25]))
+    mean = np.array([3.0 / 3.25, 0.25 / 1.0])
+    np.testing.assert_allclose(pooled.mean, [mean / np.linalg.norm(mean)], rtol=1e-6)
+    np.testing.assert_allclose(np.exp(-pooled.log_variance), [[3.25, 1.0]], rtol=1e-6)
+
+
+def test_one_window_pools_to_itself():
+    gaussian = Gaussian(jnp.float32([[0.6, -0.8]]), jnp.float32([[0.3, -2.0]]))
+    pooled = pool_by_precision(gaussian, jnp.ones(1))
+    np.testing.assert_allclose(pooled.mean, gaussian.mean, rtol=1e-6)
+    np.testing.assert_allclose(pooled.log_variance, gaussian.log_variance, rtol=1e-6)
+
+
+def test_alpha_spreads_the_emotion_around_its_mean():
+    mean = np.float32([[0.48, -0.6, 0.64]])
+    gaussian = Gaussian(jnp.asarray(mean), jnp.log(jnp.float32([[0.04, 0.09, 0.01]])))
+    draw = jax.jit(draw_emotion)
+    spreads = []
+    for alpha in (0.0, 0.5, 1.0, 2.0):
+        draws = np.concatenate([draw(gaussian, alpha, jax.random.key(seed)) for seed in range(200)])
+        np.testing.assert_allclose(np.linalg.norm(draws, axis=-1), 1.0, rtol=1e-6)
+        spreads.append(float(np.mean(np.arccos(np.clip(draws @ mean[0], -1, 1)))))
+        if alpha == 0:
+            np.testing.assert_allclose(draws, np.repeat(mean, 200, axis=0), rtol=1e-6)
+    assert spreads[0] < 1e-3 < spreads[1] < 0.7 * spreads[2] < 0.7 * spreads[3]
+    noise = jax.random.normal(jax.random.key(3), (1, 3))
+    wanted = mean + 1.0 * np.sqrt([[0.04, 0.09, 0.01]]) * noise
+    np.testing.assert_allclose(
+        draw(gaussian, 1.0, jax.random.key(3)), wanted / np.linalg.norm(wanted), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("gain", [1e-6, 1.0, 1e30])
+def test_scaling_of_quiet_and_loud_clips(gain):
+    wave = np.random.default_rng(0).normal(3.0, 2.0, 5_001).astype(np.float32)
+    scaled = normalise_clip(np.float32(gain) * wave, 0.0)
+    assert scaled.dtype == np.float32
+    np.testing.assert_allclose(scaled, (wave - wave.mean()) / wave.std(), rtol=1e-4, atol=1e-5)
+
+
+def test_scaling_of_constants_is_silence():
+    for wave in (np.zeros(7), np.full(7, 0.25), np.ones(1)):
+        np.testing.assert_array_equal(normalise_clip(wave.astype(np.float32), 1e-7), np.zeros(len(wave)))

@@ -1,0 +1,76 @@
+"""Folders of files, with stand-ins for the model."""
+
+from pathlib import Path
+
+import pytest
+
+from deeptalk_jax.errors import UserError
+from deeptalk_jax.inference.batch import Outcome, animate_files, outcome_table
+
+
+class StandIn:
+    """Fifty frames that are saved as their name."""
+
+    fps = 25
+
+    def __init__(self, name, broken=()):
+        self.name, self.broken = name, broken
+
+    def __len__(self):
+        return 50
+
+    def save(self, path):
+        if path.suffix in self.broken:
+            raise UserError(f"{path}: cannot be written (No space left on device)")
+        path.write_text(self.name)
+
+
+def test_good_and_bad_files_each_get_a_line(tmp_path):
+    def animate(path):
+        if path.name == "bad.wav":
+            raise UserError(f"{path}: the file is empty")
+        if path.name == "strange.wav":
+            raise MemoryError("too\nlong")
+        return StandIn(str(path), {".mp4"} if path.stem == "full" else ())
+
+    files = [
+        Path(name) for name in ("x/bad.wav", "x/a.b.wav", "strange.wav", "full.wav", "y/a.b.flac", "c.wav")
+    ]
+    outcomes = animate_files(animate, files, tmp_path, ["npz", "mp4"])
+    assert outcomes == [
+        Outcome(files[0], 0.0, "the file is empty"),
+        Outcome(files[1], 2.0, ""),
+        Outcome(files[2], 0.0, "MemoryError: too"),
+        Outcome(files[3], 0.0, f"{tmp_path}/full.mp4: cannot be written (No space left on device)"),
+        Outcome(files[4], 0.0, "would overwrite the result of x/a.b.wav (same name)"),
+        Outcome(files[5], 2.0, ""),
+    ]
+    assert (tmp_path / "a.b.npz").read_text() == (tmp_path / "a.b.mp4").read_text() == "x/a.b.wav"
+    assert outcome_table(outcomes).splitlines() == [
+        "ok          2.00 s  x/a.b.wav",
+        "ok          2.00 s  c.wav",
+        "failed              x/bad.wav: the file is empty",
+        "failed              strange.wav: MemoryError: too",
+        f"failed              full.wav: {tmp_path}/full.mp4: cannot be written (No space left on device)",
+        "failed              y/a.b.flac: would overwrite the result of x/a.b.wav (same name)",
+        "2 animated, 4 failed",
+    ]
+
+
+def test_name_of_a_failed_file_is_free(tmp_path):
+    def animate(path):
+        if path.parent.name == "x":
+            raise UserError(f"{path}: the file is empty")
+        return StandIn(str(path))
+
+    outcomes = animate_files(animate, [Path("x/a.wav"), Path("y/a.wav")], tmp_path, ["npz"])
+    assert [outcome.problem for outcome in outcomes] == ["the file is empty", ""]
+    assert (tmp_path / "a.npz").read_text() == "y/a.wav"
+
+
+def test_interrupt_is_no_bad_file(tmp_path):
+    def animate(path):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        animate_files(animate, [Path("a.wav"), Path("b.wav")], tmp_path, ["npz"])

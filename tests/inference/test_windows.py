@@ -1,0 +1,125 @@
+"""Cutting clips into windows and joining what comes of them."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from deeptalk_jax.inference.windows import (
+    BUCKETS_FRAMES,
+    CONTEXT_FRAMES,
+    CROSSFADE_FRAMES,
+    Window,
+    bucket_for,
+    crossfade_windows,
+    cut_windows,
+    join_windows,
+)
+
+LENGTHS = (
+    *range(1, 12),
+    63,
+    64,
+    65,
+    511,
+    512,
+    513,
+    515,
+    640,
+    641,
+    895,
+    896,
+    897,
+    *range(1_000, 2_000, 61),
+    2_000,
+)
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "bucket"),
+    [(1, 64), (64, 64), (65, 128), (128, 128), (129, 256), (257, 512), (512, 512), (513, 512), (10**9, 512)],
+)
+def test_bucket(num_frames, bucket):
+    assert bucket_for(num_frames) == bucket
+
+
+def test_hand_computed_windows():
+    assert cut_windows(1) == [Window(0, 1)]
+    assert cut_windows(512) == [Window(0, 512)]
+    assert cut_windows(513) == [Window(0, 512), Window(384, 129)]
+    assert cut_windows(1_000) == [Window(0, 512), Window(384, 512), Window(768, 232)]
+
+
+@pytest.mark.parametrize("num_frames", LENGTHS)
+def test_windows_cover_the_clip_and_see_enough(num_frames):
+    windows = cut_windows(num_frames)
+    assert windows[0].first_frame == 0
+    assert sum(windows[-1]) == num_frames
+    for before, after in pairwise(windows):
+        assert before.num_frames == BUCKETS_FRAMES[-1]
+        assert after.first_frame % 4 == 0
+        # Both see the context on either side of the seam between them, and the whole of the cross-fade.
+        assert sum(before) - after.first_frame == 2 * CONTEXT_FRAMES
+        assert after.num_frames > 2 * CONTEXT_FRAMES > CROSSFADE_FRAMES
+
+
+def windows_of(signal, windows, *, frames_per_row=1, padding=0):
+    """What every window makes of an underlying signal, followed by rows of padding."""
+    return [
+        np.concatenate(
+            [
+                signal[first // frames_per_row : -(-(first + count) // frames_per_row)],
+                np.full((padding, *signal.shape[1:]), 99, signal.dtype),
+            ]
+        )
+        for first, count in windows
+    ]
+
+
+@pytest.mark.parametrize("frames_per_row", [1, 2, 4])
+@pytest.mark.parametrize("num_frames", LENGTHS)
+def test_windows_of_one_signal_join_to_it(num_frames, frames_per_row):
+    num_rows = -(-num_frames // frames_per_row)
+    codes = np.arange(num_rows, dtype=np.int32)
+    windows = cut_windows(num_frames)
+    parts = windows_of(codes, windows, frames_per_row=frames_per_row, padding=3)
+    joined = join_windows(windows, parts, frames_per_row=frames_per_row)
+    assert joined.dtype == np.int32
+    np.testing.assert_array_equal(joined, codes)
+
+
+@pytest.mark.parametrize("num_frames", LENGTHS)
+def test_crossfade_of_one_signal_is_the_signal(num_frames):
+    signal = np.random.default_rng(num_frames).normal(size=(num_frames, 3)).astype(np.float32)
+    windows = cut_windows(num_frames)
+    faded = crossfade_windows(windows, windows_of(signal, windows, padding=5))
+    assert faded.dtype == np.float32
+    np.testing.assert_allclose(faded, signal, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("frames_per_row", [1, 2, 4])
+def test_each_row_comes_from_the_window_that_sees_most_around_it(frames_per_row):
+    windows = cut_windows(1_000)
+    parts = [np.full(512 // frames_per_row, number) for number in range(3)]
+    joined = join_windows(windows, parts, frames_per_row=frames_per_row)
+    wanted = np.repeat([0, 1, 2], [448, 384, 168])[::frames_per_row]
+    np.testing.assert_array_equal(joined, wanted)
+
+
+def test_crossfade_is_a_ramp_around_every_seam():
+    windows = cut_windows(1_000)
+    parts = [np.full((512, 1), float(number)) for number in range(3)]
+    faded = crossfade_windows(windows, parts)[:, 0]
+    ramp = (np.arange(CROSSFADE_FRAMES) + 0.5) / CROSSFADE_FRAMES
+    for number, seam in enumerate((448, 832)):
+        np.testing.assert_allclose(faded[seam - 8 : seam + 8], number + ramp)
+        assert faded[seam - 9] == number and faded[seam + 8] == number + 1
+    np.testing.assert_array_equal([part.max() for part in parts], [0, 1, 2])  # inputs stand as they were
+
+
+def test_result_is_the_callers_own():
+    part = np.zeros((64, 1), np.float32)
+    part.flags.writeable = False  # as arrays from a device are
+    joined = crossfade_windows(cut_windows(5), [part])
+    joined[0] = 1.0
+    assert joined.shape == (5, 1) and not part.any()
