@@ -33,7 +33,7 @@ def _infer(more_audio: list[str]) -> int:
     from deeptalk_jax.inference.api import DeepTalk
     from deeptalk_jax.inference.audio import find_audio_files, read_audio
     from deeptalk_jax.inference.batch import animate_files, outcome_table
-    from deeptalk_jax.inference.motion import FORMATS
+    from deeptalk_jax.inference.motion import FORMATS, Motion
 
     unknown = [kind for kind in _FORMATS.value if kind not in FORMATS]
     if unknown or not _FORMATS.value:
@@ -55,9 +55,13 @@ def _infer(more_audio: list[str]) -> int:
         "temperature_bottom": _TEMPERATURE_BOTTOM.value,
         "alpha": _ALPHA.value,
         "seed": _SEED.value,
-        "emotion_audio": emotion_audio,
     }
-    outcomes = animate_files(lambda file: model.animate(file, **settings), files, out, _FORMATS.value)
+    model.check_settings(**settings)
+
+    def animate(file: Path) -> Motion:
+        return model.animate(file, emotion_audio=emotion_audio, **settings)
+
+    outcomes = animate_files(animate, files, out, _FORMATS.value)
     print(outcome_table(outcomes))
     return int(any(outcome.problem for outcome in outcomes))
 

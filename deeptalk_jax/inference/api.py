@@ -12,7 +12,7 @@ from deeptalk_jax.head.model import HeadModel
 from deeptalk_jax.inference.animator import Animator, draw_emotion
 from deeptalk_jax.inference.audio import num_motion_frames, read_audio, to_model_rate
 from deeptalk_jax.inference.motion import Motion, split_motion
-from deeptalk_jax.model_dir import check_variables, load_part, read_index
+from deeptalk_jax.model_dir import PARTS, check_variables, load_part, read_index
 from deeptalk_jax.stages.builders import (
     build_dee,
     build_fer,
@@ -50,15 +50,16 @@ class DeepTalk:
             UserError: no model directory, a damaged one, or one without all the parts.
         """
         index = read_index(directory)
-        parts = {name: load_part(directory, name) for name in ("dee", "motion_prior", "deeptalk")}
-        dee, prior, predictor = parts["dee"], parts["motion_prior"], parts["deeptalk"]
-        dee_model = build_dee(dee.config)
-        model = build_generator(predictor.config, prior.config)
-        variables = with_prior(predictor.variables, prior.variables)
-        fer = build_fer(load_part(directory, "fer").config)
-        dee_shapes = jax.eval_shape(lambda key: init_dee(dee_model, fer, key), jax.random.key(0))
-        check_variables("dee", dee.variables, dee_shapes)
+        fer, dee, prior, predictor = (load_part(directory, name) for name in PARTS)
+        try:
+            fer_model, dee_model = build_fer(fer.config), build_dee(dee.config)
+            model = build_generator(predictor.config, prior.config)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise UserError(f"{directory}: a config in its index describes no model ({error})") from error
         embedding_dim = dee.config.model.embedding_dim
+        variables = with_prior(predictor.variables, prior.variables)
+        dee_shapes = jax.eval_shape(lambda key: init_dee(dee_model, fer_model, key), jax.random.key(0))
+        check_variables("dee", dee.variables, dee_shapes)
         shapes = jax.eval_shape(lambda key: init_generator(model, embedding_dim, key), jax.random.key(0))
         check_variables("deeptalk", variables, shapes)
         return cls(
@@ -93,7 +94,7 @@ class DeepTalk:
             temperature_top: of the slow codes; 0 takes the most likely.
             temperature_bottom: of the fast codes.
             alpha: spread of the emotion around what the speech says; 0 is its mean, 1 the learned Gaussian.
-            seed: of everything random.
+            seed: of everything random; 0 to 2^32 - 1.
             emotion_audio: take the emotion from this sound instead.
 
         Returns:
@@ -102,14 +103,13 @@ class DeepTalk:
         Raises:
             UserError: the sound cannot be used, or a number is out of its range.
         """
-        for name, value in (
-            ("temperature_top", temperature_top),
-            ("temperature_bottom", temperature_bottom),
-            ("alpha", alpha),
-        ):
-            if not (np.isfinite(value) and value >= 0):
-                raise UserError(f"{name}={value} must be a finite number, 0 or above")
-        identity_row = self._identity(identity)
+        self.check_settings(
+            identity=identity,
+            temperature_top=temperature_top,
+            temperature_bottom=temperature_bottom,
+            alpha=alpha,
+            seed=seed,
+        )
         waveform = self._waveform(audio, rate_hz)
         speaker = waveform if emotion_audio is None else self._waveform(emotion_audio, rate_hz)
         emotion_key, code_key = jax.random.split(jax.random.key(seed))
@@ -117,7 +117,7 @@ class DeepTalk:
         motion, indices_top, indices_bottom = self._animator.motion(
             waveform,
             emotion,
-            identity_row,
+            identity_vector(self._config, identity),
             code_key,
             temperature_top=temperature_top,
             temperature_bottom=temperature_bottom,
@@ -133,9 +133,31 @@ class DeepTalk:
             head=self.head,
         )
 
-    def _identity(self, identity: int | None) -> jax.Array:
+    def check_settings(
+        self,
+        *,
+        identity: int | None = None,
+        temperature_top: float = 0.0,
+        temperature_bottom: float = 0.0,
+        alpha: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        """Holds settings of `animate` against their ranges, before any sound is read.
+
+        Raises:
+            UserError: names the first setting that is out of its range.
+        """
+        for name, value in (
+            ("temperature_top", temperature_top),
+            ("temperature_bottom", temperature_bottom),
+            ("alpha", alpha),
+        ):
+            if not (np.isfinite(value) and value >= 0):
+                raise UserError(f"{name}={value} must be a finite number, 0 or above")
+        if not 0 <= seed < 2**32:  # JAX drops the bits above without a word
+            raise UserError(f"seed={seed} must lie between 0 and 2^32 - 1")
         try:
-            return identity_vector(self._config, identity)
+            identity_vector(self._config, identity)
         except ValueError as error:
             raise UserError(str(error)) from error
 

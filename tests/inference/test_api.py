@@ -1,0 +1,315 @@
+"""`DeepTalk` and `Motion` on a tiny untrained model: lengths, randomness, settings, files and errors."""
+
+import json
+import os
+import shutil
+
+import av
+import numpy as np
+import pytest
+import soundfile
+
+from deeptalk_jax.errors import UserError
+from deeptalk_jax.inference.api import DeepTalk
+from deeptalk_jax.model_dir import Part, save_model
+
+TEMPERATURE_1 = {"temperature_top": 1.0, "temperature_bottom": 1.0}
+
+
+def differs(a, b):
+    """Whether two motions differ by more than rounding."""
+    return np.abs(a.frames() - b.frames()).max() > 1e-3
+
+
+def assert_same(a, b):
+    np.testing.assert_array_equal(a.indices_top, b.indices_top)
+    np.testing.assert_array_equal(a.indices_bottom, b.indices_bottom)
+    np.testing.assert_array_equal(a.frames(), b.frames())
+
+
+@pytest.fixture(scope="module")
+def clip(babble):
+    return babble(1.9)
+
+
+@pytest.fixture(scope="module")
+def motion(model, clip):
+    return model.animate(clip)
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "num_frames"),
+    [
+        (1, 1),
+        (480, 1),  # 0.03 s
+        (641, 2),
+        (16_000, 25),
+        (53_280, 84),  # 3.33 s
+        (400_000, 625),  # 25 s
+    ],
+)
+def test_frames_are_seconds_times_25_rounded_up(model, babble, num_samples, num_frames):
+    waveform = babble(num_samples / 16_000)
+    assert len(waveform) == num_samples
+    motion = model.animate(waveform)
+    assert len(motion) == num_frames and motion.fps == 25
+    assert motion.expression.shape == (num_frames, 50) and motion.jaw_pose.shape == (num_frames, 3)
+    assert motion.indices_top.shape == (-(-num_frames // 4),)
+    assert motion.indices_bottom.shape == (-(-num_frames // 2),)
+    assert motion.frames().dtype == np.float32 and np.isfinite(motion.frames()).all()
+    np.testing.assert_array_equal(motion.waveform, waveform)
+
+
+def test_ninety_seconds_move_to_the_end(model, babble):
+    motion = model.animate(babble(90.0))
+    frames = motion.frames()
+    assert frames.shape == (2_250, 53) and np.isfinite(frames).all()
+    # Every second moves, the last one too: no window was left out or left at rest.
+    assert (frames.reshape(90, 25, 53).std(axis=1).max(axis=-1) > 1e-3).all()
+    assert len(np.unique(motion.indices_top)) > 1 and motion.indices_top.max() < 16
+    assert len(np.unique(motion.indices_bottom)) > 1 and motion.indices_bottom.max() < 17
+
+
+def test_long_clip_repeats_what_its_windows_see(model, babble):
+    # A period of 128 frames divides the stride of the windows, so that all windows hear the same.
+    period = babble(128 / 25)
+    short, long = np.tile(period, 4), np.tile(period, 10)
+    lone = model.animate(short, emotion_audio=period)
+    joined = model.animate(long, emotion_audio=period)
+    assert len(lone) == 512 and len(joined) == 1_280
+    # Seams lie at 448 and 832; the cross-fade reaches 8 frames to either side.
+    for first, last, start in ((0, 440, 0), (456, 824, 384), (840, 1_280, 768)):
+        np.testing.assert_allclose(
+            joined.frames()[first:last], lone.frames()[first - start : last - start], rtol=1e-4, atol=1e-5
+        )
+    tops = np.concatenate([lone.indices_top[:112], lone.indices_top[16:112], lone.indices_top[16:]])
+    np.testing.assert_array_equal(joined.indices_top, tops)
+
+
+def test_noise_belongs_to_the_place_in_the_clip(model, babble):
+    period = babble(128 / 25)
+    settings = {"emotion_audio": period, "seed": 3, **TEMPERATURE_1}
+    lone = model.animate(np.tile(period, 4), **settings)
+    joined = model.animate(np.tile(period, 10), **settings)
+    np.testing.assert_array_equal(joined.indices_top[:112], lone.indices_top[:112])
+    np.testing.assert_array_equal(joined.indices_bottom[:224], lone.indices_bottom[:224])
+    # All windows hear the same, yet draw anew.
+    assert (joined.indices_top[112:208] != lone.indices_top[16:112]).mean() > 0.2
+
+
+def test_seed_and_temperature(model, clip, motion):
+    assert_same(model.animate(clip, seed=7), motion)  # temperature 0 knows no seed
+    for name, indices in (("temperature_top", "indices_top"), ("temperature_bottom", "indices_bottom")):
+        drawn = model.animate(clip, seed=1, **{name: 1.0})
+        assert_same(model.animate(clip, seed=1, **{name: 1.0}), drawn)
+        other = model.animate(clip, seed=2, **{name: 1.0})
+        assert (getattr(other, indices) != getattr(drawn, indices)).any() and differs(other, drawn)
+    # The top codes come first: the bottom temperature cannot touch them.
+    np.testing.assert_array_equal(drawn.indices_top, motion.indices_top)
+
+
+def test_alpha_spreads_the_emotion(model, clip, motion):
+    assert_same(model.animate(clip, alpha=0.0, seed=9), motion)
+    spread = [model.animate(clip, alpha=3.0, seed=seed) for seed in range(4)]
+    assert any(differs(one, motion) for one in spread)
+    assert any(differs(one, spread[0]) for one in spread[1:])
+
+
+def test_emotion_of_another_sound(model, clip, motion, babble):
+    assert_same(model.animate(clip, emotion_audio=clip), motion)
+    others = [
+        model.animate(clip, emotion_audio=sound)
+        for sound in (np.zeros(9_000, np.float32), babble(2.5, seed=3), babble(0.6, seed=2)[::-1])
+    ]
+    assert all(len(other) == len(motion) for other in others)
+    assert any(differs(other, motion) for other in others)
+
+
+def test_identities(model, clip, motion):
+    assert model.num_identities == 3
+    styles = [model.animate(clip, identity=identity) for identity in range(3)]
+    assert all(differs(style, motion) for style in styles)
+    assert differs(styles[0], styles[1]) and differs(styles[1], styles[2])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"identity": 3}, "identity 3 is not one of the trained identities 0 to 2"),
+        ({"identity": -1}, "identity -1 is not one of the trained identities 0 to 2"),
+        ({"temperature_top": -0.5}, "temperature_top=-0.5 must be a finite number, 0 or above"),
+        ({"temperature_bottom": float("nan")}, "temperature_bottom=nan must be a finite number"),
+        ({"alpha": float("inf")}, "alpha=inf must be a finite number"),
+        ({"seed": -1}, r"seed=-1 must lie between 0 and 2\^32 - 1"),
+        ({"seed": 2**32}, r"seed=4294967296 must lie between 0 and 2\^32 - 1"),
+    ],
+)
+def test_settings_out_of_range(model, clip, settings, message):
+    with pytest.raises(UserError, match=message):
+        model.animate(clip, **settings)
+    with pytest.raises(UserError, match=message):
+        model.check_settings(**settings)
+
+
+def test_silence_and_loudness(model, clip, motion):
+    for sound in (np.zeros(8_000, np.float32), np.full(8_000, 0.7, np.float32), np.zeros(1, np.float32)):
+        assert np.isfinite(model.animate(sound).frames()).all()
+    # Loudness is divided out; powers of two are exact.
+    for gain in (16.0, 2.0**100):
+        louder = model.animate(clip * np.float32(gain))
+        np.testing.assert_array_equal(louder.indices_bottom, motion.indices_bottom)
+        np.testing.assert_allclose(louder.frames(), motion.frames(), rtol=1e-4, atol=1e-4)
+
+
+def test_files_and_other_rates(model, clip, motion, tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.stack([clip, clip], axis=1), 16_000, subtype="FLOAT")
+    assert_same(model.animate(tmp_path / "a.wav"), motion)
+    assert_same(model.animate(str(tmp_path / "a.wav"), emotion_audio=str(tmp_path / "a.wav")), motion)
+    assert len(model.animate(np.repeat(clip, 3), rate_hz=48_000)) == len(motion)
+    with pytest.raises(UserError, match=r"none.wav: no such file"):
+        model.animate(clip, emotion_audio=tmp_path / "none.wav")
+    with pytest.raises(UserError, match="expected floats"):
+        model.animate((clip * 32_767).astype(np.int16))
+
+
+def test_npz_holds_what_it_says(motion, tmp_path):
+    motion.save(tmp_path / "a.b.npz")
+    assert os.listdir(tmp_path) == ["a.b.npz"]
+    with np.load(tmp_path / "a.b.npz", allow_pickle=False) as saved:
+        assert {name: (saved[name].shape, saved[name].dtype.name) for name in saved} == {
+            "expression": ((48, 50), "float32"),
+            "jaw_pose": ((48, 3), "float32"),
+            "fps": ((), "int32"),
+            "indices_top": ((12,), "int32"),
+            "indices_bottom": ((24,), "int32"),
+        }
+        for name in saved:
+            np.testing.assert_array_equal(saved[name], getattr(motion, name))
+
+
+def test_mp4_has_a_picture_for_every_frame(model, babble, tmp_path):
+    motion = model.animate(babble(0.3))
+    motion.save(tmp_path / "a.mp4")
+    assert os.listdir(tmp_path) == ["a.mp4"]
+    with av.open(str(tmp_path / "a.mp4")) as file:
+        assert float(file.streams.video[0].average_rate) == 25.0
+        assert sum(1 for _ in file.decode(video=0)) == 8
+    with av.open(str(tmp_path / "a.mp4")) as file:
+        sound = np.concatenate([frame.to_ndarray()[0] for frame in file.decode(audio=0)])
+    assert np.abs(sound).max() > 0.1
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a", "a.NPZ", ".npz"])
+def test_unknown_endings(motion, tmp_path, name):
+    with pytest.raises(UserError, match=f"{name}: motion is saved as .npz or .mp4"):
+        motion.save(tmp_path / name)
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("ending", ["npz", "mp4"])
+def test_places_that_cannot_be_written(motion, tmp_path, ending):
+    (tmp_path / "file").write_text("")
+    (tmp_path / f"taken.{ending}").mkdir()
+    for place in (
+        tmp_path / "missing" / f"a.{ending}",
+        tmp_path / "file" / f"a.{ending}",
+        tmp_path / f"taken.{ending}",
+    ):
+        with pytest.raises(UserError, match=str(place)):
+            motion.save(place)
+    assert sorted(os.listdir(tmp_path)) == ["file", f"taken.{ending}"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_read_only_place(motion, tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(UserError, match=r"a.npz: cannot be written \(Permission denied\)"):
+        motion.save(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize(("ending", "where"), [("npz", "np.savez_compressed"), ("mp4", "write_video")])
+def test_old_file_survives_a_failed_save(motion, tmp_path, monkeypatch, ending, where, failure):
+    path = tmp_path / f"a.{ending}"
+    path.write_bytes(b"the old one")
+
+    def fail(file, *_, **__):
+        if ending == "npz":
+            file.write(b"half of the new one")
+        raise failure
+
+    monkeypatch.setattr(f"deeptalk_jax.inference.motion.{where}", fail)
+    wanted = UserError if isinstance(failure, OSError) else KeyboardInterrupt
+    with pytest.raises(wanted):
+        motion.save(path)
+    assert os.listdir(tmp_path) == [path.name] and path.read_bytes() == b"the old one"
+
+
+def test_vertices_are_those_of_the_head(model, motion):
+    vertices = motion.vertices()
+    assert vertices.shape == (48, *model.head.template.shape) and np.isfinite(vertices).all()
+    # In blocks of 64 frames, whatever the length: the same frames alone give the same.
+    alone = type(motion)(
+        **{**vars(motion), "expression": motion.expression[40:], "jaw_pose": motion.jaw_pose[40:]}
+    )
+    np.testing.assert_allclose(alone.vertices(), vertices[40:], atol=1e-7)
+
+
+def test_motion_belongs_to_the_caller(model, motion, babble):
+    assert motion.expression.flags.writeable and model.animate(babble(25.0)).jaw_pose.flags.writeable
+
+
+def damaged(model_parts, directory, change):
+    parts = dict(model_parts)
+    change(parts)
+    save_model(directory, parts, head="procedural")
+    return directory
+
+
+def test_load_errors(model_parts, model_directory, tmp_path):
+    with pytest.raises(UserError, match=r"nowhere: no model directory"):
+        DeepTalk.load(tmp_path / "nowhere")
+
+    shutil.copytree(model_directory, tmp_path / "file")
+    (tmp_path / "file" / "dee.safetensors").unlink()
+    with pytest.raises(UserError, match=r"dee.safetensors: weights missing or damaged"):
+        DeepTalk.load(tmp_path / "file")
+
+    for name in model_parts:
+        directory = damaged(model_parts, tmp_path / f"no_{name}", lambda parts, name=name: parts.pop(name))
+        with pytest.raises(UserError, match=f"holds no part '{name}'"):
+            DeepTalk.load(directory)
+
+    with pytest.raises(UserError, match=r"no_head.npz: no such file"):
+        DeepTalk.load(model_directory, head="no_head.npz")
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "leaf"),
+    [
+        ("dee", "motion_map", "bias"),
+        ("motion_prior", "output", "bias"),
+        ("deeptalk", "emotion_map", "bias"),
+    ],
+)
+def test_tensor_of_another_shape(model_parts, tmp_path, name, module, leaf):
+    def change(parts):
+        variables = parts[name].variables
+        params = dict(variables["params"])
+        params[module] = {**params[module], leaf: np.zeros(3, np.float32)}
+        parts[name] = Part(parts[name].config, {**variables, "params": params})
+
+    message = rf"part '{name}': tensor params/{module}/{leaf} has shape \(3,\), expected"
+    with pytest.raises(UserError, match=message):
+        DeepTalk.load(damaged(model_parts, tmp_path / "model", change))
+
+
+def test_config_that_describes_no_model(model_directory, tmp_path):
+    directory = tmp_path / "model"
+    shutil.copytree(model_directory, directory)
+    index = json.loads((directory / "model.json").read_text())
+    for change in ({"pooling": None, "speech": {"kind": "cassette", "rate_hz": 25}}, {}):
+        index["parts"]["dee"]["config"]["model"] = change
+        (directory / "model.json").write_text(json.dumps(index))
+        with pytest.raises(UserError, match="a config in its index describes no model"):
+            DeepTalk.load(directory)
