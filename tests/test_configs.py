@@ -32,7 +32,7 @@ def test_builds(stage, variant, ablation):
             key,
         ),
         "motion_prior": lambda key: builders.init_motion_prior(builders.build_motion_prior(config), key),
-        "deeptalk": lambda key: builders.init_generator(
+        "deeptalk": lambda key: builders.init_predictor(
             builders.build_generator(config, motion_prior.get_config(f"variant={variant}")), 16, key
         ),
     }

@@ -29,8 +29,8 @@ ARTICULATORS = (
 ARTICULATOR_INDEX = {name: index for index, name in enumerate(ARTICULATORS)}
 
 # Rates of the dominance functions, per second: the jaw is slow, the lips are fast, closures are abrupt.
-_RATES = {"jaw": (22.0, 20.0), "closure": (38.0, 38.0), "tuck": (32.0, 32.0), "pucker": (14.0, 16.0)}
-_DEFAULT_RATES = (22.0, 24.0)
+_RATES = {"jaw": (15.0, 14.0), "closure": (32.0, 32.0), "tuck": (24.0, 24.0), "pucker": (10.0, 11.0)}
+_DEFAULT_RATES = (15.0, 16.0)
 ANTICIPATION_PER_S = np.array([_RATES.get(name, _DEFAULT_RATES)[0] for name in ARTICULATORS])
 CARRYOVER_PER_S = np.array([_RATES.get(name, _DEFAULT_RATES)[1] for name in ARTICULATORS])
 

@@ -19,7 +19,8 @@ from deeptalk_jax.stages.builders import (
     build_generator,
     identity_vector,
     init_dee,
-    init_generator,
+    init_motion_prior,
+    init_predictor,
 )
 from deeptalk_jax.stages.deeptalk import with_prior
 from deeptalk_jax.types import AUDIO_RATE_HZ
@@ -57,13 +58,14 @@ class DeepTalk:
         except (AttributeError, TypeError, ValueError) as error:
             raise UserError(f"{directory}: a config in its index describes no model ({error})") from error
         embedding_dim = dee.config.model.embedding_dim
-        variables = with_prior(predictor.variables, prior.variables)
-        dee_shapes = jax.eval_shape(lambda key: init_dee(dee_model, fer_model, key), jax.random.key(0))
-        check_variables("dee", dee.variables, dee_shapes)
-        shapes = jax.eval_shape(lambda key: init_generator(model, embedding_dim, key), jax.random.key(0))
-        check_variables("deeptalk", variables, shapes)
+        for name, part, initialise in (
+            ("dee", dee, lambda key: init_dee(dee_model, fer_model, key)),
+            ("motion_prior", prior, lambda key: init_motion_prior(model.prior, key)),
+            ("deeptalk", predictor, lambda key: init_predictor(model, embedding_dim, key)),
+        ):
+            check_variables(name, part.variables, jax.eval_shape(initialise, jax.random.key(0)))
         return cls(
-            Animator((dee_model, dee.variables), (model, variables)),
+            Animator((dee_model, dee.variables), (model, with_prior(predictor.variables, prior.variables))),
             load_head(head or index["head"]),
             predictor.config,
         )

@@ -12,12 +12,13 @@ from jaxtyping import Bool, Float, Int
 
 from deeptalk_jax.models.attention_bias import symmetric_alibi
 from deeptalk_jax.models.quantizer import EMAQuantizer, Quantized
-from deeptalk_jax.models.temporal_conv import KERNEL_SIZE, Expander, Squasher, zero_padded
+from deeptalk_jax.models.temporal_conv import KERNEL_SIZE, DoublingConv, Expander, Squasher, zero_padded
 from deeptalk_jax.models.transformer import TransformerEncoder
 from deeptalk_jax.types import MOTION_DIM, Array
 
 FRAMES_PER_TOP_CODE = 4
 FRAMES_PER_BOTTOM_CODE = 2
+_SMALL_INITIALISER = nn.initializers.variance_scaling(1e-3, "fan_in", "truncated_normal")
 
 
 class PriorOutput(NamedTuple):
@@ -126,9 +127,11 @@ class MotionPrior(nn.Module):
         self.quantizer_top = quantizer(self.codebook_size_top, self.dim)
         self.decoder_top = block(self.dim, self.mlp_dim, expand=True)
         self.quantizer_bottom = quantizer(self.codebook_size_bottom, 2 * self.dim)
-        self.upsample_top = nn.ConvTranspose(self.dim, (4,), strides=(2,), padding=((2, 2),))
+        self.upsample_top = DoublingConv(self.dim, kernel_size=4)
         self.decoder_bottom = block(3 * self.dim, self.decoder_mlp_dim, expand=True)
-        self.output = nn.Conv(MOTION_DIM, (KERNEL_SIZE,), padding=((2, 2),))
+        # Starts near the neutral face: at unit scale the jaw begins turned by a radian, beyond where the vertex
+        # error leads back.
+        self.output = nn.Conv(MOTION_DIM, (KERNEL_SIZE,), padding=((2, 2),), kernel_init=_SMALL_INITIALISER)
 
     def __call__(self, motion: Float[Array, "b t 53"], *, train: bool = False) -> PriorOutput:
         """Encodes and decodes full windows."""

@@ -1,6 +1,8 @@
 """Convolutions that halve or double the frame rate: the squasher and expander of TH-VQVAE (SPEC section 3)."""
 
+import einops
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
@@ -14,6 +16,41 @@ KERNEL_SIZE = 5
 def zero_padded(x: Float[Array, "b t d"], mask: Bool[Array, "b t"] | None) -> Float[Array, "b t d"]:
     """`x` with zeros past each clip's end, so that a convolution sees what it sees at the end of a lone clip."""
     return x if mask is None else jnp.where(mask[..., None], x, 0.0)
+
+
+class DoublingConv(nn.Module):
+    """Transposed convolution of stride 2 and padding 2 that doubles time exactly.
+
+    The numbers of `nn.ConvTranspose` with `padding=((2, kernel_size - 2),)`, computed as one ordinary convolution
+    that gives the even and the odd output frames as channels: XLA's dilated convolution is 20 times slower on a
+    CPU.
+
+    Attributes:
+        dim: output channels.
+        kernel_size: 4 or 5 taps.
+    """
+
+    dim: int
+    kernel_size: int = KERNEL_SIZE
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b 2t e"]:
+        """Frames before the first and after the last count as zero."""
+        shape = (self.kernel_size, x.shape[-1], self.dim)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.dim,))
+        # Output 2m sees taps 0, 2, 4 at inputs m - 1, m, m + 1; output 2m + 1 sees taps 1, 3 at inputs m, m + 1.
+        even, odd = kernel[0::2], kernel[1::2]
+        even = jnp.pad(even, ((0, 3 - even.shape[0]), (0, 0), (0, 0)))
+        odd = jnp.pad(odd, ((1, 0), (0, 0), (0, 0)))
+        phases = jax.lax.conv_general_dilated(
+            x,
+            jnp.concatenate([even, odd], axis=-1),
+            window_strides=(1,),
+            padding=((1, 1),),
+            dimension_numbers=("NWC", "WIO", "NWC"),
+        )
+        return einops.rearrange(phases, "b t (p e) -> b (t p) e", p=2) + bias[None, None]
 
 
 class Squasher(nn.Module):
@@ -52,7 +89,5 @@ class Expander(nn.Module):
         self, x: Float[Array, "b t d"], *, mask: Bool[Array, "b t"] | None = None, train: bool = False
     ) -> Float[Array, "b 2t e"]:
         """Stride 2, padding 2, output padding 1 in torch's terms: exactly twice as many frames."""
-        x = nn.ConvTranspose(self.dim, (KERNEL_SIZE,), strides=(2,), padding=((2, 3),), name="conv")(
-            zero_padded(x, mask)
-        )
+        x = DoublingConv(self.dim, name="conv")(zero_padded(x, mask))
         return BatchNorm(axis_name=self.axis_name, name="norm")(nn.leaky_relu(x, LEAKY_SLOPE), train=train)

@@ -161,10 +161,10 @@ def init_motion_prior(model: MotionPrior, key: KeyArray) -> PyTree:
     return model.init(key, jnp.zeros((1, _EXAMPLE_FRAMES, MOTION_DIM)))
 
 
-def init_generator(model: Generator, embedding_dim: int, key: KeyArray) -> PyTree:
-    """Variables of the generator, predictor and prior, before training."""
+def init_predictor(model: Generator, embedding_dim: int, key: KeyArray) -> PyTree:
+    """Variables of the generator's index predictor before training; the prior's are another stage's."""
     params_key, sample_key = jax.random.split(key)
-    return model.init(
+    variables = model.init(
         {"params": params_key, "sample": sample_key},
         jnp.zeros((1, _EXAMPLE_FRAMES * SAMPLES_PER_FRAME)),
         jnp.ones((1,), jnp.int32),
@@ -174,3 +174,4 @@ def init_generator(model: Generator, embedding_dim: int, key: KeyArray) -> PyTre
         tau=1.0,
         train=False,
     )
+    return {name: tree["predictor"] for name, tree in variables.items() if "predictor" in tree}

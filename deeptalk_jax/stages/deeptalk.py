@@ -25,7 +25,7 @@ from deeptalk_jax.stages.builders import (
     build_generator,
     build_motion_prior,
     identity_vector,
-    init_generator,
+    init_predictor,
 )
 from deeptalk_jax.types import Array
 
@@ -62,8 +62,7 @@ class DEEPTalkStage(Stage):
 
     def init(self, key: KeyArray) -> PyTree:
         """Variables of the predictor before training."""
-        variables = init_generator(self.model, self.upstream["dee"].config.model.embedding_dim, key)
-        return {name: tree["predictor"] for name, tree in variables.items() if "predictor" in tree}
+        return init_predictor(self.model, self.upstream["dee"].config.model.embedding_dim, key)
 
     def frozen_variables(self) -> PyTree:
         """Upstream variables and the factor of the vertex distance."""

@@ -62,7 +62,7 @@ def test_dee(fer_model):
 def test_generator():
     prior_config = motion_prior.get_config("variant=base")
     model = builders.build_generator(deeptalk.get_config("variant=base"), prior_config)
-    params = shapes(lambda key: builders.init_generator(model, 128, key))["params"]["predictor"]
+    params = shapes(lambda key: builders.init_predictor(model, 128, key))["params"]
     sizes = {name: count(tree) for name, tree in params.items()}
     mask_embedding = 768  # of wav2vec2's pre-training
     assert sizes.pop("speech_encoder") == 94_371_712 - mask_embedding

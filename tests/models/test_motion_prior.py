@@ -1,10 +1,11 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from deeptalk_jax.models.motion_prior import MotionPrior
-from deeptalk_jax.models.temporal_conv import Expander, Squasher
+from deeptalk_jax.models.temporal_conv import DoublingConv, Expander, Squasher
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,15 @@ def test_expander_equals_scattered_taps():
     expected = scattered[2:8]
     expected = np.where(expected > 0, expected, 0.2 * expected) / np.sqrt(1 + 1e-5)
     np.testing.assert_allclose(expander.apply(variables, x)[0], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kernel_size", [4, 5])
+def test_doubling_convolution_is_the_transposed_one(kernel_size):
+    x = jax.random.normal(jax.random.key(0), (2, 7, 3))
+    ours = DoublingConv(4, kernel_size)
+    variables = ours.init(jax.random.key(1), x)
+    theirs = nn.ConvTranspose(4, (kernel_size,), strides=(2,), padding=((2, kernel_size - 2),))
+    np.testing.assert_allclose(ours.apply(variables, x), theirs.apply(variables, x), rtol=1e-5, atol=1e-6)
 
 
 def test_rates_and_sizes(prior):
