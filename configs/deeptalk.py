@@ -57,7 +57,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         config.loss.vertex_weight = 1e6  # squared metres: 1 is an error of 1 mm
         # Cross-entropy against the prior's own codes: a teacher that a run of minutes needs.
         config.loss.codes_weight = 1.0
-        config.num_steps = 900
+        config.num_steps = 1200
         config.checkpoint_every_steps = 300
         config.data.batch_size = 32
         config.optimiser.learning_rate = 1e-3

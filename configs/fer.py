@@ -35,8 +35,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     else:
         config.model.hidden_dims = (64, 128, 256, 128, 128, 64, 32)
         config.model.feature_path = "normalised"
-        config.num_steps = 400
-        config.checkpoint_every_steps = 200
+        config.num_steps = 200
+        config.checkpoint_every_steps = 100
         config.data.window_frames = 16  # frames of one clip look alike: many clips, few frames of each
         config.data.batch_size = 64
         config.optimiser.learning_rate = 3e-3

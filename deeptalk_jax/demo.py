@@ -38,7 +38,7 @@ _TEXT = flags.DEFINE_string(
     "text", "I can hardly believe that you came all this way to see me!", "What to speak."
 )
 _EMOTION = flags.DEFINE_enum("emotion", "happy", EMOTIONS, "How to speak it.")
-_NUM_CLIPS = flags.DEFINE_integer("num_clips", 1200, "Size of the embedded corpus.")
+_NUM_CLIPS = flags.DEFINE_integer("num_clips", 1600, "Size of the embedded corpus.")
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 _SHEET_FRAMES = 10

@@ -3,8 +3,15 @@
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
+    " --xla_force_host_platform_device_count=8"
+    # Unoptimised code: compiling is most of the suite's time, running next to none.
+    " --xla_backend_optimization_level=0"
+)
 
 import jax
 
+from deeptalk_jax.cli import use_compilation_cache
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
+use_compilation_cache()

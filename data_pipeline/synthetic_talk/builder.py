@@ -70,7 +70,8 @@ class SyntheticTalk(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     )  # raised whenever a record changes: old corpora are not taken for new
     RELEASE_NOTES = {  # noqa: RUF012 (TFDS reads it)
         "1.0.0": "32 speakers, 8 emotions, 3 intensities.",
-        "1.2.0": "Happy, surprised and angry voices further apart; lips rest in short pauses at the ends.",
+        "1.2.0": "Slower speech, softer coarticulation, stronger expressions.",
+        "1.1.0": "Happy, surprised and angry voices further apart; lips rest in short pauses at the ends.",
     }
     code_path = (
         None  # where TFDS would look for checksums of downloads, through a package it does not require

@@ -12,6 +12,7 @@ _STRENGTHS = (0.3, 0.62, 1.0)  # mean strength of each intensity
 _SHARED_STD = 0.09  # of the strength, in voice and face alike
 _OWN_STD = 0.06  # of the strength, in each of them alone
 _PITCH_PER_SEMITONE = 50 / 12  # eSpeak's pitch parameter: 50 more is an octave
+_LONG_SILENCE_RATE = 0.15  # of clips that end in silence of a second: a model must see mouths at rest
 _RATE_FACTOR = 0.78  # of the rates in the table, which are brisk: about 175 words a minute in all
 
 
@@ -96,6 +97,8 @@ def make_clip(plan: ClipPlan, sentence: str | None = None) -> Clip:
         pitch_range=50 * np.exp(prosody.pitch_range),
     )
     lead_s, tail_s = voice_rng.uniform(0.12, 0.4), voice_rng.uniform(0.08, 0.3)
+    if voice_rng.random() < _LONG_SILENCE_RATE:
+        tail_s += voice_rng.uniform(0.5, 1.4)
     audio = acoustics.render(utterance.samples, prosody, lead_s=lead_s, tail_s=tail_s, rng=voice_rng)
     segments = visemes.segment(
         utterance.phonemes, lead_s=lead_s, total_s=len(audio) / acoustics.AUDIO_RATE_HZ

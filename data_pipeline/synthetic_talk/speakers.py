@@ -122,7 +122,7 @@ def motion_style(speaker: int) -> MotionStyle:
     return MotionStyle(
         articulation=rng.uniform(0.85, 1.15),
         jaw=rng.uniform(0.82, 1.2),
-        expressiveness=rng.uniform(0.85, 1.15),
+        expressiveness=rng.uniform(1.0, 1.35),
         smile_asymmetry=rng.uniform(-0.25, 0.25),
         brow_raise=rng.uniform(-0.08, 0.12),
         mouth_corners=rng.uniform(-0.08, 0.08),

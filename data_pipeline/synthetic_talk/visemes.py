@@ -69,8 +69,8 @@ def _consonant(jaw: float, strong: float, weak: float = 0.12, **targets: float) 
 
 _BILABIAL = Viseme({"jaw": 0.04, "closure": 1.0, "part": 0.0, "upper_raise": 0.0}, 4.0, 0.15, 0.6)
 _LABIODENTAL = _consonant(0.035, 3.0, tuck=0.9, upper_raise=0.2, part=0.1)
-_ALVEOLAR = _consonant(0.045, 0.8, tongue_tip=0.8, part=0.3)
-_SIBILANT = _consonant(0.02, 1.6, tongue_tip=0.3, part=0.45, stretch=0.25, lower_depress=0.2)
+_ALVEOLAR = _consonant(0.045, 0.8, tongue_tip=0.5, part=0.3)
+_SIBILANT = _consonant(0.02, 1.6, tongue_tip=0.2, part=0.45, stretch=0.25, lower_depress=0.2)
 _POSTALVEOLAR = _consonant(0.035, 1.6, funnel=0.7, protrude=0.4, part=0.35)
 _VELAR = _consonant(0.075, 0.5, part=0.25)
 _DENTAL = _consonant(0.05, 1.2, tongue_out=0.45, part=0.3)
@@ -87,10 +87,10 @@ VISEMES = {
     **dict.fromkeys("pbm", _BILABIAL),
     **dict.fromkeys("fv", _LABIODENTAL),
     **dict.fromkeys("td", _ALVEOLAR),
-    "n": _consonant(0.05, 0.7, tongue_tip=0.7, part=0.3),
-    "l": _consonant(0.075, 0.7, tongue_tip=0.9, part=0.3),
-    "ɾ": _consonant(0.07, 0.5, tongue_tip=0.7, part=0.3),
-    "r": _consonant(0.06, 0.7, tongue_tip=0.7, part=0.25),
+    "n": _consonant(0.05, 0.7, tongue_tip=0.45, part=0.3),
+    "l": _consonant(0.075, 0.7, tongue_tip=0.55, part=0.3),
+    "ɾ": _consonant(0.07, 0.5, tongue_tip=0.45, part=0.3),
+    "r": _consonant(0.06, 0.7, tongue_tip=0.45, part=0.25),
     **dict.fromkeys("sz", _SIBILANT),
     **dict.fromkeys("ʃʒ", _POSTALVEOLAR),
     **dict.fromkeys("kɡŋx", _VELAR),
