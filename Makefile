@@ -22,7 +22,7 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 	@touch $@
 
 test: setup
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 # AUDIO=speech.wav animates your own sound; TEXT="..." and EMOTION=sad speak a sentence of yours.
 demo: setup

@@ -1,3 +1,4 @@
+import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,17 +10,12 @@ from deeptalk_jax.training.checkpoints import Checkpoints
 from deeptalk_jax.training.state import create_state
 
 
-class Counter:
-    """The smallest iterator with a state."""
-
-    def __init__(self, value=0):
-        self.value = value
-
-    def get_state(self):
-        return {"value": self.value}
-
-    def set_state(self, state):
-        self.value = state["value"]
+def counter(value=0):
+    """A resumable iterator that gives `value` next."""
+    iterator = iter(grain.MapDataset.range(100).to_iter_dataset())
+    for _ in range(value):
+        next(iterator)
+    return iterator
 
 
 def state_at(number):
@@ -31,17 +27,17 @@ def state_at(number):
 def saved(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     for number in (1, 2, 3):
-        checkpoints.save(number, state_at(number), Counter(10 * number))
+        checkpoints.save(number, state_at(number), counter(10 * number))
     checkpoints.close()
     return tmp_path
 
 
 def restore(directory):
-    checkpoints, counter = Checkpoints(directory), Counter()
-    state = checkpoints.restore(state_at(0), counter)
+    checkpoints, iterator = Checkpoints(directory), counter()
+    state = checkpoints.restore(state_at(0), iterator)
     latest = checkpoints.latest_step
     checkpoints.close()
-    return state, counter.value, latest
+    return state, int(next(iterator)), latest
 
 
 def damage(directory):
@@ -51,17 +47,17 @@ def damage(directory):
 
 
 def test_newest_is_restored_and_two_are_kept(saved):
-    state, counter, latest = restore(saved)
+    state, position, latest = restore(saved)
     jax.tree.map(np.testing.assert_array_equal, state, state_at(3))
-    assert (counter, latest) == (30, 3)
+    assert (position, latest) == (30, 3)
     assert sorted(path.name for path in saved.iterdir() if path.name.isdigit()) == ["2", "3"]
 
 
 def test_damaged_newest_falls_back_to_the_one_before(saved):
     damage(saved / "3" / "state")
-    state, counter, latest = restore(saved)
+    state, position, latest = restore(saved)
     jax.tree.map(np.testing.assert_array_equal, state, state_at(2))
-    assert (counter, latest) == (20, 2)  # the damaged one is gone, so that training can save it anew
+    assert (position, latest) == (20, 2)  # the damaged one is gone, so that training can save it anew
 
 
 def test_unfinished_save_is_ignored(saved):
@@ -70,9 +66,9 @@ def test_unfinished_save_is_ignored(saved):
 
 
 def test_nothing_saved_changes_nothing(tmp_path):
-    state, counter, latest = restore(tmp_path)
+    state, position, latest = restore(tmp_path)
     jax.tree.map(np.testing.assert_array_equal, state, state_at(0))
-    assert (counter, latest) == (0, None)
+    assert (position, latest) == (0, None)
 
 
 def test_all_damaged_is_an_error(saved):
