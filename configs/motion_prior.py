@@ -42,14 +42,15 @@ def get_config(arg: str | None = None) -> ConfigDict:
         config.optimiser.warmup_steps = 4000
         config.optimiser.weight_decay = 0.01
     else:
+        config.data.eval_clips = 96  # every emotion, intensity and held-out speaker once
         model.dim, model.mlp_dim, model.decoder_mlp_dim = 64, 128, 256
         # Twice the published codes: a small network leaves more to them.
         model.codebook_size_top = model.codebook_size_bottom = 512
         model.codebook_initialisation = "first_batch"
         model.revive_after = 25
         model.dropout_rate = 0.0
-        config.num_steps = 900
-        config.checkpoint_every_steps = 300
+        config.num_steps = 800
+        config.checkpoint_every_steps = 400
         config.data.batch_size = 64
         config.optimiser.learning_rate = 1e-3  # at 3e-3 the codes collapse
         config.optimiser.warmup_steps = 50

@@ -65,9 +65,13 @@ class DEEPTalkStage(Stage):
         return init_predictor(self.model, self.upstream["dee"].config.model.embedding_dim, key)
 
     def frozen_variables(self) -> PyTree:
-        """Upstream variables and the factor of the vertex distance."""
-        factor = distance_factor(load_head(self.config.head))
-        return {**super().frozen_variables(), "vertex_factor": factor}
+        """Upstream variables and the factors of the distances of all vertices and of the lips."""
+        head = load_head(self.config.head)
+        factors = {
+            "vertex_factor": distance_factor(head),
+            "lip_factor": distance_factor(head, head.masks["lips"]),
+        }
+        return {**super().frozen_variables(), **factors}
 
     def emotion(self, frozen: PyTree, audio: Array, num_samples: Array) -> Float[Array, "b d"]:
         """Mean of DEE's Gaussian for the speech."""
@@ -88,9 +92,11 @@ class DEEPTalkStage(Stage):
             rngs={"dropout": dropout_key, "sample": sample_key},
         )
         mask = length_mask(batch["num_frames"], num_frames)
-        error = squared_distance(frozen["vertex_factor"], generated.motion, batch["motion"])
-        terms = {"vertex": masked_mean(error, mask)}
-        weights = {"vertex": config.loss.vertex_weight}
+        terms = {
+            name: masked_mean(squared_distance(frozen[factor], generated.motion, batch["motion"]), mask)
+            for name, factor in (("vertex", "vertex_factor"), ("lips", "lip_factor"))
+        }
+        weights = {"vertex": config.loss.vertex_weight, "lips": config.loss.lip_weight}
         if config.loss.codes_weight:
             terms |= self._code_terms(generated, frozen, batch)
             weights |= {"codes_top": config.loss.codes_weight, "codes_bottom": config.loss.codes_weight}
