@@ -72,7 +72,7 @@ def test_unknown_arguments_list_what_there_is(arg, message):
 def test_defaults_and_unknown_keys():
     config = MODULES["fer"].get_config()
     assert config.variant == "mini"
-    with pytest.raises(KeyError, match="learning_rat"):
+    with pytest.raises(AttributeError, match="learning_rat"):
         config.optimiser.learning_rat = 1.0
 
 
