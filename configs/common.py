@@ -62,6 +62,7 @@ def common_config(stage: str, variant: str) -> ConfigDict:
     config.optimiser.warmup_steps = 0
     config.optimiser.decay_every_steps = 1  # of the step schedule
     config.optimiser.decay_factor = 1.0  # of the step schedule
+    config.optimiser.epsilon = 1e-8  # of Adam's denominator
     config.optimiser.weight_decay = 0.0  # above 0: AdamW
     config.optimiser.max_gradient_norm = 0.0  # 0: no clipping
     return config

@@ -42,4 +42,4 @@ def make_optimiser(config: ConfigDict, num_steps: int) -> optax.GradientTransfor
     clip = (
         optax.clip_by_global_norm(config.max_gradient_norm) if config.max_gradient_norm else optax.identity()
     )
-    return optax.chain(clip, optax.adamw(schedule, weight_decay=config.weight_decay))
+    return optax.chain(clip, optax.adamw(schedule, eps=config.epsilon, weight_decay=config.weight_decay))

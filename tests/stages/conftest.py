@@ -62,6 +62,8 @@ def tiny_config(corpus):
         config.checkpoint_every_steps = 2
         config.num_devices = 1
         config.optimiser.warmup_steps = 0
+        # With Adam's usual epsilon a gradient that is only rounding takes a whole step, of any sign.
+        config.optimiser.epsilon = 1e-3
         config.data.data_dir = str(corpus)
         config.data.batch_size = 8
         config.data.num_threads = 0
