@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
 from deeptalk_jax.models.attention_bias import symmetric_alibi
+from deeptalk_jax.models.masks import zero_padding
 from deeptalk_jax.models.quantizer import EMAQuantizer, Quantized
-from deeptalk_jax.models.temporal_conv import KERNEL_SIZE, DoublingConv, Expander, Squasher, zero_padded
+from deeptalk_jax.models.temporal_conv import KERNEL_SIZE, DoublingConv, Expander, Squasher
 from deeptalk_jax.models.transformer import TransformerEncoder
 from deeptalk_jax.types import MOTION_DIM, Array
 
@@ -171,10 +172,10 @@ class MotionPrior(nn.Module):
         """Motion of given codes; `mask` is true for valid top codes of a padded batch."""
         mask_bottom = None if mask is None else jnp.repeat(mask, 2, axis=1)
         mask_frames = None if mask is None else jnp.repeat(mask, FRAMES_PER_TOP_CODE, axis=1)
-        upsampled = self.upsample_top(zero_padded(codes_top, mask))
+        upsampled = self.upsample_top(zero_padding(codes_top, mask))
         joint = jnp.concatenate([upsampled, codes_bottom], axis=-1)
         decoded = self.decoder_bottom(joint, mask=mask_bottom, train=train)
-        return self.output(zero_padded(decoded, mask_frames))
+        return self.output(zero_padding(decoded, mask_frames))
 
     def lookup_top(self, indices: Int[Array, "b k"]) -> Float[Array, "b k d"]:
         """Top codes of given indices."""

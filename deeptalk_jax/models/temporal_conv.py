@@ -7,15 +7,11 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
 from deeptalk_jax.models.batch_norm import BatchNorm
+from deeptalk_jax.models.masks import zero_padding
 from deeptalk_jax.types import Array
 
 LEAKY_SLOPE = 0.2
 KERNEL_SIZE = 5
-
-
-def zero_padded(x: Float[Array, "b t d"], mask: Bool[Array, "b t"] | None) -> Float[Array, "b t d"]:
-    """`x` with zeros past each clip's end, so that a convolution sees what it sees at the end of a lone clip."""
-    return x if mask is None else jnp.where(mask[..., None], x, 0.0)
 
 
 class DoublingConv(nn.Module):
@@ -89,5 +85,5 @@ class Expander(nn.Module):
         self, x: Float[Array, "b t d"], *, mask: Bool[Array, "b t"] | None = None, train: bool = False
     ) -> Float[Array, "b 2t e"]:
         """Stride 2, padding 2, output padding 1 in torch's terms: exactly twice as many frames."""
-        x = DoublingConv(self.dim, name="conv")(zero_padded(x, mask))
+        x = DoublingConv(self.dim, name="conv")(zero_padding(x, mask))
         return BatchNorm(axis_name=self.axis_name, name="norm")(nn.leaky_relu(x, LEAKY_SLOPE), train=train)

@@ -63,6 +63,17 @@ def _edge_functions(x: np.ndarray, y: np.ndarray, doubled_area: np.ndarray) -> l
     return functions
 
 
+def _barycentric(edges: list[np.ndarray], face: np.ndarray, pixel: np.ndarray, width: int) -> np.ndarray:
+    """`[p, 3]` float32 weights of each pixel's face, from the edge functions at the pixel's centre."""
+    row, column = (part.astype(np.float32) for part in np.divmod(pixel.astype(np.int32), np.int32(width)))
+    weights = np.empty((len(face), 3), np.float32)
+    for corner in (0, 1):
+        a, b, c = edges[corner].astype(np.float32)
+        weights[:, corner] = np.clip(a[face] * column + b[face] * row + c[face], 0.0, 1.0)
+    weights[:, 2] = np.clip(1.0 - weights[:, 0] - weights[:, 1], 0.0, 1.0)
+    return weights
+
+
 def rasterise(
     screen: np.ndarray, inverse_depth: np.ndarray, faces: np.ndarray, size: tuple[int, int]
 ) -> Fragments:
@@ -118,15 +129,7 @@ def rasterise(
     winner = (buffer[covered] & 0xFFFFFFFF).astype(np.int32)
 
     local = np.repeat(row_face, counts)[winner]
-    winner_row, winner_column = np.divmod(covered.astype(np.int32), np.int32(width))
-    winner_column, winner_row = winner_column.astype(np.float32), winner_row.astype(np.float32)
-    weights = np.empty((len(local), 3), np.float32)
-    for corner in (0, 1):
-        a, b, c = edges[corner].astype(np.float32)
-        weight = a[local] * winner_column + b[local] * winner_row + c[local]
-        weights[:, corner] = np.clip(weight, 0.0, 1.0)
-    weights[:, 2] = np.clip(1.0 - weights[:, 0] - weights[:, 1], 0.0, 1.0)
-    return Fragments(covered, kept[local], weights)
+    return Fragments(covered, kept[local], _barycentric(edges, local, covered, width))
 
 
 def interpolate(fragments: Fragments, faces: np.ndarray, values: np.ndarray) -> np.ndarray:

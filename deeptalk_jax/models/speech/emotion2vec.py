@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from deeptalk_jax.models.attention_bias import alibi_slopes
-from deeptalk_jax.models.masks import length_mask
+from deeptalk_jax.models.masks import length_mask, zero_padding
 from deeptalk_jax.models.speech.encoder_layer import EncoderLayer, keep_or_skip
 from deeptalk_jax.models.speech.frontend import (
     KERNELS,
@@ -26,7 +26,6 @@ from deeptalk_jax.models.speech.frontend import (
     channel_norm,
     fit_length,
     prepare_waveform,
-    zero_padding,
 )
 from deeptalk_jax.types import AUDIO_RATE_HZ, Array, SpeechFeatures
 

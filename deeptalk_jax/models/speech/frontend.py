@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from deeptalk_jax.models.masks import length_mask
 from deeptalk_jax.types import Array
@@ -66,11 +66,6 @@ def num_features(
     for kernel, stride in zip(kernels, strides, strict=True):
         num = (num - kernel) // stride + 1
     return num
-
-
-def zero_padding(x: Float[Array, "b s d"], mask: Bool[Array, "b s"]) -> Float[Array, "b s d"]:
-    """`x` with zeros where `mask` is false."""
-    return jnp.where(mask[..., None], x, jnp.zeros((), x.dtype))
 
 
 def fit_length(x: Float[Array, "b s d"], length: int) -> Float[Array, "b length d"]:

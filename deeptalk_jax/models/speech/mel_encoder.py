@@ -12,9 +12,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from deeptalk_jax.models.attention_bias import symmetric_alibi
-from deeptalk_jax.models.masks import length_mask
+from deeptalk_jax.models.masks import length_mask, zero_padding
 from deeptalk_jax.models.speech.frontend import WAV2VEC2_WAVEFORM_EPS, prepare_waveform
-from deeptalk_jax.models.temporal_conv import zero_padded
 from deeptalk_jax.models.transformer import TransformerEncoder
 from deeptalk_jax.types import AUDIO_RATE_HZ, MOTION_RATE_HZ, Array, SpeechFeatures
 
@@ -112,7 +111,7 @@ class MelEncoder(nn.Module):
         lengths = -(-num_samples // HOP_SAMPLES)
         x = nn.Dense(self.dim, name="mel_map")(x)
         for index in range(num_halvings):
-            x = zero_padded(x, length_mask(lengths, x.shape[1]))
+            x = zero_padding(x, length_mask(lengths, x.shape[1]))
             x = nn.Conv(self.dim, (5,), strides=(2,), padding=((2, 1),), name=f"conv_{index}")(x)
             lengths = -(-lengths // 2)
             x = nn.LayerNorm(name=f"norm_{index}")(nn.gelu(x))
@@ -122,4 +121,4 @@ class MelEncoder(nn.Module):
         x = TransformerEncoder(
             self.num_layers, self.num_heads, 2 * self.dim, "gelu", self.dropout_rate, name="transformer"
         )(x, bias=bias, mask=mask, train=train)
-        return SpeechFeatures(zero_padded(x, mask), mask)
+        return SpeechFeatures(zero_padding(x, mask), mask)
