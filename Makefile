@@ -22,7 +22,7 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 	@touch $@
 
 test: setup
-	$(RUN) -m pytest -n 2 --dist loadfile
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # AUDIO=speech.wav animates your own sound; TEXT="..." and EMOTION=sad speak a sentence of yours.
 demo: setup

@@ -15,3 +15,13 @@ from deeptalk_jax.cli import use_compilation_cache
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 use_compilation_cache()
+
+# Files that take minutes, the longest first: two workers then end at about the same time.
+_LONG_FILES = ("test_stages.py", "test_api.py")
+
+
+def pytest_collection_modifyitems(items):
+    def place(item):
+        return _LONG_FILES.index(item.path.name) if item.path.name in _LONG_FILES else len(_LONG_FILES)
+
+    items.sort(key=place)

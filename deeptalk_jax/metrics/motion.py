@@ -3,6 +3,8 @@
 Every function takes one clip, so that padding cannot enter; averages over clips are taken by `Mean`.
 """
 
+import collections
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,49 +19,65 @@ _MM_PER_M = 1000.0
 
 @jax.jit
 def vertex_distances_mm(
-    head: HeadModel, motion: Float[Array, "t 53"], target: Float[Array, "t 53"]
-) -> tuple[Float[Array, " t"], Float[Array, " t"]]:
+    head: HeadModel, motions: dict[str, Float[Array, "_ 53"]], target: Float[Array, "t 53"]
+) -> dict[str, tuple[Float[Array, " t"], Float[Array, " t"]]]:
     """Per frame: mean distance over all vertices, and largest distance over the lip vertices.
 
     The second, averaged over frames, is the lip vertex error (LVE; Richard et al., ICCV 2021).
+
+    Args:
+        head: the head that wears the motions.
+        motions: `[t, 53]` each, or `[1, 53]` for a pose that is held.
+        target: what they are compared with; its vertices are computed once for all.
     """
-    offset = motion_vertices(head, motion) - motion_vertices(head, target)
-    distance = _MM_PER_M * jnp.linalg.norm(offset, axis=-1)  # [t, v]
-    return jnp.mean(distance, axis=-1), jnp.max(distance[:, head.masks["lips"]], axis=-1)
+    truth = motion_vertices(head, target)
+    distances = {}
+    for name, motion in motions.items():
+        vertices = motion_vertices(head, motion)
+        offset = jnp.broadcast_to(vertices, truth.shape) - truth
+        distance = _MM_PER_M * jnp.linalg.norm(offset, axis=-1)  # [t, v]
+        distances[name] = jnp.mean(distance, axis=-1), jnp.max(distance[:, head.masks["lips"]], axis=-1)
+    return distances
 
 
 class MotionErrors:
-    """Mean vertex error and lip vertex error over frames of many clips."""
+    """Mean vertex error and lip vertex error of named motions, over the frames of many clips."""
 
     def __init__(self, head: HeadModel):
         self._head = head
-        self._sums = np.zeros(2)
-        self._num_frames = 0
+        self._sums = collections.defaultdict(lambda: np.zeros(2))
+        self._num_frames = collections.Counter()
 
-    def add(self, motion: np.ndarray, target: np.ndarray) -> None:
-        """Counts one clip, `[t, 53]` each.
+    def add(self, target: np.ndarray, **motions: np.ndarray) -> None:
+        """Counts one clip.
+
+        Args:
+            target: `[t, 53]` true motion.
+            motions: by name, `[t, 53]` or, for a pose that is held, `[1, 53]`.
 
         Raises:
-            ValueError: the clips differ in shape.
+            ValueError: a motion fits the target in neither way.
         """
-        if motion.shape != target.shape:
-            raise ValueError(f"motion {motion.shape} and target {target.shape} differ in shape")
-        num_frames = len(motion)
+        num_frames = len(target)
         # Padding to a few lengths keeps the number of compilations small.
         padding = ((0, -num_frames % 32), (0, 0))
-        errors = vertex_distances_mm(self._head, np.pad(motion, padding), np.pad(target, padding))
-        self._sums += [np.asarray(error, np.float64)[:num_frames].sum() for error in errors]
-        self._num_frames += num_frames
+        padded = {}
+        for name, motion in motions.items():
+            if motion.shape not in (target.shape, (1, *target.shape[1:])):
+                raise ValueError(f"{name} {motion.shape} and target {target.shape} differ in shape")
+            padded[name] = motion if len(motion) == 1 else np.pad(motion, padding)
+        distances = vertex_distances_mm(self._head, padded, np.pad(target, padding))
+        for name, errors in distances.items():
+            self._sums[name] += [np.asarray(error, np.float64)[:num_frames].sum() for error in errors]
+            self._num_frames[name] += num_frames
 
-    @property
-    def vertex_error_mm(self) -> float:
+    def vertex_error_mm(self, name: str) -> float:
         """Mean distance over vertices and frames, mm."""
-        return float(self._sums[0] / self._num_frames)
+        return float(self._sums[name][0] / self._num_frames[name])
 
-    @property
-    def lip_error_mm(self) -> float:
+    def lip_error_mm(self, name: str) -> float:
         """Lip vertex error, mm: largest lip distance of a frame, averaged over frames."""
-        return float(self._sums[1] / self._num_frames)
+        return float(self._sums[name][1] / self._num_frames[name])
 
 
 def jaw_opening(motion: np.ndarray) -> np.ndarray:

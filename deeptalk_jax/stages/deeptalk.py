@@ -161,28 +161,23 @@ class DEEPTalkStage(Stage):
         data = self.config.data
         pairs = self.predict(variables, split)
         mean_pose = mean_motion(data.data_dir, data.dataset, "train")
-        names = ("generated", "shuffled", "mean_pose")
-        errors = {name: MotionErrors(head) for name in names}
-        jaws = {name: Correlation() for name in names}
-
-        def add(name, motion, truth):
-            length = min(len(motion), len(truth))
-            errors[name].add(motion[:length], truth[:length])
-            jaws[name].add(jaw_opening(motion[:length]), jaw_opening(truth[:length]))
-
+        errors = MotionErrors(head)
+        jaws = {"generated": Correlation(), "shuffled": Correlation()}
         order = np.random.default_rng(0).permutation(len(pairs))
         for this, other in zip(order, np.roll(order, 1), strict=True):
-            generated, truth = pairs[this]
-            add("generated", generated, truth)
-            add("shuffled", pairs[other][0], truth)
-            add("mean_pose", np.broadcast_to(mean_pose, truth.shape), truth)
+            (generated, truth), (shuffled, _) = pairs[this], pairs[other]
+            common = min(len(shuffled), len(truth))
+            errors.add(truth, generated=generated, mean_pose=mean_pose[None])
+            errors.add(truth[:common], shuffled=shuffled[:common])
+            jaws["generated"].add(jaw_opening(generated), jaw_opening(truth))
+            jaws["shuffled"].add(jaw_opening(shuffled[:common]), jaw_opening(truth[:common]))
         return {
             "jaw_correlation": jaws["generated"].value,
-            "lip_error_mm": errors["generated"].lip_error_mm,
-            "vertex_error_mm": errors["generated"].vertex_error_mm,
-            "mean_pose_lip_error_mm": errors["mean_pose"].lip_error_mm,
-            "mean_pose_vertex_error_mm": errors["mean_pose"].vertex_error_mm,
+            "lip_error_mm": errors.lip_error_mm("generated"),
+            "vertex_error_mm": errors.vertex_error_mm("generated"),
+            "mean_pose_lip_error_mm": errors.lip_error_mm("mean_pose"),
+            "mean_pose_vertex_error_mm": errors.vertex_error_mm("mean_pose"),
             "shuffled_audio_jaw_correlation": jaws["shuffled"].value,
-            "shuffled_audio_lip_error_mm": errors["shuffled"].lip_error_mm,
+            "shuffled_audio_lip_error_mm": errors.lip_error_mm("shuffled"),
             "num_clips": len(pairs),
         }

@@ -94,7 +94,7 @@ class MotionPriorStage(Stage):
         use_bottom = CodebookUse(self.config.model.codebook_size_bottom)
         clips = self._windows_of_clips(split)
         global_mean = np.concatenate([windows.reshape(-1, MOTION_DIM) for windows in clips]).mean(0)
-        errors = {name: MotionErrors(head) for name in ("reconstruction", "clip_mean", "global_mean")}
+        errors = MotionErrors(head)
         for windows in tqdm(clips, desc=f"{self.name} {split}", unit="clip", leave=False):
             most = self.config.data.max_clip_frames // windows.shape[1]
             padding = ((0, most - len(windows)), (0, 0), (0, 0))
@@ -102,14 +102,17 @@ class MotionPriorStage(Stage):
             use_top.add(output.top.indices[: len(windows)])
             use_bottom.add(output.bottom.indices[: len(windows)])
             truth = windows.reshape(-1, MOTION_DIM)
-            errors["reconstruction"].add(output.motion[: len(windows)].reshape(truth.shape), truth)
-            errors["clip_mean"].add(np.broadcast_to(truth.mean(0), truth.shape), truth)
-            errors["global_mean"].add(np.broadcast_to(global_mean, truth.shape), truth)
+            errors.add(
+                truth,
+                reconstruction=output.motion[: len(windows)].reshape(truth.shape),
+                clip_mean=truth.mean(0, keepdims=True),
+                global_mean=global_mean[None],
+            )
         return {
-            "vertex_error_mm": errors["reconstruction"].vertex_error_mm,
-            "lip_error_mm": errors["reconstruction"].lip_error_mm,
-            "clip_mean_error_mm": errors["clip_mean"].vertex_error_mm,
-            "global_mean_error_mm": errors["global_mean"].vertex_error_mm,
+            "vertex_error_mm": errors.vertex_error_mm("reconstruction"),
+            "lip_error_mm": errors.lip_error_mm("reconstruction"),
+            "clip_mean_error_mm": errors.vertex_error_mm("clip_mean"),
+            "global_mean_error_mm": errors.vertex_error_mm("global_mean"),
             "perplexity_top": use_top.perplexity,
             "perplexity_bottom": use_bottom.perplexity,
             "used_top": use_top.used_fraction,

@@ -37,12 +37,14 @@ def test_errors_of_a_translated_head_are_the_translation():
     truth = np.zeros((7, 53), np.float32)
     moved = truth.copy()
     moved[:, 0] = 1.0
-    errors.add(moved, truth)
-    errors.add(np.zeros((33, 53), np.float32), np.zeros((33, 53), np.float32))
-    assert errors.vertex_error_mm == pytest.approx(5.0 * 7 / 40, rel=1e-4)
-    assert errors.lip_error_mm == pytest.approx(5.0 * 7 / 40, rel=1e-4)
-    with pytest.raises(ValueError, match="differ in shape"):
-        errors.add(moved, truth[:3])
+    errors.add(truth, moved=moved, held=moved[:1])
+    still = np.zeros((33, 53), np.float32)
+    errors.add(still, moved=still)
+    assert errors.vertex_error_mm("moved") == pytest.approx(5.0 * 7 / 40, rel=1e-4)
+    assert errors.lip_error_mm("moved") == pytest.approx(5.0 * 7 / 40, rel=1e-4)
+    assert errors.lip_error_mm("held") == pytest.approx(5.0, rel=1e-4)
+    with pytest.raises(ValueError, match=r"moved \(7, 53\) and target \(3, 53\) differ in shape"):
+        errors.add(truth[:3], moved=moved)
 
 
 def test_lip_error_takes_the_worst_lip_vertex():
@@ -51,8 +53,8 @@ def test_lip_error_takes_the_worst_lip_vertex():
     opened = truth.copy()
     opened[:, 50] = 0.2
     errors = MotionErrors(head)
-    errors.add(opened, truth)
-    assert errors.lip_error_mm > 3 * errors.vertex_error_mm > 0
+    errors.add(truth, opened=opened)
+    assert errors.lip_error_mm("opened") > 3 * errors.vertex_error_mm("opened") > 0
     np.testing.assert_array_equal(jaw_opening(opened), 0.2 * np.ones(2, np.float32))
 
 
