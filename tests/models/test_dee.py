@@ -18,13 +18,13 @@ def dee():
     audio = 0.1 * jax.random.normal(jax.random.key(0), (2, 12 * 640))
     features = jax.random.normal(jax.random.key(1), (2, 12, 5))
     lengths = (jnp.array([12 * 640, 7 * 640 - 100]), jnp.array([12, 7]))
-    variables = model.init(jax.random.key(2), audio, lengths[0], features, lengths[1])
+    variables = jax.jit(model.init)(jax.random.key(2), audio, lengths[0], features, lengths[1])
     return model, variables, audio, features, lengths
 
 
 def test_means_have_unit_length(dee):
     model, variables, audio, features, (samples, frames) = dee
-    for gaussian in model.apply(variables, audio, samples, features, frames):
+    for gaussian in jax.jit(model.apply)(variables, audio, samples, features, frames):
         np.testing.assert_allclose(jnp.linalg.norm(gaussian.mean, axis=-1), 1.0, rtol=1e-6)
         assert gaussian.log_variance.shape == (2, 6)
 
@@ -32,8 +32,9 @@ def test_means_have_unit_length(dee):
 def test_a_clip_is_embedded_alike_alone_and_in_a_padded_batch(dee):
     model, variables, audio, features, (samples, frames) = dee
     noisy = audio.at[1, 7 * 640 - 100 :].set(3.0), features.at[1, 7:].set(50.0)
-    batch = model.apply(variables, noisy[0], samples, noisy[1], frames)
-    alone = model.apply(variables, audio[1:, : 7 * 640], samples[1:], features[1:, :7], frames[1:])
+    embed = jax.jit(model.apply)
+    batch = embed(variables, noisy[0], samples, noisy[1], frames)
+    alone = embed(variables, audio[1:, : 7 * 640], samples[1:], features[1:, :7], frames[1:])
     for whole, single in zip(jax.tree.leaves(batch), jax.tree.leaves(alone), strict=True):
         np.testing.assert_allclose(whole[1:], single, rtol=1e-4, atol=1e-5)
 
@@ -46,6 +47,7 @@ def test_speech_past_the_limit_is_not_heard(dee):
     params = {**variables["params"]}
     params["speech_encoder"] = {k: v for k, v in params["speech_encoder"].items() if k != "transformer"}
 
+    @jax.jit
     def embed(waveform):
         return encoder.apply({"params": params}, waveform, length, method=DEE.embed_audio).mean
 

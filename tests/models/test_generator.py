@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,53 +33,59 @@ def generator():
     emotion = jax.random.normal(jax.random.key(1), (2, 5))
     identity = jnp.eye(3)[:2]
     keys = {"params": jax.random.key(2), "sample": jax.random.key(3)}
-    variables = model.init(keys, audio, lengths, emotion, identity, num_frames=FRAMES, tau=1.0, train=False)
+    initialise = jax.jit(functools.partial(model.init, num_frames=FRAMES, tau=1.0, train=False))
+    variables = initialise(keys, audio, lengths, emotion, identity)
     return model, variables, (audio, lengths, emotion, identity)
 
 
-def sample(generator, inputs, num_codes, num_frames=FRAMES, **settings):
+def sample(generator, inputs, keys, num_codes, num_frames=FRAMES, temperature=0.0):
     model, variables, _ = generator
-    keys = jax.random.split(jax.random.key(7), len(num_codes))
-    return model.apply(
-        variables,
-        *inputs,
-        keys,
-        num_codes=jnp.asarray(num_codes),
-        num_frames=num_frames,
-        method=Generator.sample,
-        **settings,
+    apply = jax.jit(
+        functools.partial(
+            model.apply,
+            num_frames=num_frames,
+            temperature_top=temperature,
+            temperature_bottom=temperature,
+            method=Generator.sample,
+        )
     )
+    return apply(variables, *inputs, keys, num_codes=jnp.asarray(num_codes))
+
+
+@pytest.fixture(scope="module")
+def keys():
+    return jax.random.split(jax.random.key(7), 2)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_padded_clip_equals_the_clip_alone(generator, temperature):
+def test_padded_clip_equals_the_clip_alone(generator, keys, temperature):
     audio, lengths, emotion, identity = generator[2]
-    settings = {"temperature_top": temperature, "temperature_bottom": temperature}
     noisy = audio.at[1, 8 * 640 :].set(5.0)
-    batch = sample(generator, (noisy, lengths, emotion, identity), [3, 2], **settings)
-    model, variables, _ = generator
-    alone = model.apply(
-        variables,
-        audio[1:, : 8 * 640],
-        lengths[1:],
-        emotion[1:],
-        identity[1:],
-        jax.random.split(jax.random.key(7), 2)[1:],
-        num_codes=jnp.array([2]),
-        num_frames=8,
-        method=Generator.sample,
-        **settings,
-    )
+    batch = sample(generator, (noisy, lengths, emotion, identity), keys, [3, 2], temperature=temperature)
+    single = (audio[1:, : 8 * 640], lengths[1:], emotion[1:], identity[1:])
+    alone = sample(generator, single, keys[1:], [2], num_frames=8, temperature=temperature)
     np.testing.assert_array_equal(batch.indices_top[1:, :2], alone.indices_top)
     np.testing.assert_array_equal(batch.indices_bottom[1:, :4], alone.indices_bottom)
     np.testing.assert_allclose(batch.motion[1:, :8], alone.motion, rtol=1e-4, atol=1e-5)
 
 
-def test_emotion_and_identity_change_the_logits(generator):
+def test_emotion_and_identity_change_the_logits(generator, keys):
     audio, lengths, emotion, identity = generator[2]
-    base = sample(generator, (audio, lengths, emotion, identity), [3, 3]).logits_top
-    moved = sample(generator, (audio, lengths, -emotion, identity), [3, 3]).logits_top
-    other = sample(generator, (audio, lengths, emotion, identity[::-1]), [3, 3]).logits_top
+    model, variables, _ = generator
+
+    @jax.jit
+    def logits(emotion, identity):
+        inputs = (audio, lengths, emotion, identity, keys)
+        output = model.apply(
+            variables, *inputs, num_codes=jnp.array([3, 3]), num_frames=FRAMES, method=Generator.sample
+        )
+        return output.logits_top
+
+    base, moved, other = (
+        logits(emotion, identity),
+        logits(-emotion, identity),
+        logits(emotion, identity[::-1]),
+    )
     assert float(jnp.abs(base - moved).max()) > 1e-3
     assert float(jnp.abs(base - other).max()) > 1e-3
 
@@ -100,14 +108,14 @@ def test_training_gradient_reaches_both_predictors_through_the_frozen_prior(gene
         )
         return jnp.sum(jnp.square(output.motion))
 
-    gradients = jax.grad(loss)(variables["params"]["predictor"])
+    gradients = jax.jit(jax.grad(loss))(variables["params"]["predictor"])
     for part in ("predictor_top", "predictor_bottom", "style_map", "content_map"):
         assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(gradients[part])[-2:]), part
 
 
-def test_rejects_odd_lengths_and_identities(generator):
+def test_rejects_odd_lengths_and_identities(generator, keys):
     audio, lengths, emotion, identity = generator[2]
     with pytest.raises(ValueError, match="num_frames=10 is no multiple of 4"):
-        sample(generator, (audio, lengths, emotion, identity), [3, 3], num_frames=10)
+        sample(generator, (audio, lengths, emotion, identity), keys, [3, 3], num_frames=10)
     with pytest.raises(ValueError, match="identity has 2 entries, expected 3"):
-        sample(generator, (audio, lengths, emotion, identity[:, :2]), [3, 3])
+        sample(generator, (audio, lengths, emotion, identity[:, :2]), keys, [3, 3])

@@ -1,3 +1,5 @@
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -14,7 +16,7 @@ def prior():
         dim=8, mlp_dim=12, decoder_mlp_dim=20, num_heads=4, codebook_size_top=6, codebook_size_bottom=7
     )
     motion = jax.random.normal(jax.random.key(0), (2, 12, 53))
-    return model, model.init(jax.random.key(1), motion), motion
+    return model, jax.jit(model.init)(jax.random.key(1), motion), motion
 
 
 def test_squasher_equals_numpy_convolution_of_replicated_edges():
@@ -55,7 +57,7 @@ def test_doubling_convolution_is_the_transposed_one(kernel_size):
 
 def test_rates_and_sizes(prior):
     model, variables, motion = prior
-    output = model.apply(variables, motion)
+    output = jax.jit(model.apply)(variables, motion)
     assert output.motion.shape == motion.shape
     assert output.top.codes.shape == (2, 3, 8)
     assert output.bottom.codes.shape == (2, 6, 16)
@@ -65,14 +67,15 @@ def test_rates_and_sizes(prior):
 
 def test_lookup_and_decoding_repeat_the_reconstruction(prior):
     model, variables, motion = prior
-    output = model.apply(variables, motion)
+    output = jax.jit(model.apply)(variables, motion)
 
     def decode(module):
         return module.decode(
             module.lookup_top(output.top.indices), module.lookup_bottom(output.bottom.indices)
         )
 
-    np.testing.assert_allclose(model.apply(variables, method=decode), output.motion, rtol=1e-4, atol=1e-5)
+    decoded = jax.jit(lambda: model.apply(variables, method=decode))()
+    np.testing.assert_allclose(decoded, output.motion, rtol=1e-4, atol=1e-5)
     one_hot = jax.nn.one_hot(output.top.indices, 6)
     mixed = model.apply(variables, one_hot, method=MotionPrior.mix_top)
     looked_up = model.apply(variables, output.top.indices, method=MotionPrior.lookup_top)
@@ -84,14 +87,13 @@ def test_padding_does_not_reach_valid_frames(prior):
     top = jax.random.normal(jax.random.key(2), (2, 5, 8))
     bottom = jax.random.normal(jax.random.key(3), (2, 10, 16))
     mask = jnp.arange(5)[None] < jnp.array([[3], [5]])
-    padded = model.apply(
-        variables, top.at[0, 3:].set(9.0), bottom.at[0, 6:].set(9.0), mask=mask, method=MotionPrior.decode
-    )
-    alone = model.apply(variables, top[:1, :3], bottom[:1, :6], method=MotionPrior.decode)
+    top, bottom = top.at[0, 3:].set(9.0), bottom.at[0, 6:].set(9.0)
+    decode = jax.jit(functools.partial(model.apply, method=MotionPrior.decode))
+    padded, alone = decode(variables, top, bottom, mask=mask), decode(variables, top[:1, :3], bottom[:1, :6])
     np.testing.assert_allclose(padded[:1, :12], alone, rtol=1e-4, atol=1e-5)
-    decoded = model.apply(variables, top.at[0, 3:].set(9.0), mask=mask, method=MotionPrior.decode_top)
-    alone = model.apply(variables, top[:1, :3], method=MotionPrior.decode_top)
-    np.testing.assert_allclose(decoded[:1, :6], alone, rtol=1e-4, atol=1e-5)
+    decode_top = jax.jit(functools.partial(model.apply, method=MotionPrior.decode_top))
+    padded, alone = decode_top(variables, top, mask=mask), decode_top(variables, top[:1, :3])
+    np.testing.assert_allclose(padded[:1, :6], alone, rtol=1e-4, atol=1e-5)
 
 
 def test_reconstruction_trains_both_encoders_through_the_codes(prior):
@@ -100,7 +102,7 @@ def test_reconstruction_trains_both_encoders_through_the_codes(prior):
     def loss(params):
         return jnp.sum(jnp.square(model.apply({**variables, "params": params}, motion).motion))
 
-    gradients = jax.grad(loss)(variables["params"])
+    gradients = jax.jit(jax.grad(loss))(variables["params"])
     for part in ("encoder_top", "encoder_bottom", "decoder_top", "decoder_bottom"):
         assert float(jnp.abs(gradients[part]["linear"]["kernel"]).max()) > 0, part
     assert float(jnp.abs(gradients["upsample_top"]["kernel"]).max()) > 0
