@@ -55,8 +55,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         # Small variances at the start: their sum over channels enters every distance.
         model.initial_log_variance = -5.0
         config.loss.matching = "same_emotion"
-        config.num_steps = 250
-        config.checkpoint_every_steps = 125
+        config.num_steps = 220
+        config.checkpoint_every_steps = 110
         config.data.window_frames = 64
         config.data.batch_size = 32
         config.optimiser.learning_rate = 1e-3
