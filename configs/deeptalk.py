@@ -28,6 +28,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
     model.dropout_rate = 0.1
     model.speech = ConfigDict()
     config.loss = ConfigDict()
+    # How the trained model is run; imported models hold the published values, see inference/options.py.
+    config.inference = inference = ConfigDict()
+    # pooled: 10 s windows, pooled by precision | first_10s: the whole clip is encoded, its first 10 s are kept
+    inference.emotion_windows = "pooled"
+    inference.waveform_padding = "none"  # none | published: zeros behind every clip that count as sound
+    inference.max_window_s = 20.48  # longest stretch that the generator sees at once; published: 48.0
+    inference.alpha_mode = "standard_deviation"  # what alpha scales: standard_deviation | log_variance
     if variant == "base":
         model.speech.kind = "wav2vec2"
         model.speech.rate_hz = 25
