@@ -38,6 +38,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     if variant == "base":
         model.speech.kind = "wav2vec2"
         model.speech.rate_hz = 25
+        model.speech.rounding = "published"  # of 50 Hz lengths to 25 Hz: published | exact
         model.feature_dim, model.mlp_dim = 128, 256
         model.predictor_dim, model.num_layers = 256, 6
         config.identity_dropout_rate = 0.0

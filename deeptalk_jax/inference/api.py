@@ -12,10 +12,9 @@ from deeptalk_jax.head.model import HeadModel
 from deeptalk_jax.inference.animator import Animator, draw_emotion
 from deeptalk_jax.inference.audio import num_motion_frames, read_audio, to_model_rate
 from deeptalk_jax.inference.motion import Motion, split_motion
-from deeptalk_jax.model_dir import PARTS, check_variables, load_part, read_index
+from deeptalk_jax.model_dir import check_variables, load_part, read_index
 from deeptalk_jax.stages.builders import (
     build_dee,
-    build_fer,
     build_generator,
     identity_vector,
     init_dee,
@@ -24,6 +23,9 @@ from deeptalk_jax.stages.builders import (
 )
 from deeptalk_jax.stages.deeptalk import with_prior
 from deeptalk_jax.types import AUDIO_RATE_HZ
+
+# FER, which only reads motion, may be missing: DEEPTalk.pth holds everything else.
+_NEEDED_PARTS = ("dee", "motion_prior", "deeptalk")
 
 
 class DeepTalk:
@@ -48,18 +50,19 @@ class DeepTalk:
             head: head to use instead of the model's own, as `load_head` takes it.
 
         Raises:
-            UserError: no model directory, a damaged one, or one without all the parts.
+            UserError: no model directory, a damaged one, or one without dee, motion_prior or deeptalk.
         """
         index = read_index(directory)
-        fer, dee, prior, predictor = (load_part(directory, name) for name in PARTS)
+        dee, prior, predictor = (load_part(directory, name) for name in _NEEDED_PARTS)
         try:
-            fer_model, dee_model = build_fer(fer.config), build_dee(dee.config)
+            dee_model = build_dee(dee.config)
             model = build_generator(predictor.config, prior.config)
         except (AttributeError, TypeError, ValueError) as error:
             raise UserError(f"{directory}: a config in its index describes no model ({error})") from error
         embedding_dim = dee.config.model.embedding_dim
+        motion_map = dee.variables.get("params", {}).get("motion_map", {}).get("kernel", np.zeros((1, 1)))
         for name, part, initialise in (
-            ("dee", dee, lambda key: init_dee(dee_model, fer_model, key)),
+            ("dee", dee, lambda key: init_dee(dee_model, motion_map.shape[0], key)),
             ("motion_prior", prior, lambda key: init_motion_prior(model.prior, key)),
             ("deeptalk", predictor, lambda key: init_predictor(model, embedding_dim, key)),
         ):
