@@ -12,6 +12,13 @@ ABLATIONS = {
     "no_identity_dropout": {"identity_dropout_rate": 0.0},
     # Section 4: the published stage 1 learns from the vertices alone.
     "vertices_only": {"loss.codes_weight": 0.0},
+    # Section 9: how the released code runs its model; what imported checkpoints get (docs/published.md).
+    "published_inference": {
+        "inference.emotion_windows": "first_10s",
+        "inference.waveform_padding": "published",
+        "inference.max_window_s": 48.0,
+        "inference.alpha_mode": "log_variance",
+    },
 }
 
 
