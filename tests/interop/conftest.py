@@ -3,7 +3,6 @@
 import collections
 import importlib.util
 import io
-import json
 import pickle
 import zipfile
 from pathlib import Path
@@ -13,7 +12,12 @@ import pytest
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 
-_STORAGES = {"float32": "FloatStorage", "float64": "DoubleStorage", "float16": "HalfStorage", "int64": "LongStorage"}
+_STORAGES = {
+    "float32": "FloatStorage",
+    "float64": "DoubleStorage",
+    "float16": "HalfStorage",
+    "int64": "LongStorage",
+}
 
 
 class _Global:
