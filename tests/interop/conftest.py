@@ -1,7 +1,6 @@
-"""Files in PyTorch's layout written without PyTorch, and deterministic weights for the published names."""
+"""Files in PyTorch's layout written without PyTorch."""
 
 import collections
-import importlib.util
 import io
 import pickle
 import zipfile
@@ -9,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-GOLDENS = Path(__file__).parents[1] / "goldens"
 
 _STORAGES = {
     "float32": "FloatStorage",
@@ -82,11 +79,3 @@ def write_torch(path, content):
 @pytest.fixture(scope="session")
 def torch_writer():
     return write_torch
-
-
-@pytest.fixture(scope="session")
-def pseudo():
-    spec = importlib.util.spec_from_file_location("pseudo_weights", GOLDENS / "pseudo_weights.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

@@ -168,7 +168,7 @@ def gpo_outputs(part, pseudo):
 
 
 AUDIO_ROWS = {"deeptalk": (2, 40960), "deeptalk-emotion": (2, 32000), "deeptalk-demo": (1, 37000)}
-AUDIO_ROWS |= {"deeptalk-win": (1, 20480), "dee": (2, 32000), "loss": (2, 20480)}
+AUDIO_ROWS |= {"deeptalk-win": (1, 20480), "dee": (2, 32000)}
 
 
 class Speech(NamedTuple):

@@ -62,7 +62,17 @@ def csd_terms(motion, audio, scale, shift, matches):
     logits = match_logits(distance, scale, shift)
     match = jnp.mean(match_loss(logits, matches))
     kl = [jnp.mean(standard_normal_kl(gaussian)) for gaussian in (motion, audio)]
-    terms = {"bce": match / 2.0, "kl_exp": kl[0], "kl_audio": kl[1], "logits": logits, "sims": -distance}
+    points = (Gaussian(gaussian.mean, jnp.full_like(gaussian.mean, -1e9)) for gaussian in (motion, audio))
+    squared = closed_form_sampled_distance(*points)
+    terms = {
+        "bce": match / 2.0,
+        "mu_pdist_mean": jnp.mean(squared),
+        "sigma_pdist_mean": jnp.mean(distance - squared),
+        "kl_exp": kl[0],
+        "kl_audio": kl[1],
+        "logits": logits,
+        "sims": -distance,
+    }
     return match + KL_WEIGHT * sum(kl), terms
 
 
@@ -93,7 +103,7 @@ def csd_outputs(dee, given):
         (loss, terms), (gradient, by_scale, by_shift) = step(gaussians, scale, shift, matches)
         result |= {
             f"{prefix}_loss": loss[None],
-            **{f"{prefix}_{name}": terms[name][None] for name in ("bce", "kl_exp", "kl_audio")},
+            **{f"{prefix}_{name}": value[None] for name, value in terms.items() if not value.ndim},
             f"{prefix}_grad_negative_scale": by_scale[None],
             f"{prefix}_grad_shift": by_shift[None],
         }
