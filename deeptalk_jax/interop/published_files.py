@@ -1,6 +1,7 @@
 """The published files: which is which, and whether two of them agree."""
 
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +27,13 @@ _KINDS = {
     "wav2vec2": _Kind("wav2vec 2.0", "feature_projection.projection.weight"),
 }
 FLAGS = tuple(_KINDS)
+# What fairseq keeps beside the weights in emotion2vec_base.pt.
+_BESIDE = {
+    "last_optimizer_state.*": "moments of the optimiser, for going on with the training",
+    "optimizer_history.*": "record of the training",
+    "extra_state.*": "place in the training data",
+    "task_state.*": "place in the training data",
+}
 
 
 class Difference(NamedTuple):
@@ -68,7 +76,7 @@ def read_published(path: Path, flag: str) -> dict[str, np.ndarray]:
     anchor = _KINDS[flag].anchor
     prefix = next(name for name in state if _is(name, anchor)).removesuffix(anchor)
     for name in state:
-        if not name.startswith(prefix):
+        if not name.startswith(prefix) and not any(fnmatchcase(name, pattern) for pattern in _BESIDE):
             raise UserError(f"it holds {name!r} beside the weights in {prefix!r}")
     return strip_prefix(state, prefix)
 

@@ -34,7 +34,8 @@ from deeptalk_jax.interop.published_names import (
 )
 from deeptalk_jax.interop.torch_places import PyTree, Shapes, State, fill, shapes_of, strip_prefix
 from deeptalk_jax.model_dir import Part, check_variables
-from deeptalk_jax.models.speech.load import load_emotion2vec, load_wav2vec2
+from deeptalk_jax.models.speech.load import load_wav2vec2
+from deeptalk_jax.models.speech.torch_names import emotion2vec_params
 from deeptalk_jax.stages import builders
 
 # Variant and ablation whose models compute what the published ones do.
@@ -45,8 +46,8 @@ CONFIG_ARGS = {
     "deeptalk": "variant=base,ablation=published_inference",
 }
 _CONFIGS = {"fer": fer, "dee": dee, "motion_prior": motion_prior, "deeptalk": deeptalk}
-# Stand-alone encoders: the same config that the stage with this encoder gives it.
-_ENCODERS = {"wav2vec2": ("deeptalk", load_wav2vec2), "emotion2vec": ("dee", load_emotion2vec)}
+# Stand-alone encoders, and the stage whose config tells how they are built.
+_ENCODERS = {"wav2vec2": "deeptalk", "emotion2vec": "dee"}
 _AUDIO_TOWER = "audio_encoder."
 
 
@@ -136,22 +137,28 @@ def split_generator(state: State) -> tuple[State, State, State, list[str]]:
             )
         warning = (
             f"{DEE_COPY + difference.name} and its second copy below {AUDIO_TOWER_COPY} differ by up to "
-            f"{difference.size:.3g} ({difference.num_tensors} tensors differ); the second copy counts, as in PyTorch"
+            f"{difference.size:.3g} (tensors that differ: {difference.num_tensors}); "
+            "the second copy counts, as in PyTorch"
         )
         return own, {**dee_copy, **tower}, prior, [warning]
     return own, dee_copy, prior, []
 
 
 def encoder_part(kind: str, source: Path) -> Part:
-    """A stand-alone speech encoder of the published size; see `models.speech.load`.
+    """A stand-alone speech encoder of the published size.
+
+    Args:
+        kind: wav2vec2 or emotion2vec.
+        source: what `models.speech.load` takes.
 
     Raises:
-        UserError: it cannot be read, or has another size.
+        UserError: it cannot be read, is another file, or has another size.
     """
-    stage, load = _ENCODERS[kind]
-    config = ConfigDict(published_config(stage).model.speech)
+    config = ConfigDict(published_config(_ENCODERS[kind]).model.speech)
     model = builders.build_speech_encoder(config)
-    _, variables = load(source)
+    if kind == "emotion2vec":
+        return Part(config, {"params": emotion2vec_params(read_published(source, kind), model)})
+    _, variables = load_wav2vec2(source)
     expected = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 800), np.float32))
     check_variables(kind, variables, expected)
     return Part(config, variables)
@@ -217,8 +224,8 @@ def _compared(flag: str, path: Path, own: State, other: State, what: str) -> lis
     if difference is None:
         return []
     return [
-        f"--{flag}={path}: differs from {what} in {difference.num_tensors} tensors, first in {difference.name} "
-        f"by up to {difference.size:.3g}; the part takes {path}"
+        f"--{flag}={path}: differs from {what}, first in {difference.name} "
+        f"by up to {difference.size:.3g} (tensors that differ: {difference.num_tensors}); the part takes {path}"
     ]
 
 

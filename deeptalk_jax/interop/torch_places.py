@@ -212,7 +212,7 @@ def _converted(tensor: np.ndarray, place: Place, name: str) -> list[np.ndarray]:
     try:
         return place.convert(tensor)
     except (ValueError, IndexError) as error:
-        raise UserError(f"tensor {name!r} has the unexpected shape {tensor.shape}: {error}") from error
+        raise UserError(f"tensor {name!r} of shape {tensor.shape} does not fit: {error}") from error
 
 
 def _fitted(

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 OUT = Path(__file__).parent
-PARTS = ("fer", "vqvae", "gpo", "dee", "deeptalk", "losses", "train")
+PARTS = ("fer", "vqvae", "gpo", "dee", "deeptalk", "masks", "losses", "train")
 # Kept of every array: all of it up to so many numbers, of larger ones every n-th of the flattened array.
 MOST = 300
 # Inputs that no generator gives: kept whole.
@@ -37,7 +37,15 @@ LEFT_OUT = (
     "vq_flame",
 )
 LEFT_OUT += ("vq_vertice", "vertex_loss", "velocity_loss", "jaw_loss", "s1_", "pad_table", "actor_id")
-LEFT_OUT += ("long12s_audio_head", "exp50_x", "x_L", "exp251")
+LEFT_OUT += (
+    "alibi_causal",
+    "emotion2vec_alibi",
+    "emotion2vec_bias",
+    "long12s_audio_head",
+    "exp50_x",
+    "x_L",
+    "exp251",
+)
 
 
 def stride_for(size):

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from deeptalk_jax.models.attention_bias import alibi_slopes, periodic_alibi, symmetric_alibi
 from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.models.fer import FER
 from deeptalk_jax.models.generator import Generated, Generator
@@ -70,6 +71,16 @@ def margin(scores):
     """Best minus second best."""
     ordered = np.sort(scores, axis=-1)
     return ordered[..., -1] - ordered[..., -2]
+
+
+def mask_outputs():
+    return {
+        "alibi_future_h8_T24": symmetric_alibi(8, 24),
+        "slopes_h8": np.array(alibi_slopes(8)),
+        "slopes_h12": np.array(alibi_slopes(12)),
+        "periodic25_h8_T80": periodic_alibi(8, 80, period=25),
+        "periodic25_h8_row0_T1200": periodic_alibi(8, 1200, period=25)[:, 0],
+    }
 
 
 def fer_outputs(part, pseudo):

@@ -123,6 +123,10 @@ def speech(pseudo, dee_and_predictor):
     return outputs.speech_of(*dee_and_predictor, outputs.audio_rows(pseudo, demo_samples))
 
 
+def test_attention_biases():
+    Reference("masks").check(outputs.mask_outputs())
+
+
 def test_fer(fer, pseudo):
     Reference("fer").check(outputs.fer_outputs(fer, pseudo))
 
