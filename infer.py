@@ -2,10 +2,12 @@
 
 python infer.py --model=outputs/demo/model --audio=speech.wav --out=outputs/animated --formats=npz,mp4
 
-More files and directories of sound files may follow --audio. Writes OUT/<file stem>.npz (and .mp4). Exit status: 0 all
+More files and directories of sound files may follow --audio; files of similar length run together. Writes
+OUT/<file stem>.npz (and .mp4) as soon as a file's batch is done. Exit status: 0 all
 files animated, 1 some failed, 2 nothing could be done.
 """
 
+import functools
 from pathlib import Path
 
 from absl import flags
@@ -23,7 +25,8 @@ _IDENTITY = flags.DEFINE_integer("identity", None, "Training identity to speak l
 _TEMPERATURE_TOP = flags.DEFINE_float("temperature_top", 0.0, "Of the slow codes; 0: the most likely.")
 _TEMPERATURE_BOTTOM = flags.DEFINE_float("temperature_bottom", 0.0, "Of the fast codes; 0: the most likely.")
 _ALPHA = flags.DEFINE_float("alpha", 0.0, "Spread of the emotion; 0: its mean, 1: the learned Gaussian.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of everything random.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of everything random, for every file alike.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Clips of 10 s that run together; fewer of longer ones.")
 _HEAD = flags.DEFINE_string("head", None, "FLAME file or 'procedural'; by default the model's head.")
 _EMOTION_AUDIO = flags.DEFINE_string("emotion_audio", None, "Take the emotion from this sound file.")
 flags.mark_flags_as_required(["model", "out"])
@@ -33,7 +36,7 @@ def _infer(more_audio: list[str]) -> int:
     from deeptalk_jax.inference.api import DeepTalk
     from deeptalk_jax.inference.audio import find_audio_files, read_audio
     from deeptalk_jax.inference.batch import animate_files, outcome_table
-    from deeptalk_jax.inference.motion import FORMATS, Motion
+    from deeptalk_jax.inference.motion import FORMATS
 
     unknown = [kind for kind in _FORMATS.value if kind not in FORMATS]
     if unknown or not _FORMATS.value:
@@ -55,13 +58,11 @@ def _infer(more_audio: list[str]) -> int:
         "temperature_bottom": _TEMPERATURE_BOTTOM.value,
         "alpha": _ALPHA.value,
         "seed": _SEED.value,
+        "batch_size": _BATCH_SIZE.value,
     }
     model.check_settings(**settings)
-
-    def animate(file: Path) -> Motion:
-        return model.animate(file, emotion_audio=emotion_audio, **settings)
-
-    outcomes = animate_files(animate, files, out, _FORMATS.value)
+    animate_each = functools.partial(model.animate_each, emotion_audio=emotion_audio, **settings)
+    outcomes = animate_files(animate_each, files, out, _FORMATS.value)
     print(outcome_table(outcomes))
     return int(any(outcome.problem for outcome in outcomes))
 

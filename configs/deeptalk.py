@@ -12,6 +12,13 @@ ABLATIONS = {
     "no_identity_dropout": {"identity_dropout_rate": 0.0},
     # Section 4: the published stage 1 learns from the vertices alone.
     "vertices_only": {"loss.codes_weight": 0.0},
+    # Section 9: how the released code runs its model; what imported checkpoints get (docs/published.md).
+    "published_inference": {
+        "inference.emotion_windows": "first_10s",
+        "inference.waveform_padding": "published",
+        "inference.max_window_s": 48.0,
+        "inference.alpha_mode": "log_variance",
+    },
 }
 
 
@@ -28,9 +35,17 @@ def get_config(arg: str | None = None) -> ConfigDict:
     model.dropout_rate = 0.1
     model.speech = ConfigDict()
     config.loss = ConfigDict()
+    # How the trained model is run; imported models hold the published values, see inference/options.py.
+    config.inference = inference = ConfigDict()
+    # pooled: 10 s windows, pooled by precision | first_10s: the whole clip is encoded, its first 10 s are kept
+    inference.emotion_windows = "pooled"
+    inference.waveform_padding = "none"  # none | published: zeros behind every clip that count as sound
+    inference.max_window_s = 20.48  # longest stretch that the generator sees at once; published: 48.0
+    inference.alpha_mode = "standard_deviation"  # what alpha scales: standard_deviation | log_variance
     if variant == "base":
         model.speech.kind = "wav2vec2"
         model.speech.rate_hz = 25
+        model.speech.rounding = "published"  # of 50 Hz lengths to 25 Hz: published | exact
         model.feature_dim, model.mlp_dim = 128, 256
         model.predictor_dim, model.num_layers = 256, 6
         config.identity_dropout_rate = 0.0

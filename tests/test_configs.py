@@ -28,7 +28,7 @@ def test_builds(stage, variant, ablation):
         "fer": lambda key: builders.init_fer(builders.build_fer(config), key),
         "dee": lambda key: builders.init_dee(
             builders.build_dee(config),
-            builders.build_fer(MODULES["fer"].get_config(f"variant={variant}")),
+            builders.build_fer(MODULES["fer"].get_config(f"variant={variant}")).feature_dim,
             key,
         ),
         "motion_prior": lambda key: builders.init_motion_prior(builders.build_motion_prior(config), key),

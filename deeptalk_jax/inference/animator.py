@@ -1,7 +1,7 @@
-"""The compiled path from waveforms to motion: emotion Gaussian, emotion vector, generator, windows joined."""
+"""The compiled paths from pieces of clips to emotion Gaussians and to motion, in a few static shapes."""
 
-import functools
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,30 +9,73 @@ import numpy as np
 from jaxtyping import Array as KeyArray
 from jaxtyping import Float
 
-from deeptalk_jax.inference.audio import num_motion_frames
-from deeptalk_jax.inference.windows import (
-    Window,
-    bucket_for,
-    crossfade_windows,
-    cut_windows,
-    join_windows,
-)
+from deeptalk_jax.inference.clip import Clip
+from deeptalk_jax.inference.options import InferenceOptions
+from deeptalk_jax.inference.windows import Window, bucket_for, cut_windows
 from deeptalk_jax.models.dee import DEE, unit_length
 from deeptalk_jax.models.generator import Generator
-from deeptalk_jax.models.motion_prior import FRAMES_PER_BOTTOM_CODE, FRAMES_PER_TOP_CODE
+from deeptalk_jax.models.motion_prior import FRAMES_PER_TOP_CODE
 from deeptalk_jax.types import MOTION_RATE_HZ, SAMPLES_PER_FRAME, Array, Gaussian
 
 PyTree = Any
 
-# Windows of one long clip that run together.
-_ROWS_PER_CALL = 4
+
+class Piece(NamedTuple):
+    """A stretch of a clip that one row of a call holds.
+
+    Attributes:
+        clip: the clip.
+        first_sample: where the stretch begins.
+        num_samples: its length, within the clip and the padding that counts.
+    """
+
+    clip: Clip
+    first_sample: int
+    num_samples: int
 
 
-def normalise_clip(waveform: Float[np.ndarray, " s"], eps: float) -> Float[np.ndarray, " s"]:
-    """Zero mean and unit variance over the whole clip, so that all its windows are scaled alike."""
-    # Moments in float64: an hour has 6e7 samples, and float32 squares overflow past 1e19.
-    mean, variance = waveform.mean(dtype=np.float64), waveform.var(dtype=np.float64)
-    return (waveform - np.float32(mean)) / np.float32(np.sqrt(variance + eps))
+class MotionRow(NamedTuple):
+    """A window of a clip and what its motion depends on.
+
+    Attributes:
+        clip: the clip.
+        window: frames to make.
+        emotion: `[d]` unit vector.
+        key: random key of the clip.
+    """
+
+    clip: Clip
+    window: Window
+    emotion: np.ndarray
+    key: KeyArray
+
+
+class MotionSettings(NamedTuple):
+    """What all rows of a call share.
+
+    Attributes:
+        identity: `[i]` one-hot or a mixture.
+        temperature_top: of the slow codes, 0 or above.
+        temperature_bottom: of the fast codes.
+    """
+
+    identity: np.ndarray
+    temperature_top: float
+    temperature_bottom: float
+
+
+class WindowMotion(NamedTuple):
+    """Motion of one window; rows of padding follow.
+
+    Attributes:
+        motion: `[t, 53]`.
+        indices_top: `[t/4]`.
+        indices_bottom: `[t/2]`.
+    """
+
+    motion: np.ndarray
+    indices_top: np.ndarray
+    indices_bottom: np.ndarray
 
 
 def pool_by_precision(gaussians: Gaussian, weights: Float[Array, " b"]) -> Gaussian:
@@ -48,116 +91,172 @@ def pool_by_precision(gaussians: Gaussian, weights: Float[Array, " b"]) -> Gauss
     return Gaussian(mean, -jnp.log(total))
 
 
-def draw_emotion(gaussian: Gaussian, alpha: float, key: KeyArray) -> Float[Array, "b d"]:
-    """`normalise(mean + alpha * std * noise)`: alpha 0 is the mean, 1 a sample of the learned Gaussian."""
+def draw_emotion(
+    gaussian: Gaussian, alpha: float, key: KeyArray, *, mode: str = "standard_deviation"
+) -> Float[Array, "b d"]:
+    """A unit vector from the emotion Gaussian; alpha 0 is its mean.
+
+    Args:
+        gaussian: `[b, d]`.
+        alpha: spread, 0 or above.
+        key: random key.
+        mode: `standard_deviation`: `normalise(mean + alpha * std * noise)`, so 1 draws from the learned Gaussian and
+            more spreads more. `log_variance`, as the published demo: the log-variance is multiplied, so above 1
+            spreads less wherever the variance is below 1.
+    """
     noise = jax.random.normal(key, gaussian.mean.shape)
-    return unit_length(gaussian.mean + alpha * jnp.exp(0.5 * gaussian.log_variance) * noise)
+    if mode == "log_variance":
+        spread = jnp.where(alpha > 0, jnp.exp(0.5 * alpha * gaussian.log_variance), 0.0)
+    else:
+        spread = alpha * jnp.exp(0.5 * gaussian.log_variance)
+    return unit_length(gaussian.mean + spread * noise)
 
 
 class Animator:
-    """Runs DEE and the generator on clips of any length, in a few compiled shapes.
+    """Runs DEE and the generator on rows of static length.
+
+    A call holds several rows. An accelerator computes them side by side; a CPU one after the other inside the same
+    program, which is faster (one row's features fit its caches) and takes the memory of one row. Either way a row
+    gives the same numbers whatever else the call holds.
 
     Args:
         dee: module and variables.
         generator: module and variables.
+        options: rules of inference.
     """
 
-    def __init__(self, dee: tuple[DEE, PyTree], generator: tuple[Generator, PyTree]):
-        (dee_model, self._dee_variables), (model, self._generator_variables) = dee, generator
+    def __init__(
+        self, dee: tuple[DEE, PyTree], generator: tuple[Generator, PyTree], options: InferenceOptions
+    ):
+        (dee_model, dee_variables), (model, generator_variables) = dee, generator
         dee_encoder, encoder = dee_model.speech_encoder, model.predictor.speech_encoder
+        self.options = options
         self._dee_eps, self._generator_eps = dee_encoder.waveform_eps, encoder.waveform_eps
-        # Waveforms are normalised here, over whole clips; the encoders see windows.
+        # Waveforms are normalised here, over whole clips; the encoders see pieces.
         self._dee = dee_model.clone(speech_encoder=dee_encoder.clone(waveform_eps=None))
         predictor = model.predictor.clone(speech_encoder=encoder.clone(waveform_eps=None))
         self._generator = model.clone(predictor=predictor)
         self._max_emotion_frames = dee_model.motion_tower.max_length
-        self._embed = jax.jit(functools.partial(self._dee.apply, method=DEE.embed_audio))
-        self._sample = jax.jit(
-            functools.partial(self._generator.apply, method=Generator.sample), static_argnames="num_frames"
-        )
+        unused = ("motion_tower", "motion_map")
+        params = {name: tree for name, tree in dee_variables["params"].items() if name not in unused}
+        self._dee_variables = jax.device_put({"params": params})
+        self._generator_variables = jax.device_put(generator_variables)
+        self._embed = jax.jit(self._embed_rows)
+        self._sample = jax.jit(self._sample_rows)
 
-    def emotion(self, waveform: Float[np.ndarray, " s"]) -> Gaussian:
-        """Gaussian `[1, d]` of a clip; past 10 s, windows of 10 s are pooled by precision."""
-        waveform = normalise_clip(waveform, self._dee_eps)
-        longest = self._max_emotion_frames * SAMPLES_PER_FRAME
-        starts = range(0, len(waveform), longest)
-        # A last window of under a second says little and would weigh as one: it joins nothing.
-        pieces = [waveform[start : start + longest] for start in starts]
-        if len(pieces) > 1 and len(pieces[-1]) < MOTION_RATE_HZ * SAMPLES_PER_FRAME:
-            pieces.pop()
-        gaussians = [self._embed_piece(piece) for piece in pieces]
-        lengths = np.array([len(piece) for piece in pieces], np.float32)
-        stacked = Gaussian(*(jnp.concatenate(rows) for rows in zip(*gaussians, strict=True)))
-        return pool_by_precision(stacked, jnp.asarray(lengths / lengths.sum()))
-
-    def _embed_piece(self, piece: np.ndarray) -> Gaussian:
-        bucket = min(bucket_for(num_motion_frames(len(piece))), self._max_emotion_frames)
-        padded = np.pad(piece, (0, bucket * SAMPLES_PER_FRAME - len(piece)))
-        return self._embed(self._dee_variables, padded[None], np.array([len(piece)], np.int32))
-
-    def motion(
-        self,
-        waveform: Float[np.ndarray, " s"],
-        emotion: Float[Array, "1 d"],
-        identity: Float[Array, " i"],
-        key: KeyArray,
-        *,
-        temperature_top: float,
-        temperature_bottom: float,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Motion `[t, 53]`, top codes `[ceil(t/4)]` and bottom codes `[ceil(t/2)]` of a clip."""
-        waveform = normalise_clip(waveform, self._generator_eps)
-        num_frames = num_motion_frames(len(waveform))
-        windows = cut_windows(num_frames)
-        rows = 1 if len(windows) == 1 else _ROWS_PER_CALL
-        temperatures = (np.float32(temperature_top), np.float32(temperature_bottom))
-        parts = [
-            part
-            for start in range(0, len(windows), rows)
-            for part in self._run(
-                waveform, windows[start : start + rows], rows, emotion, identity, key, temperatures
-            )
+    def emotion_pieces(self, clip: Clip) -> list[tuple[int, Piece]]:
+        """What the emotion of a clip is taken from, each piece with its bucket."""
+        if self.options.emotion_windows == "first_10s":
+            longest = self.options.max_window_frames
+            num_samples = min(clip.num_samples, longest * SAMPLES_PER_FRAME)
+            return [(bucket_for(-(-num_samples // SAMPLES_PER_FRAME), longest), Piece(clip, 0, num_samples))]
+        longest = self._max_emotion_frames
+        size = longest * SAMPLES_PER_FRAME
+        pieces = [
+            Piece(clip, start, min(size, clip.num_samples - start))
+            for start in range(0, clip.num_samples, size)
         ]
-        motions, tops, bottoms = zip(*parts, strict=True)
-        return (
-            crossfade_windows(windows, list(motions)),
-            join_windows(windows, list(tops), frames_per_row=FRAMES_PER_TOP_CODE),
-            join_windows(windows, list(bottoms), frames_per_row=FRAMES_PER_BOTTOM_CODE),
-        )
+        # A last window of under a second says little and would weigh as one: it joins nothing.
+        if len(pieces) > 1 and pieces[-1].num_samples < MOTION_RATE_HZ * SAMPLES_PER_FRAME:
+            pieces.pop()
+        return [(bucket_for(-(-piece.num_samples // SAMPLES_PER_FRAME), longest), piece) for piece in pieces]
 
-    def _run(
-        self,
-        waveform: np.ndarray,
-        windows: list[Window],
-        rows: int,
-        emotion: Array,
-        identity: Array,
-        key: KeyArray,
-        temperatures: tuple[np.float32, np.float32],
-    ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """One compiled call for up to `rows` windows; unused rows repeat the last window."""
-        bucket = bucket_for(windows[0].num_frames) if rows == 1 else bucket_for(10**9)
-        filled = windows + [windows[-1]] * (rows - len(windows))
-        audio = np.zeros((rows, bucket * SAMPLES_PER_FRAME), np.float32)
-        num_samples = np.zeros(rows, np.int32)
-        for row, window in enumerate(filled):
-            piece = waveform[window.first_frame * SAMPLES_PER_FRAME :][
-                : window.num_frames * SAMPLES_PER_FRAME
-            ]
-            audio[row, : len(piece)], num_samples[row] = piece, len(piece)
-        frames = np.array([window.num_frames for window in filled], np.int32)
-        generated = self._sample(
-            self._generator_variables,
-            audio,
-            num_samples,
-            jnp.broadcast_to(emotion, (rows, emotion.shape[-1])),
-            jnp.broadcast_to(identity[None], (rows, identity.shape[0])),
-            jnp.broadcast_to(key, (rows,)),
-            num_codes=-(-frames // FRAMES_PER_TOP_CODE),
-            num_frames=bucket,
-            temperature_top=temperatures[0],
-            temperature_bottom=temperatures[1],
-            first_frames=np.array([window.first_frame for window in filled], np.int32),
+    def motion_windows(self, clip: Clip) -> list[tuple[int, Window]]:
+        """The windows of a clip, each with its bucket."""
+        longest = self.options.max_window_frames
+        windows = cut_windows(clip.num_model_frames, longest)
+        return [(bucket_for(window.num_frames, longest), window) for window in windows]
+
+    def embed(self, bucket: int, num_rows: int, pieces: Sequence[Piece]) -> list[Gaussian]:
+        """Gaussians `[1, d]` of pieces; one compiled call of `num_rows`, of which the first are wanted."""
+        filled = _filled(pieces, num_rows)
+        audio, num_samples = _audio(filled, bucket, self._dee_eps)
+        gaussians = jax.device_get(self._embed(self._dee_variables, audio, num_samples))
+        return [Gaussian(*(array[row : row + 1] for array in gaussians)) for row in range(len(pieces))]
+
+    def sample(
+        self, bucket: int, num_rows: int, rows: Sequence[MotionRow], settings: MotionSettings
+    ) -> list[WindowMotion]:
+        """Motion of windows; one compiled call of `num_rows`, of which the first are wanted."""
+        filled = _filled(rows, num_rows)
+        pieces = [
+            Piece(
+                row.clip,
+                row.window.first_frame * SAMPLES_PER_FRAME,
+                min(
+                    row.window.num_frames * SAMPLES_PER_FRAME,
+                    row.clip.num_samples - row.window.first_frame * SAMPLES_PER_FRAME,
+                ),
+            )
+            for row in filled
+        ]
+        audio, num_samples = _audio(pieces, bucket, self._generator_eps)
+        frames = np.array([row.window.num_frames for row in filled], np.int32)
+        arrays = jax.device_get(
+            self._sample(
+                self._generator_variables,
+                settings.identity,
+                np.float32(settings.temperature_top),
+                np.float32(settings.temperature_bottom),
+                audio,
+                num_samples,
+                np.stack([row.emotion for row in filled]),
+                jnp.stack([row.key for row in filled]),
+                -(-frames // FRAMES_PER_TOP_CODE),
+                np.array([row.window.first_frame for row in filled], np.int32),
+            )
         )
-        arrays = (generated.motion, generated.indices_top, generated.indices_bottom)
-        return list(zip(*(np.asarray(array)[: len(windows)] for array in arrays), strict=True))
+        return [WindowMotion(*(array[row] for array in arrays)) for row in range(len(rows))]
+
+    def _embed_rows(self, variables: PyTree, audio: Array, num_samples: Array) -> Gaussian:
+        def embed(audio, num_samples):
+            return self._dee.apply(variables, audio, num_samples, method=DEE.embed_audio)
+
+        return _over_rows(embed, audio, num_samples)
+
+    def _sample_rows(
+        self,
+        variables: PyTree,
+        identity: Array,
+        temperature_top: Array,
+        temperature_bottom: Array,
+        *rows: Array,
+    ) -> WindowMotion:
+        def sample(audio, num_samples, emotion, keys, num_codes, first_frames):
+            generated = self._generator.apply(
+                variables,
+                audio,
+                num_samples,
+                emotion,
+                jnp.broadcast_to(identity[None], (audio.shape[0], identity.shape[0])),
+                keys,
+                num_codes=num_codes,
+                num_frames=audio.shape[1] // SAMPLES_PER_FRAME,
+                temperature_top=temperature_top,
+                temperature_bottom=temperature_bottom,
+                first_frames=first_frames,
+                method=Generator.sample,
+            )
+            return WindowMotion(generated.motion, generated.indices_top, generated.indices_bottom)
+
+        return _over_rows(sample, *rows)
+
+
+def _over_rows(function: Callable[..., PyTree], *rows: Array) -> PyTree:
+    """A batched function on all rows: at once, or on a CPU one by one; see `Animator`."""
+    if rows[0].shape[0] == 1 or jax.default_backend() != "cpu":
+        return function(*rows)
+    results = jax.lax.map(lambda row: function(*(array[None] for array in row)), rows)
+    return jax.tree.map(lambda array: array[:, 0], results)
+
+
+def _filled(rows: Sequence, num_rows: int) -> list:
+    """Rows, the first one repeated behind them."""
+    return [*rows, *[rows[0]] * (num_rows - len(rows))]
+
+
+def _audio(pieces: Sequence[Piece], bucket: int, eps: float) -> tuple[np.ndarray, np.ndarray]:
+    """Waveforms `[b, bucket * 640]` and their valid samples `[b]`."""
+    size = bucket * SAMPLES_PER_FRAME
+    audio = [piece.clip.piece(piece.first_sample, piece.num_samples, size, eps=eps) for piece in pieces]
+    return np.stack(audio), np.array([piece.num_samples for piece in pieces], np.int32)

@@ -1,6 +1,7 @@
 """`DeepTalk`: a trained model directory, ready to animate."""
 
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import jax
@@ -9,13 +10,15 @@ import numpy as np
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.head.load import load_head
 from deeptalk_jax.head.model import HeadModel
-from deeptalk_jax.inference.animator import Animator, draw_emotion
-from deeptalk_jax.inference.audio import num_motion_frames, read_audio, to_model_rate
+from deeptalk_jax.inference.animator import Animator, MotionSettings, WindowMotion
+from deeptalk_jax.inference.audio import read_audio, to_model_rate
+from deeptalk_jax.inference.clip import Clip
 from deeptalk_jax.inference.motion import Motion, split_motion
-from deeptalk_jax.model_dir import PARTS, check_variables, load_part, read_index
+from deeptalk_jax.inference.options import InferenceOptions
+from deeptalk_jax.inference.pipeline import Pipeline, PipelineSettings, Progress, emotion_of
+from deeptalk_jax.model_dir import check_variables, load_part, read_index
 from deeptalk_jax.stages.builders import (
     build_dee,
-    build_fer,
     build_generator,
     identity_vector,
     init_dee,
@@ -24,6 +27,13 @@ from deeptalk_jax.stages.builders import (
 )
 from deeptalk_jax.stages.deeptalk import with_prior
 from deeptalk_jax.types import AUDIO_RATE_HZ
+
+Audio = str | os.PathLike | np.ndarray
+# Clips of 10 s that one call holds. On a CPU they run one after the other, so memory hardly depends on it.
+DEFAULT_BATCH_SIZE = 8
+
+# FER, which only reads motion, may be missing: DEEPTalk.pth holds everything else.
+_NEEDED_PARTS = ("dee", "motion_prior", "deeptalk")
 
 
 class DeepTalk:
@@ -48,27 +58,27 @@ class DeepTalk:
             head: head to use instead of the model's own, as `load_head` takes it.
 
         Raises:
-            UserError: no model directory, a damaged one, or one without all the parts.
+            UserError: no model directory, a damaged one, or one without dee, motion_prior or deeptalk.
         """
         index = read_index(directory)
-        fer, dee, prior, predictor = (load_part(directory, name) for name in PARTS)
+        dee, prior, predictor = (load_part(directory, name) for name in _NEEDED_PARTS)
         try:
-            fer_model, dee_model = build_fer(fer.config), build_dee(dee.config)
+            dee_model = build_dee(dee.config)
             model = build_generator(predictor.config, prior.config)
+            options = InferenceOptions.from_config(predictor.config)
         except (AttributeError, TypeError, ValueError) as error:
             raise UserError(f"{directory}: a config in its index describes no model ({error})") from error
         embedding_dim = dee.config.model.embedding_dim
+        motion_map = dee.variables.get("params", {}).get("motion_map", {}).get("kernel", np.zeros((1, 1)))
         for name, part, initialise in (
-            ("dee", dee, lambda key: init_dee(dee_model, fer_model, key)),
+            ("dee", dee, lambda key: init_dee(dee_model, motion_map.shape[0], key)),
             ("motion_prior", prior, lambda key: init_motion_prior(model.prior, key)),
             ("deeptalk", predictor, lambda key: init_predictor(model, embedding_dim, key)),
         ):
             check_variables(name, part.variables, jax.eval_shape(initialise, jax.random.key(0)))
-        return cls(
-            Animator((dee_model, dee.variables), (model, with_prior(predictor.variables, prior.variables))),
-            load_head(head or index["head"]),
-            predictor.config,
-        )
+        generator = (model, with_prior(predictor.variables, prior.variables))
+        animator = Animator((dee_model, dee.variables), generator, options)
+        return cls(animator, load_head(head or index["head"]), predictor.config)
 
     @property
     def num_identities(self) -> int:
@@ -77,7 +87,7 @@ class DeepTalk:
 
     def animate(
         self,
-        audio: str | os.PathLike | np.ndarray,
+        audio: Audio,
         *,
         rate_hz: int = AUDIO_RATE_HZ,
         identity: int | None = None,
@@ -85,7 +95,7 @@ class DeepTalk:
         temperature_bottom: float = 0.0,
         alpha: float = 0.0,
         seed: int = 0,
-        emotion_audio: str | os.PathLike | np.ndarray | None = None,
+        emotion_audio: Audio | None = None,
     ) -> Motion:
         """Facial motion of speech of any length.
 
@@ -95,7 +105,8 @@ class DeepTalk:
             identity: training identity whose style to take; None is the mean of all.
             temperature_top: of the slow codes; 0 takes the most likely.
             temperature_bottom: of the fast codes.
-            alpha: spread of the emotion around what the speech says; 0 is its mean, 1 the learned Gaussian.
+            alpha: spread of the emotion around what the speech says; 0 is its mean. What 1 means is decided by the
+                model's `alpha_mode`: by default the learned Gaussian.
             seed: of everything random; 0 to 2^32 - 1.
             emotion_audio: take the emotion from this sound instead.
 
@@ -105,33 +116,110 @@ class DeepTalk:
         Raises:
             UserError: the sound cannot be used, or a number is out of its range.
         """
+        (motion,) = self.animate_many(
+            [audio],
+            rate_hz=rate_hz,
+            identity=identity,
+            temperature_top=temperature_top,
+            temperature_bottom=temperature_bottom,
+            alpha=alpha,
+            seed=seed,
+            emotion_audio=emotion_audio,
+        )
+        return motion
+
+    def animate_many(self, audio: Iterable[Audio], **settings) -> list[Motion]:
+        """Facial motion of many sounds, those of similar length together; each as `animate` gives it alone.
+
+        Args:
+            audio: sound files, or `[s]` mono samples.
+            **settings: of `animate_each`.
+
+        Returns:
+            Motions in the order of the sounds.
+
+        Raises:
+            UserError: a sound cannot be used, or a number is out of its range.
+        """
+        motions = {}
+        for index, motion in self.animate_each(audio, **settings):
+            if isinstance(motion, Exception):
+                raise motion
+            motions[index] = motion
+        return [motions[index] for index in range(len(motions))]
+
+    def animate_each(
+        self,
+        audio: Iterable[Audio],
+        *,
+        rate_hz: int = AUDIO_RATE_HZ,
+        identity: int | None = None,
+        temperature_top: float = 0.0,
+        temperature_bottom: float = 0.0,
+        alpha: float = 0.0,
+        seed: int = 0,
+        emotion_audio: Audio | None = None,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        progress: Progress | None = None,
+    ) -> Iterator[tuple[int, Motion | Exception]]:
+        """Gives the motion of each of many sounds as soon as it is done.
+
+        Clips and windows of clips are collected by length; a batch runs when it is full, and what is left when no
+        sound is left. A clip's motion depends on its sound and the settings, not on its neighbours: every clip draws
+        from the same seed.
+
+        Args:
+            audio: sound files, or `[s]` mono samples; taken one at a time.
+            rate_hz: see `animate`, as all up to `emotion_audio`.
+            identity: for all sounds.
+            temperature_top: for all sounds.
+            temperature_bottom: for all sounds.
+            alpha: for all sounds.
+            seed: of every sound.
+            emotion_audio: for all sounds.
+            batch_size: clips of 10 s that run together; more of shorter ones do not, fewer of longer ones do.
+            progress: called after every batch with the seconds of motion made.
+
+        Yields:
+            Number of the sound in `audio`, and its motion or what kept it from being made.
+
+        Raises:
+            UserError: a number is out of its range, or `emotion_audio` cannot be used.
+        """
         self.check_settings(
             identity=identity,
             temperature_top=temperature_top,
             temperature_bottom=temperature_bottom,
             alpha=alpha,
             seed=seed,
+            batch_size=batch_size,
         )
-        waveform = self._waveform(audio, rate_hz)
-        speaker = waveform if emotion_audio is None else self._waveform(emotion_audio, rate_hz)
-        emotion_key, code_key = jax.random.split(jax.random.key(seed))
-        emotion = draw_emotion(self._animator.emotion(speaker), alpha, emotion_key)
-        motion, indices_top, indices_bottom = self._animator.motion(
-            waveform,
-            emotion,
-            identity_vector(self._config, identity),
-            code_key,
-            temperature_top=temperature_top,
-            temperature_bottom=temperature_bottom,
-        )
-        num_frames = num_motion_frames(len(waveform))
-        expression, jaw_pose = split_motion(motion[:num_frames])
+        emotion = None
+        if emotion_audio is not None:
+            emotion = emotion_of(self._animator, self._clip(emotion_audio, rate_hz), batch_size)
+        style = np.asarray(identity_vector(self._config, identity))
+        motion_settings = MotionSettings(style, temperature_top, temperature_bottom)
+        settings = PipelineSettings(motion_settings, alpha, seed, batch_size, emotion)
+
+        def clips():
+            for index, sound in enumerate(audio):
+                try:
+                    clip = self._clip(sound, rate_hz)
+                except Exception as error:  # for the caller to judge; the other sounds go on
+                    clip = error
+                yield (index, clip), clip
+
+        for (index, clip), result in Pipeline(self._animator, settings, progress).run(clips()):
+            yield index, result if isinstance(result, Exception) else self._motion(clip, result)
+
+    def _motion(self, clip: Clip, result: WindowMotion) -> Motion:
+        expression, jaw_pose = split_motion(result.motion)
         return Motion(
             expression=expression,
             jaw_pose=jaw_pose,
-            indices_top=indices_top,
-            indices_bottom=indices_bottom,
-            waveform=waveform,
+            indices_top=result.indices_top,
+            indices_bottom=result.indices_bottom,
+            waveform=clip.waveform,
             head=self.head,
         )
 
@@ -143,8 +231,9 @@ class DeepTalk:
         temperature_bottom: float = 0.0,
         alpha: float = 0.0,
         seed: int = 0,
+        batch_size: int = DEFAULT_BATCH_SIZE,
     ) -> None:
-        """Holds settings of `animate` against their ranges, before any sound is read.
+        """Holds settings of `animate_each` against their ranges, before any sound is read.
 
         Raises:
             UserError: names the first setting that is out of its range.
@@ -158,13 +247,16 @@ class DeepTalk:
                 raise UserError(f"{name}={value} must be a finite number, 0 or above")
         if not 0 <= seed < 2**32:  # JAX drops the bits above without a word
             raise UserError(f"seed={seed} must lie between 0 and 2^32 - 1")
+        if batch_size < 1:
+            raise UserError(f"batch_size={batch_size} must be 1 or above")
         try:
             identity_vector(self._config, identity)
         except ValueError as error:
             raise UserError(str(error)) from error
 
-    @staticmethod
-    def _waveform(audio: str | os.PathLike | np.ndarray, rate_hz: int) -> np.ndarray:
+    def _clip(self, audio: Audio, rate_hz: int) -> Clip:
         if isinstance(audio, (str, os.PathLike)):
-            return read_audio(Path(audio))
-        return to_model_rate(np.asarray(audio), rate_hz)
+            waveform = read_audio(Path(audio))
+        else:
+            waveform = to_model_rate(np.asarray(audio), rate_hz)
+        return Clip(waveform, self._animator.options)

@@ -1,6 +1,7 @@
-"""Many files, one after the other: a bad one is reported and the rest goes on."""
+"""Many files in batches: a bad one is reported and the rest goes on."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,38 +26,75 @@ class Outcome(NamedTuple):
 
 
 def animate_files(
-    animate: Callable[[Path], Motion], files: Sequence[Path], out: Path, formats: Sequence[str]
+    animate_each: Callable[..., Iterable[tuple[int, Motion | Exception]]],
+    files: Sequence[Path],
+    out: Path,
+    formats: Sequence[str],
 ) -> list[Outcome]:
-    """Writes `out/<stem>.<format>` for every file.
+    """Writes `out/<stem>.<format>` for every file, as soon as its motion is there.
 
     Args:
-        animate: file to motion; may raise `UserError`.
-        files: inputs, in order.
+        animate_each: `(files, progress=) -> (index, motion or exception) ...`, in any order.
+        files: inputs. Of several with one stem the first that succeeds gives the result.
         out: an existing directory.
         formats: of `motion.FORMATS`.
 
     Returns:
-        One outcome for each file.
+        One outcome for each file, in the order of the files.
     """
-    outcomes, writers = [], {}
-    with tqdm(files, desc="animating", unit="file", dynamic_ncols=True, disable=len(files) < 2) as bar:
-        for file in bar:
-            bar.set_postfix_str(file.name)
-            try:
-                if file.stem in writers:
-                    raise UserError(f"would overwrite the result of {writers[file.stem]} (same name)")
-                motion = animate(file)
-                for kind in formats:
-                    motion.save(out / f"{file.stem}.{kind}")
-            except UserError as error:
-                outcomes.append(Outcome(file, 0.0, str(error).removeprefix(f"{file}: ")))
-                continue
-            except Exception as error:  # one strange file must not cost the rest of the folder
-                outcomes.append(Outcome(file, 0.0, f"{type(error).__name__}: {error}".splitlines()[0]))
-                continue
-            writers[file.stem] = file
-            outcomes.append(Outcome(file, len(motion) / motion.fps, ""))
-    return outcomes
+    outcomes: dict[int, Outcome] = {}
+    rounds = _rounds_of_distinct_stems(files)
+    seconds_made = 0.0
+    with tqdm(
+        total=len(files), desc="animating", unit="file", dynamic_ncols=True, leave=len(files) > 1
+    ) as bar:
+
+        def progress(seconds: float) -> None:
+            nonlocal seconds_made
+            seconds_made += seconds
+            bar.set_postfix_str(f"{seconds_made:.0f} s of motion")
+
+        writers: dict[str, Path] = {}
+        for numbers in rounds:
+            free = [number for number in numbers if files[number].stem not in writers]
+            for number in set(numbers) - set(free):
+                winner = writers[files[number].stem]
+                problem = f"would overwrite the result of {winner} (same name)"
+                outcomes[number] = Outcome(files[number], 0.0, problem)
+                bar.update()
+            for position, motion in animate_each([files[number] for number in free], progress=progress):
+                number = free[position]
+                outcomes[number] = outcome = _write(files[number], motion, out, formats)
+                if not outcome.problem:
+                    writers[files[number].stem] = files[number]
+                bar.update()
+    return [outcomes[number] for number in range(len(files))]
+
+
+def _rounds_of_distinct_stems(files: Sequence[Path]) -> list[list[int]]:
+    """Numbers of the files in rounds: the n-th file of a stem is in round n, when the ones before it are done."""
+    rounds: list[list[int]] = []
+    seen = Counter()
+    for number, file in enumerate(files):
+        if seen[file.stem] == len(rounds):
+            rounds.append([])
+        rounds[seen[file.stem]].append(number)
+        seen[file.stem] += 1
+    return rounds
+
+
+def _write(file: Path, motion: Motion | Exception, out: Path, formats: Sequence[str]) -> Outcome:
+    """Saves a motion in all formats; whatever goes wrong becomes the outcome's problem."""
+    try:
+        if isinstance(motion, Exception):
+            raise motion
+        for kind in formats:
+            motion.save(out / f"{file.stem}.{kind}")
+    except UserError as error:
+        return Outcome(file, 0.0, str(error).removeprefix(f"{file}: "))
+    except Exception as error:  # one strange file must not cost the rest of the folder
+        return Outcome(file, 0.0, f"{type(error).__name__}: {error}".splitlines()[0])
+    return Outcome(file, len(motion) / motion.fps, "")
 
 
 def outcome_table(outcomes: Sequence[Outcome]) -> str:

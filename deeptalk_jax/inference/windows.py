@@ -1,6 +1,6 @@
 """Static windows over clips of any length: a few compiled shapes, and memory that does not grow with the clip.
 
-A short clip is one window, padded to the next bucket. A long clip is cut into windows of the largest bucket that
+A short clip is one window, padded to the next bucket. A long clip is cut into windows of the greatest length, which
 overlap; of each, the middle is kept, and neighbours are cross-faded where they meet.
 """
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-BUCKETS_FRAMES = (64, 128, 256, 512)
+SHORTEST_BUCKET_FRAMES = 64
 # What a window sees beyond the frames that it decides, on either side.
 CONTEXT_FRAMES = 64
 CROSSFADE_FRAMES = 16
@@ -26,14 +26,26 @@ class Window(NamedTuple):
     num_frames: int
 
 
-def bucket_for(num_frames: int) -> int:
-    """Smallest bucket that holds so many frames; the largest one for more."""
-    return next((bucket for bucket in BUCKETS_FRAMES if bucket >= num_frames), BUCKETS_FRAMES[-1])
+def bucket_for(num_frames: int, longest: int) -> int:
+    """Static length for a piece: 64, 96, 128, 192, 256, 384, 512, ... frames, `longest` at the most.
+
+    The powers of two and the lengths half-way between them: at most a third of a piece is padding, and few programs
+    are compiled.
+    """
+    power = SHORTEST_BUCKET_FRAMES
+    while power < num_frames:
+        power *= 2
+    half_way = 3 * power // 4
+    return min(max(half_way if num_frames <= half_way else power, SHORTEST_BUCKET_FRAMES), longest)
 
 
-def cut_windows(num_frames: int) -> list[Window]:
-    """Windows that cover a clip; starts are multiples of 4 frames, so that codes of neighbours coincide."""
-    size = BUCKETS_FRAMES[-1]
+def cut_windows(num_frames: int, size: int) -> list[Window]:
+    """Windows that cover a clip; starts are multiples of 4 frames, so that codes of neighbours coincide.
+
+    Args:
+        num_frames: of the clip.
+        size: of a window, a multiple of 4 and more than twice `CONTEXT_FRAMES`.
+    """
     stride = size - 2 * CONTEXT_FRAMES
     starts = [0]
     while starts[-1] + size < num_frames:

@@ -41,7 +41,8 @@ def build_speech_encoder(config: ConfigDict) -> nn.Module:
             output_rate_hz=rate_hz,
         )
     if config.kind == "wav2vec2":
-        return Wav2Vec2(resample_to_hz=None if rate_hz == SPEECH_FEATURE_RATE_HZ else float(rate_hz))
+        resample_to_hz = None if rate_hz == SPEECH_FEATURE_RATE_HZ else float(rate_hz)
+        return Wav2Vec2(resample_to_hz=resample_to_hz, rounding=config.rounding)
     if config.kind == "emotion2vec":
         if rate_hz != SPEECH_FEATURE_RATE_HZ:
             raise ValueError(f"emotion2vec gives {SPEECH_FEATURE_RATE_HZ} features per second, not {rate_hz}")
@@ -148,10 +149,10 @@ def init_fer(model: FER, key: KeyArray) -> PyTree:
     return model.init(key, jnp.zeros((1, MOTION_DIM)))
 
 
-def init_dee(model: DEE, fer: FER, key: KeyArray) -> PyTree:
-    """Variables of DEE before training."""
+def init_dee(model: DEE, feature_dim: int, key: KeyArray) -> PyTree:
+    """Variables of DEE before training, for FER features of so many channels."""
     audio = jnp.zeros((1, _EXAMPLE_FRAMES * SAMPLES_PER_FRAME))
-    features = jnp.zeros((1, _EXAMPLE_FRAMES, fer.feature_dim))
+    features = jnp.zeros((1, _EXAMPLE_FRAMES, feature_dim))
     length = jnp.ones((1,), jnp.int32)
     return model.init(key, audio, length, features, length)
 

@@ -53,7 +53,7 @@ class DEEStage(Stage):
 
     def init(self, key: KeyArray) -> PyTree:
         """Variables before training."""
-        return init_dee(self.model, self.fer, key)
+        return init_dee(self.model, self.fer.feature_dim, key)
 
     def embed(self, variables, frozen, batch, *, train=False, rngs=None) -> tuple[Gaussian, Gaussian]:
         """Gaussians of speech and motion of a batch."""

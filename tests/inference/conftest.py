@@ -77,7 +77,7 @@ def model_parts():
     generator = builders.build_generator(configs["deeptalk"], configs["motion_prior"])
     initialise = {
         "fer": lambda key: builders.init_fer(fer_model, key),
-        "dee": lambda key: builders.init_dee(dee_model, fer_model, key),
+        "dee": lambda key: builders.init_dee(dee_model, fer_model.feature_dim, key),
         "motion_prior": lambda key: builders.init_motion_prior(generator.prior, key),
         "deeptalk": lambda key: builders.init_predictor(generator, configs["dee"].model.embedding_dim, key),
     }

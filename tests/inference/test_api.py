@@ -275,10 +275,13 @@ def test_load_errors(model_parts, model_directory, tmp_path):
     with pytest.raises(UserError, match=r"dee.safetensors: weights missing or damaged"):
         DeepTalk.load(tmp_path / "file")
 
-    for name in model_parts:
+    for name in model_parts.keys() - {"fer"}:
         directory = damaged(model_parts, tmp_path / f"no_{name}", lambda parts, name=name: parts.pop(name))
         with pytest.raises(UserError, match=f"holds no part '{name}'"):
             DeepTalk.load(directory)
+
+    # FER reads motion, not speech: a model without it animates.
+    DeepTalk.load(damaged(model_parts, tmp_path / "no_fer", lambda parts: parts.pop("fer")))
 
     with pytest.raises(UserError, match=r"no_head.npz: no such file"):
         DeepTalk.load(model_directory, head="no_head.npz")

@@ -25,6 +25,22 @@ class StandIn:
         path.write_text(self.name)
 
 
+def one_by_one(animate):
+    """`animate_files` wants a model that takes many files; this one turns each into a motion or an exception."""
+
+    def animate_each(files, *, progress):
+        for index, file in reversed(list(enumerate(files))):  # batches end in any order
+            try:
+                motion = animate(file)
+            except Exception as error:
+                motion = error
+            else:
+                progress(2.0)
+            yield index, motion
+
+    return animate_each
+
+
 def test_good_and_bad_files_each_get_a_line(tmp_path):
     def animate(path):
         if path.name == "bad.wav":
@@ -36,7 +52,7 @@ def test_good_and_bad_files_each_get_a_line(tmp_path):
     files = [
         Path(name) for name in ("x/bad.wav", "x/a.b.wav", "strange.wav", "full.wav", "y/a.b.flac", "c.wav")
     ]
-    outcomes = animate_files(animate, files, tmp_path, ["npz", "mp4"])
+    outcomes = animate_files(one_by_one(animate), files, tmp_path, ["npz", "mp4"])
     assert outcomes == [
         Outcome(files[0], 0.0, "the file is empty"),
         Outcome(files[1], 2.0, ""),
@@ -63,9 +79,19 @@ def test_name_of_a_failed_file_is_free(tmp_path):
             raise UserError(f"{path}: the file is empty")
         return StandIn(str(path))
 
-    outcomes = animate_files(animate, [Path("x/a.wav"), Path("y/a.wav")], tmp_path, ["npz"])
+    outcomes = animate_files(one_by_one(animate), [Path("x/a.wav"), Path("y/a.wav")], tmp_path, ["npz"])
     assert [outcome.problem for outcome in outcomes] == ["the file is empty", ""]
     assert (tmp_path / "a.npz").read_text() == "y/a.wav"
+
+
+def test_results_are_written_as_they_come(tmp_path):
+    def animate_each(files, *, progress):
+        for index, file in enumerate(files):
+            assert sorted(path.name for path in tmp_path.iterdir()) == [f"{n}.npz" for n in range(index)]
+            yield index, StandIn(str(file))
+
+    files = [Path(f"{number}.wav") for number in range(3)]
+    assert all(not outcome.problem for outcome in animate_files(animate_each, files, tmp_path, ["npz"]))
 
 
 def test_interrupt_is_no_bad_file(tmp_path):
@@ -73,4 +99,4 @@ def test_interrupt_is_no_bad_file(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        animate_files(animate, [Path("a.wav"), Path("b.wav")], tmp_path, ["npz"])
+        animate_files(one_by_one(animate), [Path("a.wav"), Path("b.wav")], tmp_path, ["npz"])

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from deeptalk_jax.inference.windows import (
-    BUCKETS_FRAMES,
     CONTEXT_FRAMES,
     CROSSFADE_FRAMES,
     Window,
@@ -16,6 +15,7 @@ from deeptalk_jax.inference.windows import (
     join_windows,
 )
 
+SIZE = 512
 LENGTHS = (
     *range(1, 12),
     63,
@@ -37,26 +37,56 @@ LENGTHS = (
 
 @pytest.mark.parametrize(
     ("num_frames", "bucket"),
-    [(1, 64), (64, 64), (65, 128), (128, 128), (129, 256), (257, 512), (512, 512), (513, 512), (10**9, 512)],
+    [
+        (1, 64),
+        (64, 64),
+        (65, 96),
+        (96, 96),
+        (97, 128),
+        (129, 192),
+        (193, 256),
+        (385, 512),
+        (512, 512),
+        (10**9, 512),
+    ],
 )
 def test_bucket(num_frames, bucket):
-    assert bucket_for(num_frames) == bucket
+    assert bucket_for(num_frames, 512) == bucket
+
+
+def test_buckets_end_at_the_longest():
+    assert [bucket_for(frames, 1_200) for frames in (1_020, 1_025, 1_200, 9_999)] == [
+        1_024,
+        1_200,
+        1_200,
+        1_200,
+    ]
+    assert bucket_for(249, 250) == 250
+    assert len({bucket_for(frames, 1_200) for frames in range(1, 1_201)}) == 10
+
+
+@pytest.mark.parametrize("num_frames", [*range(1, 700, 7), 1_199, 4_000])
+def test_buckets_hold_what_they_are_for(num_frames):
+    bucket = bucket_for(num_frames, 4_096)
+    assert num_frames <= bucket <= max(64, 1.5 * num_frames) and bucket % 4 == 0
 
 
 def test_hand_computed_windows():
-    assert cut_windows(1) == [Window(0, 1)]
-    assert cut_windows(512) == [Window(0, 512)]
-    assert cut_windows(513) == [Window(0, 512), Window(384, 129)]
-    assert cut_windows(1_000) == [Window(0, 512), Window(384, 512), Window(768, 232)]
+    assert cut_windows(1, SIZE) == [Window(0, 1)]
+    assert cut_windows(512, SIZE) == [Window(0, 512)]
+    assert cut_windows(513, SIZE) == [Window(0, 512), Window(384, 129)]
+    assert cut_windows(1_000, SIZE) == [Window(0, 512), Window(384, 512), Window(768, 232)]
+    assert cut_windows(1_000, 1_200) == [Window(0, 1_000)]
+    assert cut_windows(1_300, 1_200) == [Window(0, 1_200), Window(1_072, 228)]
 
 
 @pytest.mark.parametrize("num_frames", LENGTHS)
 def test_windows_cover_the_clip_and_see_enough(num_frames):
-    windows = cut_windows(num_frames)
+    windows = cut_windows(num_frames, SIZE)
     assert windows[0].first_frame == 0
     assert sum(windows[-1]) == num_frames
     for before, after in pairwise(windows):
-        assert before.num_frames == BUCKETS_FRAMES[-1]
+        assert before.num_frames == SIZE
         assert after.first_frame % 4 == 0
         # Both see the context on either side of the seam between them, and the whole of the cross-fade.
         assert sum(before) - after.first_frame == 2 * CONTEXT_FRAMES
@@ -81,7 +111,7 @@ def windows_of(signal, windows, *, frames_per_row=1, padding=0):
 def test_windows_of_one_signal_join_to_it(num_frames, frames_per_row):
     num_rows = -(-num_frames // frames_per_row)
     codes = np.arange(num_rows, dtype=np.int32)
-    windows = cut_windows(num_frames)
+    windows = cut_windows(num_frames, SIZE)
     parts = windows_of(codes, windows, frames_per_row=frames_per_row, padding=3)
     joined = join_windows(windows, parts, frames_per_row=frames_per_row)
     assert joined.dtype == np.int32
@@ -91,7 +121,7 @@ def test_windows_of_one_signal_join_to_it(num_frames, frames_per_row):
 @pytest.mark.parametrize("num_frames", LENGTHS)
 def test_crossfade_of_one_signal_is_the_signal(num_frames):
     signal = np.random.default_rng(num_frames).normal(size=(num_frames, 3)).astype(np.float32)
-    windows = cut_windows(num_frames)
+    windows = cut_windows(num_frames, SIZE)
     faded = crossfade_windows(windows, windows_of(signal, windows, padding=5))
     assert faded.dtype == np.float32
     np.testing.assert_allclose(faded, signal, rtol=1e-6, atol=1e-7)
@@ -99,7 +129,7 @@ def test_crossfade_of_one_signal_is_the_signal(num_frames):
 
 @pytest.mark.parametrize("frames_per_row", [1, 2, 4])
 def test_each_row_comes_from_the_window_that_sees_most_around_it(frames_per_row):
-    windows = cut_windows(1_000)
+    windows = cut_windows(1_000, SIZE)
     parts = [np.full(512 // frames_per_row, number) for number in range(3)]
     joined = join_windows(windows, parts, frames_per_row=frames_per_row)
     wanted = np.repeat([0, 1, 2], [448, 384, 168])[::frames_per_row]
@@ -107,7 +137,7 @@ def test_each_row_comes_from_the_window_that_sees_most_around_it(frames_per_row)
 
 
 def test_crossfade_is_a_ramp_around_every_seam():
-    windows = cut_windows(1_000)
+    windows = cut_windows(1_000, SIZE)
     parts = [np.full((512, 1), float(number)) for number in range(3)]
     faded = crossfade_windows(windows, parts)[:, 0]
     ramp = (np.arange(CROSSFADE_FRAMES) + 0.5) / CROSSFADE_FRAMES
@@ -120,6 +150,6 @@ def test_crossfade_is_a_ramp_around_every_seam():
 def test_result_is_the_callers_own():
     part = np.zeros((64, 1), np.float32)
     part.flags.writeable = False  # as arrays from a device are
-    joined = crossfade_windows(cut_windows(5), [part])
+    joined = crossfade_windows(cut_windows(5, SIZE), [part])
     joined[0] = 1.0
     assert joined.shape == (5, 1) and not part.any()

@@ -45,7 +45,7 @@ def test_motion_prior():
 
 def test_dee(fer_model):
     model = builders.build_dee(dee.get_config("variant=base"))
-    params = shapes(lambda key: builders.init_dee(model, fer_model, key))["params"]
+    params = shapes(lambda key: builders.init_dee(model, fer_model.feature_dim, key))["params"]
     sizes = {name: count(tree) for name, tree in params.items()}
     template_768 = 4 * (768**2 + 768) + 2 * 768 * 2048 + 2048 + 768 + 4 * 768
     template_512 = 4 * (512**2 + 512) + 2 * 512 * 2048 + 2048 + 512 + 4 * 512

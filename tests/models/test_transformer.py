@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.special
 
+from deeptalk_jax.models import transformer
 from deeptalk_jax.models.transformer import TransformerEncoder, TransformerLayer
 
 HEADS, DIM, MLP, LENGTH = 3, 12, 7, 5
@@ -71,3 +72,17 @@ def test_rejects_unknown_activation_and_odd_heads():
         TransformerLayer(HEADS, MLP, activation="swish").init(jax.random.key(0), x)
     with pytest.raises(ValueError, match="num_heads=5 does not divide the feature size 12"):
         TransformerLayer(5, MLP).init(jax.random.key(0), x)
+
+
+def test_head_by_head_gives_the_same_numbers(monkeypatch):
+    rng = np.random.default_rng(2)
+    x = jnp.asarray(rng.standard_normal((2, LENGTH, DIM)), jnp.float32)
+    bias = jnp.asarray(rng.standard_normal((HEADS, LENGTH, LENGTH)), jnp.float32)
+    mask = jnp.arange(LENGTH)[None] < jnp.array([LENGTH, 2])[:, None]
+    model = TransformerEncoder(1, HEADS, MLP)
+    variables = model.init(jax.random.key(0), x)
+    for arguments in ({}, {"bias": bias}, {"bias": bias, "mask": mask}):
+        at_once = model.apply(variables, x, **arguments)
+        monkeypatch.setattr(transformer, "_MANY_SCORES", 0)
+        np.testing.assert_allclose(model.apply(variables, x, **arguments), at_once, rtol=1e-5, atol=1e-6)
+        monkeypatch.undo()

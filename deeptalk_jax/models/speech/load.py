@@ -22,7 +22,8 @@ def load_wav2vec2(name_or_dir: str | Path, **overrides: Any) -> tuple[Wav2Vec2, 
     Args:
         name_or_dir: a folder with `config.json` and `model.safetensors` or `pytorch_model.bin`, or a name on
             the
-            hub, such as `facebook/wav2vec2-base-960h`. An existing folder wins over a name.
+            hub, such as `facebook/wav2vec2-base-960h`. An existing folder wins over a name. Also a file of
+            weights of the base size.
         **overrides: fields of `Wav2Vec2` that the file does not decide, such as `resample_to_hz=25.0`.
 
     Returns:
@@ -34,10 +35,12 @@ def load_wav2vec2(name_or_dir: str | Path, **overrides: Any) -> tuple[Wav2Vec2, 
             or the hub cannot be reached. One line, which names the folder or the hub name.
     """
     folder = Path(name_or_dir)
-    if not folder.is_dir():
-        folder = _download(str(name_or_dir))
-    model = Wav2Vec2(**(_wav2vec2_fields(folder) | overrides))
-    state = _read_weights(folder)
+    if folder.is_file():
+        model, state = Wav2Vec2(**overrides), _read_file(folder)
+    else:
+        folder = folder if folder.is_dir() else _download(str(name_or_dir))
+        model = Wav2Vec2(**(_wav2vec2_fields(folder) | overrides))
+        state = _read_weights(folder)
     prefix = "wav2vec2." if any(name.startswith("wav2vec2.") for name in state) else ""
     try:
         return model, {"params": wav2vec2_params(state, model, prefix=prefix)}
@@ -87,17 +90,22 @@ def _download(name: str) -> Path:
 
 
 def _read_weights(folder: Path) -> dict[str, np.ndarray]:
-    if (folder / _SAFETENSORS).is_file():
-        import safetensors
-        import safetensors.numpy
-
-        try:
-            return safetensors.numpy.load_file(folder / _SAFETENSORS)
-        except (safetensors.SafetensorError, ValueError, OSError) as error:
-            raise UserError(f"{folder / _SAFETENSORS}: the file is damaged: {error}") from error
-    if (folder / _BIN).is_file():
-        return read_torch_file(folder / _BIN)
+    for name in (_SAFETENSORS, _BIN):
+        if (folder / name).is_file():
+            return _read_file(folder / name)
     raise UserError(f"{folder}: neither {_SAFETENSORS} nor {_BIN} is in this folder")
+
+
+def _read_file(path: Path) -> dict[str, np.ndarray]:
+    if path.suffix != Path(_SAFETENSORS).suffix:
+        return read_torch_file(path)
+    import safetensors
+    import safetensors.numpy
+
+    try:
+        return safetensors.numpy.load_file(path)
+    except (safetensors.SafetensorError, ValueError, OSError) as error:
+        raise UserError(f"{path}: the file is damaged: {error}") from error
 
 
 def _wav2vec2_fields(folder: Path) -> dict[str, Any]:

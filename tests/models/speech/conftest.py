@@ -1,6 +1,5 @@
 """Reference numbers and pseudo-weights (tests/goldens/README.md), and tiny encoders."""
 
-import importlib.util
 import json
 from functools import cache, partial
 from pathlib import Path
@@ -46,14 +45,6 @@ def goldens():
 @pytest.fixture(scope="session")
 def golden_files():
     return GOLDENS
-
-
-@pytest.fixture(scope="session")
-def pseudo():
-    spec = importlib.util.spec_from_file_location("pseudo_weights", GOLDENS / "pseudo_weights.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 # Compilation is what these tests spend their time on, hence as little of it as possible.

@@ -1,0 +1,247 @@
+"""Speed and memory of inference: 10 s of sound to motion with the base model, beside PyTorch where it is installed.
+
+    python -m benchmarks.inference
+
+Random weights; every number is a median of warm runs, JAX and PyTorch in turn in one process. PyTorch runs the two
+speech encoders, which are 96 % of the work of the published demo (`benchmarks/torch_encoders.py`); `ratio` is JAX's
+time for all of the work over PyTorch's for its part, below 1 where JAX is faster, null without PyTorch.
+`real_time_factor` is seconds of computing per second of sound. `--quick` runs the mini model on 2 s of sound.
+
+The last line is one JSON object: `batch_1` and `batch_8` with `jax_s`, `torch_s`, `ratio`, `real_time_factor` and
+`parts` (seconds of wav2vec2, emotion2vec, the DEE heads, and the rest), `peak_bytes` of the process, and `compile_s`
+of both programs at batch 1, `cold` and from the compilation cache (`cached`).
+"""
+
+import importlib.util
+import json
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from configs import dee as dee_config
+from configs import deeptalk as deeptalk_config
+from configs import motion_prior as motion_prior_config
+from deeptalk_jax.cli import run_tool
+from deeptalk_jax.inference.animator import Animator, MotionRow, MotionSettings
+from deeptalk_jax.inference.clip import Clip
+from deeptalk_jax.inference.options import InferenceOptions
+from deeptalk_jax.models.dee import DEE, Tower
+from deeptalk_jax.models.generator import Generator
+from deeptalk_jax.stages import builders
+from deeptalk_jax.stages.deeptalk import with_prior
+from deeptalk_jax.types import AUDIO_RATE_HZ, SAMPLES_PER_FRAME, SPEECH_FEATURE_RATE_HZ
+
+_QUICK = flags.DEFINE_bool("quick", False, "The mini model, 2 s of sound, batch 1 and 2 in place of 8.")
+_RUNS = flags.DEFINE_integer("runs", 5, "Warm runs of which the median counts.")
+
+PyTree = Any
+
+
+class _Models(NamedTuple):
+    """Modules with random variables.
+
+    Attributes:
+        dee: emotion side.
+        dee_variables: its variables.
+        generator: motion side.
+        variables: its variables.
+    """
+
+    dee: DEE
+    dee_variables: PyTree
+    generator: Generator
+    variables: PyTree
+
+
+def _random(init: Callable[[jax.Array], PyTree], seed: int) -> PyTree:
+    """Variables whose features stay at unit scale, without the minute that compiling `init` takes."""
+    generator = np.random.default_rng(seed)
+
+    def leaf(path, shape):
+        name = path[-1].key
+        if name in ("scale", "variance", "gain"):
+            return np.ones(shape.shape, np.float32)
+        kernel = name in ("kernel", "direction")
+        spread = np.float32(0.7 / np.sqrt(np.prod(shape.shape[:-1])) if kernel else 0.02)
+        return spread * generator.standard_normal(shape.shape, dtype=np.float32)
+
+    return jax.tree_util.tree_map_with_path(leaf, jax.eval_shape(init, jax.random.key(0)))
+
+
+def _models(variant: str) -> _Models:
+    configs = [
+        module.get_config(f"variant={variant}")
+        for module in (dee_config, deeptalk_config, motion_prior_config)
+    ]
+    dee, generator = builders.build_dee(configs[0]), builders.build_generator(configs[1], configs[2])
+    feature_dim = 128  # of FER; the motion tower is not run
+    predictor = _random(
+        lambda key: builders.init_predictor(generator, configs[0].model.embedding_dim, key), 1
+    )
+    prior = _random(lambda key: builders.init_motion_prior(generator.prior, key), 2)
+    dee_variables = _random(lambda key: builders.init_dee(dee, feature_dim, key), 0)
+    return _Models(dee, dee_variables, generator, with_prior(predictor, prior))
+
+
+class _Case:
+    """Everything that is timed at one batch size."""
+
+    def __init__(self, models: _Models, animator: Animator, seconds: float, batch: int):
+        self.batch, self.seconds = batch, seconds
+        noise = np.random.default_rng(3).normal(0.0, 0.1, (batch, round(seconds * AUDIO_RATE_HZ)))
+        self.audio = noise.astype(np.float32)
+        self._animator = animator
+        self._models = models
+        predictor = models.generator.predictor
+        style = np.full(predictor.num_identities, 1.0 / predictor.num_identities, np.float32)
+        self._settings = MotionSettings(style, 0.0, 0.0)
+
+    def animate(self) -> None:
+        """The whole way of a batch, normalisation of the sound included."""
+        clips = [Clip(row, self._animator.options) for row in self.audio]
+        (bucket, _), *_ = self._animator.emotion_pieces(clips[0])
+        pieces = [self._animator.emotion_pieces(clip)[0][1] for clip in clips]
+        gaussians = self._animator.embed(bucket, self.batch, pieces)
+        (bucket, window), *_ = self._animator.motion_windows(clips[0])
+        key = jax.random.key(0)
+        rows = [
+            MotionRow(clip, window, np.asarray(gaussian.mean[0]), key)
+            for clip, gaussian in zip(clips, gaussians, strict=True)
+        ]
+        self._animator.sample(bucket, self.batch, rows, self._settings)
+
+    def parts(self) -> dict[str, Callable[[], Any]]:
+        """Programs of the three large parts; a CPU runs the rows of each one by one, as `Animator` does."""
+        models, num_frames = self._models, self.audio.shape[1] // SAMPLES_PER_FRAME
+        tower: Tower = models.dee.audio_tower
+        content_encoder, emotion_encoder = (
+            models.generator.predictor.speech_encoder,
+            models.dee.speech_encoder,
+        )
+        rate_hz = getattr(emotion_encoder, "output_rate_hz", SPEECH_FEATURE_RATE_HZ)
+        length = round(self.seconds * rate_hz)
+        features = np.zeros((self.batch, length, emotion_encoder.feature_dim), np.float32)
+
+        def content(variables, row):
+            return content_encoder.apply(variables, row, _lengths(row), num_frames=num_frames).values
+
+        def emotion(variables, row):
+            return emotion_encoder.apply(variables, row, _lengths(row)).values
+
+        def heads(variables, row):
+            return tower.apply(variables, row, jnp.ones(row.shape[:2], bool)).mean
+
+        dee_params = models.dee_variables["params"]
+        content_params = models.variables["params"]["predictor"]["speech_encoder"]
+        return {
+            "wav2vec2": _program(content, content_params, self.audio),
+            "emotion2vec": _program(emotion, dee_params["speech_encoder"], self.audio),
+            "dee_heads": _program(heads, dee_params["audio_tower"], features),
+        }
+
+
+def _lengths(rows: jax.Array) -> jax.Array:
+    return jnp.full(rows.shape[0], rows.shape[1], jnp.int32)
+
+
+def _program(function: Callable, params: PyTree, rows: np.ndarray) -> Callable[[], Any]:
+    variables = {"params": jax.device_put(params)}
+    one_by_one = rows.shape[0] > 1 and jax.default_backend() == "cpu"
+
+    @jax.jit
+    def run(variables, rows):
+        if one_by_one:
+            return jax.lax.map(lambda row: function(variables, row[None]), rows)
+        return function(variables, rows)
+
+    return lambda: jax.block_until_ready(run(variables, rows))
+
+
+def _median_s(*functions: Callable[[], Any]) -> list[float]:
+    """Median time of each function, all of them in turn."""
+    times = [[] for _ in functions]
+    for number in range(_RUNS.value + 1):
+        for function, kept in zip(functions, times, strict=True):
+            start = time.perf_counter()
+            function()
+            if number:  # the first run compiles
+                kept.append(time.perf_counter() - start)
+    return [float(np.median(kept)) for kept in times]
+
+
+def _measure(case: _Case) -> dict[str, Any]:
+    parts = case.parts()
+    programs = [case.animate, *parts.values()]
+    if importlib.util.find_spec("torch"):
+        from benchmarks.torch_encoders import torch_encoders
+
+        programs.append(torch_encoders(case.audio))
+    whole, *medians = _median_s(*programs)
+    torch_s = medians.pop() if len(medians) > len(parts) else None
+    named = dict(zip(parts, medians, strict=True))
+    named["rest"] = max(whole - sum(medians), 0.0)
+    return {
+        "jax_s": whole,
+        "torch_s": torch_s,
+        "ratio": None if torch_s is None else whole / torch_s,
+        "real_time_factor": whole / (case.batch * case.seconds),
+        "parts": named,
+    }
+
+
+def _compile_s(models: _Models, options: InferenceOptions, seconds: float) -> dict[str, float]:
+    """Time to the first result of a fresh process' programs, less that of a warm run: without and with the cache."""
+    taken, usual = [], jax.config.jax_compilation_cache_dir
+    with tempfile.TemporaryDirectory() as directory:
+        _set_cache(directory)
+        for _ in range(2):
+            jax.clear_caches()
+            case = _Case(models, _animator(models, options), seconds, 1)
+            times = []
+            for _ in range(2):
+                start = time.perf_counter()
+                case.animate()
+                times.append(time.perf_counter() - start)
+            taken.append(times[0] - times[1])
+        _set_cache(usual)
+    return dict(zip(("cold", "cached"), taken, strict=True))
+
+
+def _set_cache(directory: str | None) -> None:
+    from jax.experimental.compilation_cache import compilation_cache
+
+    compilation_cache.reset_cache()
+    jax.config.update("jax_compilation_cache_dir", directory)
+
+
+def _animator(models: _Models, options: InferenceOptions) -> Animator:
+    return Animator((models.dee, models.dee_variables), (models.generator, models.variables), options)
+
+
+def _peak_bytes() -> int:
+    """Most memory that the process has held."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def _benchmark() -> None:
+    variant, seconds, large_batch = ("mini", 2.0, 2) if _QUICK.value else ("base", 10.0, 8)
+    models, options = _models(variant), InferenceOptions()
+    result = {"compile_s": _compile_s(models, options, seconds)}
+    animator = _animator(models, options)
+    for batch in (1, large_batch):
+        result[f"batch_{batch}"] = measured = _measure(_Case(models, animator, seconds, batch))
+        print(f"batch {batch}: {measured['jax_s']:.2f} s, PyTorch {measured['torch_s']}", flush=True)
+    print(json.dumps({**result, "peak_bytes": _peak_bytes(), "variant": variant, "seconds": seconds}))
+
+
+if __name__ == "__main__":
+    run_tool(_benchmark)

@@ -1,0 +1,60 @@
+"""Imports the published PyTorch checkpoints into a model directory; PyTorch is not needed.
+
+    python -m deeptalk_jax.interop.published --generator=DEEPTalk.pth --out=outputs/published
+
+DEEPTalk.pth alone is enough for infer.py. --fer, --dee and --prior add or replace the parts that have files of their
+own (FER.pth, DEE.pt, TH-VQVAE.pth); --wav2vec2 and --emotion2vec add stand-alone speech encoders. The imported model
+computes what the published code does, its quirks included: docs/published.md lists them and the options that turn
+them off.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from deeptalk_jax.cli import run_tool
+from deeptalk_jax.errors import UserError
+
+_FILES = {
+    "generator": flags.DEFINE_string("generator", None, "DEEPTalk.pth: generator, DEE and TH-VQVAE."),
+    "fer": flags.DEFINE_string("fer", None, "FER.pth."),
+    "dee": flags.DEFINE_string("dee", None, "DEE.pt."),
+    "prior": flags.DEFINE_string("prior", None, "TH-VQVAE.pth."),
+    "wav2vec2": flags.DEFINE_string(
+        "wav2vec2", None, "wav2vec 2.0 base: a folder, a file or a name on the hub."
+    ),
+    "emotion2vec": flags.DEFINE_string("emotion2vec", None, "emotion2vec_base.pt."),
+}
+_OUT = flags.DEFINE_string("out", None, "Model directory to write.")
+_HEAD = flags.DEFINE_string(
+    "head",
+    "procedural",
+    "Head that infer.py shows the motion on: a FLAME file, which the weights are made for.",
+)
+flags.mark_flag_as_required("out")
+
+
+def _import() -> None:
+    import jax
+
+    from deeptalk_jax.head.load import load_head
+    from deeptalk_jax.interop.published_parts import import_published
+    from deeptalk_jax.model_dir import save_model
+
+    files = {name: Path(flag.value) for name, flag in _FILES.items() if flag.value}
+    if not files:
+        raise UserError(f"give at least one file: {', '.join(f'--{name}=' for name in _FILES)}")
+    load_head(_HEAD.value)
+    imported = import_published(files)
+    save_model(_OUT.value, imported.parts, head=_HEAD.value)
+    for warning in imported.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    for name, part in imported.parts.items():
+        size = sum(leaf.size for leaf in jax.tree.leaves(part.variables["params"]))
+        print(f"{name:<13} {size:>12,} parameters  from {imported.sources[name]}")
+    print(f"written to {_OUT.value}")
+
+
+if __name__ == "__main__":
+    run_tool(_import)

@@ -1,0 +1,189 @@
+"""Names: from the tensors of the published DEEPTalk checkpoints to the variables of our models.
+
+One map per part, for a model of any size; names are those of the part's own file (FER.pth, DEE.pt, TH-VQVAE.pth,
+DEEPTalk.pth). Paths begin with the Flax collection. The lists of tensors without a place say why they have none.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from deeptalk_jax.interop.torch_places import (
+    Path,
+    Place,
+    Places,
+    as_is,
+    linear,
+    nested,
+    norm,
+    reversed_axes,
+    scalar,
+    transformer,
+    transposed_convolution,
+)
+from deeptalk_jax.models.dee import DEE
+from deeptalk_jax.models.fer import FER
+from deeptalk_jax.models.generator import Generator
+from deeptalk_jax.models.motion_prior import MotionPrior
+from deeptalk_jax.models.positions import sinusoidal_positions
+from deeptalk_jax.models.speech.torch_names import (
+    EMOTION2VEC_UNUSED,
+    WAV2VEC2_UNUSED,
+    emotion2vec_places,
+    wav2vec2_places,
+)
+
+WAV2VEC2_PREFIX = "audio_model.model."
+EMOTION2VEC_PREFIX = "audio_encoder.embedding_model."
+# Copies of other parts inside DEEPTalk.pth. The second copy of the audio tower is the one that counts: PyTorch
+# loads it last into the memory that both share.
+PRIOR_COPY = "sequence_decoder.motion_prior."
+DEE_COPY = "sequence_decoder.DEE."
+AUDIO_TOWER_COPY = "sequence_decoder.DEE_audio."
+
+_STEP_COUNT = "counts training steps for a momentum of None, which the published model does not use"
+_TEMPLATE = "template that nn.TransformerEncoder copied its layers from; never runs"
+
+FER_UNUSED = {"bn_layers.*.num_batches_tracked": _STEP_COUNT}
+DEE_UNUSED = {
+    **{f"audio_encoder.audio_{name}_layer.*": _TEMPLATE for name in ("encoder", "mean", "uncertainty")},
+    **{f"exp_encoder.exp_{name}_layer.*": _TEMPLATE for name in ("encoder", "mean", "uncertainty")},
+    **{EMOTION2VEC_PREFIX + pattern: reason for pattern, reason in EMOTION2VEC_UNUSED.items()},
+}
+PRIOR_UNUSED = {
+    "*.num_batches_tracked": _STEP_COUNT,
+    "decoder_b.post_transformer_linear.*": "the published decoder computes it and drops the result",
+}
+GENERATOR_UNUSED = {
+    "sequence_decoder.obj_vector.*": "map of emotion and intensity labels that the published forward pass skips",
+    **{WAV2VEC2_PREFIX + pattern: reason for pattern, reason in WAV2VEC2_UNUSED.items()},
+}
+
+
+def _batch_norm(theirs: str, *ours: str) -> Places:
+    statistics = ("batch_stats", *ours)
+    return {
+        **norm(theirs, "params", *ours),
+        f"{theirs}.running_mean": Place(((*statistics, "mean"),), as_is),
+        f"{theirs}.running_var": Place(((*statistics, "variance"),), as_is),
+    }
+
+
+def fer_places(model: FER) -> Places:
+    """FER.pth."""
+    hidden = ["in_fc", *(f"hidden_layers.{index}" for index in range(len(model.hidden_dims) - 1))]
+    places = linear("out_fc", "params", "classifier")
+    for index, name in enumerate(hidden):
+        places |= linear(name, "params", f"dense_{index}")
+        places |= _batch_norm(f"bn_layers.{index}", f"norm_{index}")
+    return places
+
+
+def dee_places(model: DEE) -> Places:
+    """DEE.pt."""
+    speech = emotion2vec_places(model.speech_encoder)
+    return {
+        **nested(speech, EMOTION2VEC_PREFIX, "params", "speech_encoder"),
+        **_tower("audio", model.audio_tower.num_layers, "params", "audio_tower"),
+        **linear("exp_encoder.exp_map", "params", "motion_map"),
+        **_tower("exp", model.motion_tower.num_layers, "params", "motion_tower"),
+        "criterion.negative_scale": Place((("params", "scale"),), scalar),
+        "criterion.shift": Place((("params", "shift"),), scalar),
+    }
+
+
+def _tower(kind: str, num_layers: int, *ours: str) -> Places:
+    """One tower behind its input map; `kind` is audio or exp."""
+    theirs = f"{kind}_encoder"
+    places = transformer(f"{theirs}.{kind}_encoder", num_layers, *ours, "encoder")
+    places[f"{theirs}.{kind}_pos_encoder.pos_enc"] = Place((), _check_positions)
+    head = (*ours, "head")
+    for moment, encoder, short in (("mean", "mean", "mean"), ("log_variance", "uncertainty", "std")):
+        places |= transformer(f"{theirs}.{kind}_{encoder}_encoder", 1, *head, f"{moment}_encoder")
+        places |= linear(f"{theirs}.{short}_feature_map", *head, f"{moment}_map")
+        places |= _gpo(f"{theirs}.{short}_pool", *head, f"{moment}_pool", "gpo")
+    return places
+
+
+def _gpo(theirs: str, *ours: str) -> Places:
+    places = {f"{theirs}.linear.weight": Place(((*ours, "score", "kernel"),), reversed_axes)}
+    for direction, suffix in (("forward", ""), ("backward", "_reverse")):
+        for source, short in (("input", "ih"), ("hidden", "hh")):
+            for kind, leaf in (("weight", "kernel"), ("bias", "bias")):
+                path = (*ours, direction, f"{source}_{leaf}")
+                places[f"{theirs}.gru.{kind}_{short}_l0{suffix}"] = Place((path,), reversed_axes)
+    return places
+
+
+def _check_positions(tensor: np.ndarray) -> list[np.ndarray]:
+    """The stored position code must be the one that the towers compute."""
+    expected = sinusoidal_positions(*tensor.shape[1:])
+    # PyTorch computes it in float32, where the angle of position 500 is off by 3e-4.
+    if tensor.shape[0] != 1 or np.abs(tensor[0] - expected).max() > 2e-3:
+        raise ValueError("it should hold sinusoidal positions [1, length, channels]")
+    return []
+
+
+def prior_places() -> Places:
+    """TH-VQVAE.pth."""
+    places = {
+        "upsample_t.weight": Place((("params", "upsample_top", "kernel"),), transposed_convolution),
+        "upsample_t.bias": Place((("params", "upsample_top", "bias"),), as_is),
+        **linear("decoder_b.cross_smooth_layer", "params", "output"),
+    }
+    for short, level in (("t", "top"), ("b", "bottom")):
+        encoder, decoder = f"encoder_{level}", f"decoder_{level}"
+        places |= linear(f"encoder_{short}.squasher.0.0", "params", encoder, "squasher", "conv")
+        places |= _batch_norm(f"encoder_{short}.squasher.0.2", encoder, "squasher", "norm")
+        places |= linear(f"encoder_{short}.encoder_linear_embedding.net", "params", encoder, "linear")
+        places |= transformer(f"encoder_{short}.encoder_transformer", 1, "params", encoder, "transformer")
+        expander = ("params", decoder, "expander", "conv")
+        places[f"decoder_{short}.expander.0.0.weight"] = Place(
+            ((*expander, "kernel"),), transposed_convolution
+        )
+        places[f"decoder_{short}.expander.0.0.bias"] = Place(((*expander, "bias"),), as_is)
+        places |= _batch_norm(f"decoder_{short}.expander.0.2", decoder, "expander", "norm")
+        places |= linear(f"decoder_{short}.decoder_linear_embedding", "params", decoder, "linear")
+        places |= transformer(f"decoder_{short}.decoder_transformer", 1, "params", decoder, "transformer")
+        quantizer = ("codebook", f"quantizer_{level}")
+        for name, leaf in (
+            ("codebook.weight", "embedding"),
+            ("ema_count", "ema_count"),
+            ("ema_weight", "ema_sum"),
+        ):
+            places[f"quantize_{short}.{name}"] = Place(((*quantizer, leaf),), as_is)
+    return places
+
+
+def prior_constants(model: MotionPrior) -> Mapping[Path, np.ndarray]:
+    """State of our quantisers that the published ones do not have.
+
+    The count of updates says only that there were some, so that no first batch overwrites the codes.
+    """
+    constants = {}
+    for level in ("top", "bottom"):
+        size = getattr(model, f"codebook_size_{level}")
+        constants["codebook", f"quantizer_{level}", "idle_updates"] = np.zeros(size, np.int32)
+        constants["codebook", f"quantizer_{level}", "updates"] = np.ones((), np.int32)
+    return constants
+
+
+def predictor_places(model: Generator) -> Places:
+    """What is DEEPTalk.pth's own: the index predictor with its speech encoder."""
+    predictor = model.predictor
+    speech = wav2vec2_places(predictor.speech_encoder)
+    decoder = "sequence_decoder"
+    places = {
+        **nested(speech, WAV2VEC2_PREFIX, "params", "speech_encoder"),
+        **linear("sequence_encoder.linear", "params", "content_map"),
+        **linear(f"{decoder}.emotion_map_layer", "params", "emotion_map"),
+        **linear(f"{decoder}.condition_feature_layer", "params", "style_map"),
+        **transformer(f"{decoder}.bert_decoder", 1, "params", "face_transformer"),
+        **linear(f"{decoder}.decoder", "params", "face_map"),
+    }
+    for squasher, ours in (("squasher_2_t", "predictor_top"), ("squasher_2_b_2", "predictor_bottom")):
+        theirs = f"{decoder}.{squasher}"
+        places |= linear(f"{theirs}.pre_linear", "params", ours, "pre_linear")
+        places |= transformer(f"{theirs}.encoder", predictor.num_layers, "params", ours, "transformer")
+        places |= linear(f"{theirs}.post_linear", "params", ours, "post_linear")
+    return places

@@ -1,0 +1,90 @@
+"""Writes published.npz and published.json from the reference arrays and their manifest (see README.md).
+
+Not run by the tests: it needs the reference itself, which is too large for the repository.
+
+    python tests/goldens/make_published.py REFERENCE_DIR
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+OUT = Path(__file__).parent
+PARTS = ("fer", "vqvae", "gpo", "dee", "deeptalk", "masks", "losses", "train")
+# Kept of every array: all of it up to so many numbers, of larger ones every n-th of the flattened array.
+MOST = 300
+# Inputs that no generator gives: kept whole.
+INPUTS = {
+    "vqvae": ("code_idx_t", "code_idx_b"),
+    "deeptalk": ("condition", "gumbel_t", "gumbel_b", "sample_eps", "demo_padded_len"),
+    "losses": (
+        *("exp_mean", "exp_logvar", "audio_mean", "audio_logvar", "csd_label_matched"),
+        *("st_logits", "st_gumbel", "st_weights", "ema1_z", "ema2_z", "ema_loss_weights_for_grad"),
+    ),
+}
+# Options that are not there yet, and traps that must not match.
+LEFT_OUT = (
+    "TRAP_",
+    "mc_",
+    "csd_smooth",
+    "matching_prob",
+    "consistency",
+    "vv_",
+    "real_",
+    "normalize_exp",
+    "vq_flame",
+)
+LEFT_OUT += ("vq_vertice", "vertex_loss", "velocity_loss", "jaw_loss", "s1_", "pad_table", "actor_id")
+LEFT_OUT += (
+    "alibi_causal",
+    "emotion2vec_alibi",
+    "emotion2vec_bias",
+    "long12s_audio_head",
+    "exp50_x",
+    "x_L",
+    "exp251",
+)
+
+
+def stride_for(size):
+    """Every how many numbers to keep: odd, so that no axis of even size is always hit at the same place."""
+    return max(1, -(-size // MOST)) | 1
+
+
+def main(reference):
+    tolerances = json.loads((reference / "tolerances.json").read_text())
+    arrays, index = {}, {}
+    for part in PARTS:
+        name = f"golden_{part}.npz"
+        index[part] = {}
+        with np.load(reference / name) as stored:
+            for key in stored.files:
+                if key.startswith(LEFT_OUT) or key.endswith("_if_audio_cut_before_emotion2vec"):
+                    continue
+                array = stored[key]
+                if key in INPUTS.get(part, ()):
+                    arrays[f"{part}/{key}"] = array
+                    continue
+                stride = stride_for(array.size)
+                arrays[f"{part}/{key}"] = array.reshape(-1)[::stride]
+                index[part][key] = [list(array.shape), stride, tolerances[name][key][0]]
+    norms = json.loads((reference / "golden_train_gradnorms.json").read_text())
+    norms = {name: norms[name] for name in ("vq_step1", "vq_step2", "dee")}
+    manifest = json.loads((reference / "manifest.json").read_text())
+    # Counters are the only tensors that are not float32.
+    tensors = {
+        file: {name: shape for name, shape, _ in entries}
+        for file, entries in manifest.items()
+        if file != "emotion2vec_base.pt"
+    }
+    np.savez_compressed(OUT / "published.npz", **arrays)
+    rows = {"arrays": index, "gradient_norms": norms, "tensors": tensors}
+    (OUT / "published.json").write_text(
+        json.dumps(rows, separators=(",", ":")).replace('],"', '],\n"') + "\n"
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

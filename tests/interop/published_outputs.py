@@ -1,0 +1,423 @@
+"""What imported models compute, under the names of the published reference arrays (tests/goldens/README.md).
+
+Every function returns `{array name: value}` for one part of the reference; nothing here knows the expected numbers.
+"""
+
+import functools
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deeptalk_jax.models.attention_bias import alibi_slopes, periodic_alibi, symmetric_alibi
+from deeptalk_jax.models.dee import DEE
+from deeptalk_jax.models.fer import FER
+from deeptalk_jax.models.generator import Generated, Generator
+from deeptalk_jax.models.gpo import GPO
+from deeptalk_jax.models.masks import length_mask
+from deeptalk_jax.models.positions import sinusoidal_positions
+from deeptalk_jax.stages import builders
+from deeptalk_jax.stages.deeptalk import with_prior
+from deeptalk_jax.types import SpeechFeatures
+
+GPO_LENGTHS = (1, 2, 5, 24, 63, 125, 250, 499, 500)
+
+
+# Compiling is what these functions spend their time on, hence as little of it as possible.
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def captured(model, variables, *args, names, **kwargs):
+    """Output of `model.apply` and, by path, the first output of every submodule in `names`."""
+
+    def wanted(module, method):
+        return module.name in names and method == "__call__"
+
+    @quick_jit
+    def apply(variables, *args):
+        return model.apply(
+            variables, *args, capture_intermediates=wanted, mutable=["intermediates"], **kwargs
+        )
+
+    output, state = apply(variables, *args)
+    parts = {}
+
+    def visit(tree, path):
+        for key, value in tree.items():
+            if key == "__call__":
+                parts["/".join(path)] = np.asarray(
+                    value[0].values if hasattr(value[0], "values") else value[0]
+                )
+            elif isinstance(value, dict):
+                visit(value, (*path, key))
+
+    visit(state["intermediates"], ())
+    return jax.tree.map(np.asarray, output), parts
+
+
+def full(waveform):
+    """Sample counts of a batch without padding."""
+    return np.full(len(waveform), waveform.shape[1], np.int32)
+
+
+def batch_normalised(waveform):
+    """The published processor: zero mean and unit variance over the whole batch."""
+    return ((waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)).astype(np.float32)
+
+
+def margin(scores):
+    """Best minus second best."""
+    ordered = np.sort(scores, axis=-1)
+    return ordered[..., -1] - ordered[..., -2]
+
+
+def mask_outputs():
+    return {
+        "alibi_future_h8_T24": symmetric_alibi(8, 24),
+        "slopes_h8": np.array(alibi_slopes(8)),
+        "slopes_h12": np.array(alibi_slopes(12)),
+        "periodic25_h8_T80": periodic_alibi(8, 80, period=25),
+        "periodic25_h8_row0_T1200": periodic_alibi(8, 1200, period=25)[:, 0],
+    }
+
+
+def fer_outputs(part, pseudo):
+    model = builders.build_fer(part.config)
+    x, x_seq = pseudo.pseudo_flame("fer", 1, 16)[0], pseudo.pseudo_flame("fer-seq", 2, 32)
+    norms = [f"norm_{index}" for index in range(7)]
+    logits, parts = captured(model, part.variables, x, names=norms)
+    features = quick_jit(functools.partial(model.apply, method=FER.features))
+    feature, feature_seq = (np.asarray(features(part.variables, value)) for value in (x, x_seq))
+    blocks = {f"block{i}": np.asarray(jax.nn.leaky_relu(parts[norms[i]][:4], 0.01)) for i in range(7)}
+    return {
+        "x": x,
+        "x_seq": x_seq,
+        "logits": logits,
+        "feature": feature,
+        "feature_seq": feature_seq,
+        **blocks,
+    }
+
+
+def prior_outputs(part, pseudo):
+    model = builders.build_motion_prior(part.config)
+    x = pseudo.pseudo_flame("vqvae", 4, 32)
+    names = {"squasher", "linear", "expander", "transformer", "upsample_top", "decoder_top"}
+    names |= {"encoder_top", "encoder_bottom"}
+    output, parts = captured(model, part.variables, x, names=names)
+    codebooks = part.variables["codebook"]
+    latents = {
+        "t": parts["encoder_top"],
+        "b": np.concatenate([parts["decoder_top"], parts["encoder_bottom"]], -1),
+    }
+    result = {
+        "x": x,
+        "enc_b": parts["encoder_bottom"],
+        "enc_t": parts["encoder_top"],
+        "dec_t": parts["decoder_top"],
+        "upsample_t": parts["upsample_top"],
+        "recon": output.motion,
+        "quant_loss": np.array([output.top.commitment + output.bottom.commitment]),
+        "enc_b_squasher": parts["encoder_bottom/squasher"].swapaxes(1, 2),
+        "enc_b_linear": parts["encoder_bottom/linear"],
+        "dec_b_expander_s0": parts["decoder_bottom/expander"][0].T,
+        "dec_b_transformer_s0": parts["decoder_bottom/transformer"][0],
+    }
+    for short, level, quantised in (("t", "top", output.top), ("b", "bottom", output.bottom)):
+        result |= {
+            f"idx_{short}": quantised.indices,
+            f"quant_{short}": quantised.codes,
+            f"loss_{short}": quantised.commitment[None],
+            f"perplexity_{short}": quantised.perplexity[None],
+        }
+        codes = codebooks[f"quantizer_{level}"]["embedding"]
+        distance = np.square(latents[short][:, :, None] - codes[None, None]).sum(-1)
+        result[f"margin_{short}"] = margin(-distance)
+    for length in (4, 40, 128):
+        x = pseudo.pseudo_flame(f"vqvae-{length}", 1, length)
+        other = quick_jit(model.apply)(part.variables, x)
+        result |= {f"T{length}_x": x, f"T{length}_recon": np.asarray(other.motion)}
+        result |= {f"T{length}_idx_t": other.top.indices, f"T{length}_idx_b": other.bottom.indices}
+    return result
+
+
+def decoded(part, indices_top, indices_bottom):
+    """Motion of given codes."""
+    model = builders.build_motion_prior(part.config)
+
+    def decode(model):
+        return model.decode(model.lookup_top(indices_top), model.lookup_bottom(indices_bottom))
+
+    return np.asarray(quick_jit(functools.partial(model.apply, method=decode))(part.variables))
+
+
+def gpo_outputs(part, pseudo):
+    """All lengths of a pool in one padded batch."""
+    rows = np.zeros((len(GPO_LENGTHS), max(GPO_LENGTHS), 128), np.float32)
+    for row, length in zip(rows, GPO_LENGTHS, strict=True):
+        row[:length] = pseudo.pseudo_normal(f"gpo-{length}", (1, length, 128))[0]
+    mask = np.arange(rows.shape[1])[None] < np.array(GPO_LENGTHS)[:, None]
+    rows[~mask] = 9.0  # padding must not count
+
+    @quick_jit
+    def pool(params, rows, mask):
+        gpo = {"params": params}
+        return GPO().apply(gpo, rows, mask), GPO().apply(gpo, mask, method=GPO.weights)
+
+    result = {"pe_32_L63": sinusoidal_positions(63, 32)}
+    for tower, ours in (("audio", "audio_tower"), ("exp", "motion_tower")):
+        for short, moment in (("mean", "mean"), ("std", "log_variance")):
+            pooled, weights = pool(
+                part.variables["params"][ours]["head"][f"{moment}_pool"]["gpo"], rows, mask
+            )
+            for row, length in enumerate(GPO_LENGTHS):
+                result[f"{tower}_{short}_L{length}"] = np.asarray(pooled[row])
+                result[f"{tower}_{short}_w_L{length}"] = np.asarray(weights[row, :length])
+    return result
+
+
+AUDIO_ROWS = {"deeptalk": (2, 40960), "deeptalk-emotion": (2, 32000), "deeptalk-demo": (1, 37000)}
+AUDIO_ROWS |= {"deeptalk-win": (1, 20480), "dee": (2, 32000)}
+
+
+class Speech(NamedTuple):
+    """Waveforms of the reference by tag, and what DEE's audio tower and wav2vec 2.0 say to them."""
+
+    audio: dict
+    emotion: dict
+    content: dict
+
+
+def audio_rows(pseudo, demo_samples):
+    """Tag -> `[b, s]`; the demo's clip with the zeros that count as sound."""
+    audio = {tag: pseudo.pseudo_audio(tag, *shape) for tag, shape in AUDIO_ROWS.items()}
+    demo = audio["deeptalk-demo"]
+    audio["deeptalk-demo"] = np.pad(demo, ((0, 0), (0, demo_samples - demo.shape[1])))
+    return audio
+
+
+def padded(clips):
+    """One batch of clips of several lengths, garbage behind them, and their lengths."""
+    rows = [row for clip in clips for row in clip]
+    batch = np.full((len(rows), max(map(len, rows))), 0.3, np.float32)
+    for target, row in zip(batch, rows, strict=True):
+        target[: len(row)] = row
+    return batch, np.array([len(row) for row in rows], np.int32)
+
+
+def by_tag(values, clips):
+    """Rows of a batch back under the tags that they came from."""
+    ends = np.cumsum([len(clip) for clip in clips.values()])
+    return {
+        tag: jax.tree.map(lambda x, end=end, tag=tag: x[end - len(clips[tag]) : end], values)
+        for tag, end in zip(clips, ends, strict=True)
+    }
+
+
+def speech_of(dee, predictor, audio):
+    """Runs both speech encoders, each on one padded batch of all clips; also returns DEE's intermediates."""
+    model = builders.build_dee(dee.config)
+    names = {
+        "speech_encoder",
+        "encoder",
+        "mean_encoder",
+        "log_variance_encoder",
+        "mean_map",
+        "log_variance_map",
+    }
+    gaussians, parts = captured(
+        model, dee.variables, *padded(audio.values()), names=names, method=DEE.embed_audio
+    )
+    encoder = builders.build_speech_encoder(predictor.config.model.speech).clone(waveform_eps=None)
+    clips = {tag: batch_normalised(clip) for tag, clip in audio.items() if tag.startswith("deeptalk")}
+    del clips["deeptalk-emotion"]
+    clips["single"] = batch_normalised(audio["deeptalk"][:1])
+    content, _ = captured(
+        encoder,
+        {"params": predictor.variables["params"]["speech_encoder"]},
+        *padded(clips.values()),
+        names=(),
+        num_frames=64,
+    )
+    return Speech(audio, by_tag(gaussians, audio), by_tag(content.values, clips)), by_tag(parts, audio)["dee"]
+
+
+def dee_audio_outputs(speech, parts):
+    """golden_dee's audio side from `speech_of`."""
+    mean, log_variance = speech.emotion["dee"]
+    num = 99  # features of 2 s
+    features = parts["speech_encoder"][:, :num]
+    head = "audio_tower/head"
+    return {
+        "audio": speech.audio["dee"],
+        "audio_mean": mean,
+        "audio_logvar": log_variance,
+        "emotion2vec_s0_every4": features[0, ::4],
+        "pos_encoded_s0_every8": (features[0] + sinusoidal_positions(num, 768))[::8],
+        "encoder_s0_every8": parts["audio_tower/encoder"][0, :num:8],
+        "mean_encoder_s0_every8": parts[f"{head}/mean_encoder"][0, :num:8],
+        "uncertainty_encoder_s0_every8": parts[f"{head}/log_variance_encoder"][0, :num:8],
+        "mean_map_s0": parts[f"{head}/mean_map"][0, :num],
+        "std_map_s0": parts[f"{head}/log_variance_map"][0, :num],
+    }
+
+
+def long_audio_outputs(part, pseudo):
+    """A clip of 12 s: all of it reaches emotion2vec, its first 500 features the tower."""
+    model = builders.build_dee(part.config)
+    audio = pseudo.pseudo_audio("dee-long", 1, 192000)
+    mean, log_variance = quick_jit(functools.partial(model.apply, method=DEE.embed_audio))(
+        part.variables, audio, full(audio)
+    )
+    return {"long12s_mean": np.asarray(mean), "long12s_logvar": np.asarray(log_variance)}
+
+
+def dee_motion_outputs(part, fer, pseudo):
+    model = builders.build_dee(part.config)
+    embed = quick_jit(functools.partial(model.apply, method=DEE.embed_motion))
+    # One padded batch: a clip gives the same alone and beside longer ones.
+    lengths = (1, 25, 50, 125, 250)
+    rows = np.full((2 * len(lengths), max(lengths), 128), 7.0, np.float32)
+    for index, length in enumerate(lengths):
+        rows[2 * index : 2 * index + 2, :length] = pseudo.pseudo_normal(f"dee-exp-{length}", (2, length, 128))
+    gaussian = embed(part.variables, rows, np.repeat(np.array(lengths, np.int32), 2))
+    result = {}
+    for index, length in enumerate(lengths):
+        pair = slice(2 * index, 2 * index + 2)
+        result[f"exp{length}_mean"] = np.asarray(gaussian.mean[pair])
+        result[f"exp{length}_logvar"] = np.asarray(gaussian.log_variance[pair])
+    flame = pseudo.pseudo_flame("dee-flame", 2, 32)
+    feature = np.asarray(builders.build_fer(fer.config).apply(fer.variables, flame, method=FER.features))
+    (mean, log_variance), parts = captured(
+        model,
+        part.variables,
+        feature,
+        np.array([32, 32], np.int32),
+        names={"motion_map", "encoder"},
+        method=DEE.embed_motion,
+    )
+    mapped = parts["motion_map"][0]
+    return result | {
+        "flame": flame,
+        "fer_feature": feature,
+        "flame_mean": mean,
+        "flame_logvar": log_variance,
+        "exp_map_s0": mapped[::4],
+        "exp_pos_s0": (mapped + sinusoidal_positions(32, 512))[::4],
+        "exp_encoder_s0": parts["motion_tower/encoder"][0, ::4],
+    }
+
+
+class GivenSpeech(nn.Module):
+    """Stands in for the speech encoder: its features come in place of the waveform."""
+
+    def __call__(self, waveform, num_samples, *, num_frames, train=False):
+        return SpeechFeatures(waveform, length_mask(num_samples, num_frames))
+
+
+def with_noise(model, speech, lengths, emotion, identity, noise_top, noise_bottom):
+    """`Generator.sample` on full windows with the noise given; run as a method of the generator."""
+    predictor, prior = model.predictor, model.prior
+    face = predictor.face_features(speech, lengths, emotion, identity, num_frames=speech.shape[1])
+    logits_top = predictor.logits_top(face)
+    indices_top = jnp.argmax(logits_top + noise_top, -1)
+    codes_top = prior.lookup_top(indices_top)
+    logits_bottom = predictor.logits_bottom(face, prior.decode_top(codes_top))
+    indices_bottom = jnp.argmax(logits_bottom + noise_bottom, -1)
+    motion = prior.decode(codes_top, prior.lookup_bottom(indices_bottom))
+    return Generated(motion, indices_top, indices_bottom, logits_top, logits_bottom)
+
+
+def talk_outputs(prior, predictor, speech, given):
+    """golden_deeptalk; `given` holds condition, gumbel_t, gumbel_b, sample_eps and demo_padded_len."""
+    model = builders.build_generator(predictor.config, prior.config)
+    model = model.clone(predictor=model.predictor.clone(speech_encoder=GivenSpeech()))
+    variables = with_prior(predictor.variables, prior.variables)
+    both, dee = speech.content["deeptalk"], speech.emotion["deeptalk"]
+    identity = given["condition"][:, 11:]
+    drawn = {
+        f"sample_{name}_": drawn_emotion(dee, control, given["sample_eps"][:, 0])
+        for name, control in (("none", 1.0), ("0p5", 0.5), ("2", 2.0))
+    }
+    demo_frames = int(given["demo_padded_len"][0]) // 640
+    # Prefix of the arrays -> speech, emotion, identity, frames; all rows in one batch.
+    cases = {
+        "": (both, dee.mean, identity, 64),
+        "single_": (speech.content["single"], dee.mean[:1], identity[:1], 64),
+        "emo_": (both, speech.emotion["deeptalk-emotion"].mean, identity, 64),
+        **{prefix: (both, z, identity, 64) for prefix, z in drawn.items()},
+        "demo_": (
+            speech.content["deeptalk-demo"],
+            speech.emotion["deeptalk-demo"].mean,
+            identity[:1],
+            demo_frames,
+        ),
+        "win_": (speech.content["deeptalk-win"], speech.emotion["deeptalk-win"].mean, identity[1:], 32),
+    }
+    content, emotion, identities = (np.concatenate([case[i] for case in cases.values()]) for i in range(3))
+    frames = np.concatenate([np.full(len(case[0]), case[3], np.int32) for case in cases.values()])
+    names = {"content_map", "emotion_map", "style_map", "face_transformer", "face_map", "decoder_top"}
+    generated, parts = captured(
+        model,
+        variables,
+        content,
+        frames,
+        emotion,
+        identities,
+        jax.random.split(jax.random.key(0), len(frames)),
+        names=names,
+        num_codes=frames // 4,
+        num_frames=64,
+        method=Generator.sample,
+    )
+    rows = by_tag((generated, parts), {prefix: case[0] for prefix, case in cases.items()})
+    result = {"w2v_s0_every8": both[0, ::8], "dee_mean": dee.mean, "dee_logvar": dee.log_variance}
+    for prefix, case in cases.items():
+        result |= named(prefix, rows[prefix][0], case[3])
+    parts = rows[""][1]
+    result |= {
+        "audio": speech.audio["deeptalk"],
+        "win_audio": speech.audio["deeptalk-win"],
+        "demo_raw": speech.audio["deeptalk-demo"][0, :37000],
+        "emo_audio": speech.audio["deeptalk-emotion"],
+        "emo_mean": speech.emotion["deeptalk-emotion"].mean,
+        "content": parts["predictor/content_map"],
+        "single_content": rows["single_"][1]["predictor/content_map"],
+        "emotion_mapped": parts["predictor/emotion_map"],
+        "style": parts["predictor/style_map"],
+        "bert_s0": parts["predictor/face_transformer"][0],
+        "decoder": parts["predictor/face_map"],
+        "dec_t": parts["prior/decoder_top"],
+        "margin_t": margin(result["logits_t"]),
+        "margin_b": margin(result["logits_b"]),
+    }
+    for prefix, z in drawn.items():
+        result[f"{prefix}embedding"] = z
+        result[f"{prefix}emotion_mapped"] = rows[prefix][1]["predictor/emotion_map"]
+    gumbel = quick_jit(functools.partial(model.apply, method=with_noise))(
+        variables, both, frames[:2], dee.mean, identity, given["gumbel_t"], given["gumbel_b"]
+    )
+    result |= named("gumbel_", gumbel, 64)
+    for level in "tb":
+        noisy = result[f"gumbel_logits_{level}"] + given[f"gumbel_{level}"]
+        result[f"gumbel_margin_{level}"] = margin(noisy)
+    return result
+
+
+def drawn_emotion(gaussian, control, noise):
+    """The published spread: `control` multiplies the log-variance."""
+    z = gaussian.mean + np.exp(0.5 * control * gaussian.log_variance) * noise
+    return z / np.linalg.norm(z, axis=-1, keepdims=True)
+
+
+def named(prefix, generated, num_frames):
+    """Arrays of one case, without its padding."""
+    return {
+        f"{prefix}flame": np.asarray(generated.motion)[:, :num_frames],
+        f"{prefix}idx_t": np.asarray(generated.indices_top)[:, : num_frames // 4],
+        f"{prefix}idx_b": np.asarray(generated.indices_bottom)[:, : num_frames // 2],
+        f"{prefix}logits_t": np.asarray(generated.logits_top)[:, : num_frames // 4],
+        f"{prefix}logits_b": np.asarray(generated.logits_bottom)[:, : num_frames // 2],
+    }

@@ -1,0 +1,254 @@
+"""The importer: every tensor accounted for, files told apart, and the command line."""
+
+import fnmatch
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from deeptalk_jax.errors import UserError
+from deeptalk_jax.interop import published_parts
+from deeptalk_jax.interop.published_files import first_difference, read_published
+from deeptalk_jax.interop.published_names import (
+    AUDIO_TOWER_COPY,
+    DEE_COPY,
+    DEE_UNUSED,
+    FER_UNUSED,
+    GENERATOR_UNUSED,
+    PRIOR_COPY,
+    PRIOR_UNUSED,
+    dee_places,
+    fer_places,
+    predictor_places,
+    prior_places,
+)
+from deeptalk_jax.interop.published_parts import (
+    dee_part,
+    fer_part,
+    import_published,
+    prior_part,
+    published_config,
+    split_generator,
+)
+from deeptalk_jax.model_dir import load_part, read_index
+from deeptalk_jax.stages import builders
+
+ROOT = Path(__file__).parents[2]
+GOLDENS = ROOT / "tests" / "goldens"
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    """File -> tensor name -> shape, of the published checkpoints."""
+    return json.loads((GOLDENS / "published.json").read_text())["tensors"]
+
+
+@pytest.fixture(scope="module")
+def states(shapes, pseudo):
+    """The two checkpoints that are small."""
+    return {
+        name: pseudo.pseudo_state(
+            [(key, shape, "int64" if "tracked" in key else "float32") for key, shape in shapes[name].items()]
+        )
+        for name in ("FER.pth", "TH-VQVAE.pth")
+    }
+
+
+@pytest.fixture(scope="module")
+def files(states, torch_writer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoints")
+    return {name: torch_writer(folder / name, state) for name, state in states.items()}
+
+
+def test_every_published_tensor_has_a_place_or_a_reason(shapes):
+    models = {
+        "FER.pth": (fer_places(builders.build_fer(published_config("fer"))), FER_UNUSED),
+        "DEE.pt": (dee_places(builders.build_dee(published_config("dee"))), DEE_UNUSED),
+        "TH-VQVAE.pth": (prior_places(), PRIOR_UNUSED),
+        "DEEPTalk.pth": (
+            predictor_places(
+                builders.build_generator(published_config("deeptalk"), published_config("motion_prior"))
+            ),
+            GENERATOR_UNUSED,
+        ),
+    }
+    for file, (places, unused) in models.items():
+        names = {
+            name for name in shapes[file] if not name.startswith((PRIOR_COPY, DEE_COPY, AUDIO_TOWER_COPY))
+        }
+        assert not set(places) - names, file
+        for name in names - set(places):
+            assert any(fnmatch.fnmatchcase(name, pattern) for pattern in unused), name
+        for name in set(places):
+            assert not any(fnmatch.fnmatchcase(name, pattern) for pattern in unused), name
+        assert all(unused.values())
+    # The copies hold what the files of their own hold.
+    copies = shapes["DEEPTalk.pth"]
+    for prefix, file in ((DEE_COPY, "DEE.pt"), (PRIOR_COPY, "TH-VQVAE.pth")):
+        copy = {name.removeprefix(prefix): shape for name, shape in copies.items() if name.startswith(prefix)}
+        assert copy == shapes[file]
+
+
+def test_published_options():
+    assert published_config("fer").model.feature_path == "published"
+    assert published_config("motion_prior").model.ema_smoothing == "published"
+    assert published_config("deeptalk").model.speech.rounding == "published"
+    assert published_config("deeptalk").inference.to_dict() == {
+        "emotion_windows": "first_10s",
+        "waveform_padding": "published",
+        "max_window_s": 48.0,
+        "alpha_mode": "log_variance",
+    }
+
+
+def test_command_writes_a_model_directory(files, states, tmp_path):
+    flags = [f"--fer={files['FER.pth']}", f"--prior={files['TH-VQVAE.pth']}", f"--out={tmp_path / 'model'}"]
+    result = run(*flags)
+    assert result.returncode == 0 and not result.stderr
+    assert "fer              1,374,024 parameters  from" in result.stdout
+    assert list(read_index(tmp_path / "model")["parts"]) == ["fer", "motion_prior"]
+    for name, part in (
+        ("fer", fer_part(states["FER.pth"])),
+        ("motion_prior", prior_part(states["TH-VQVAE.pth"])),
+    ):
+        stored = load_part(tmp_path / "model", name)
+        jax.tree.map(np.testing.assert_array_equal, stored.variables, part.variables)
+        assert stored.config.variant == "base"
+    # No first batch may overwrite the imported codes.
+    assert stored.variables["codebook"]["quantizer_top"]["updates"] == 1
+
+
+def run(*flags):
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    return subprocess.run(
+        [sys.executable, "-m", "deeptalk_jax.interop.published", *flags],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_command_line_mistakes_are_one_line(files, tmp_path):
+    result = run(f"--dee={files['FER.pth']}", f"--out={tmp_path}")
+    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
+    assert "a file like FER.pth" in result.stderr and "give it as --fer" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_are_told_apart(files, torch_writer, tmp_path):
+    assert read_published(files["FER.pth"], "fer").keys()
+    with pytest.raises(
+        UserError, match=r"a file like TH-VQVAE.pth \(it holds .*expected one like DEEPTalk.pth"
+    ):
+        read_published(files["TH-VQVAE.pth"], "generator")
+    stranger = torch_writer(tmp_path / "stranger.pth", {"layer": {"weight": np.ones((2, 3), np.float32)}})
+    with pytest.raises(UserError, match=r"none of the published files .*'layer.weight'.* like FER.pth"):
+        read_published(stranger, "fer")
+
+
+def test_a_dictionary_around_the_weights(states, torch_writer, tmp_path):
+    state = states["FER.pth"]
+    wrapped = torch_writer(tmp_path / "wrapped.pth", {"state_dict": state, "epoch": 3})
+    assert read_published(wrapped, "fer").keys() == state.keys()
+    beside = torch_writer(tmp_path / "beside.pth", {"state_dict": state, "momentum": np.ones(2, np.float32)})
+    with pytest.raises(UserError, match=r"holds 'momentum' beside the weights in 'state_dict\.'"):
+        read_published(beside, "fer")
+    training = {"model": state, "last_optimizer_state": {"step": np.ones(2, np.float32)}}
+    assert read_published(torch_writer(tmp_path / "f.pt", training), "fer").keys() == state.keys()
+
+
+def test_damaged_files_name_flag_and_file(files, tmp_path):
+    short = tmp_path / "short.pth"
+    short.write_bytes(files["FER.pth"].read_bytes()[:-2000])
+    with pytest.raises(UserError, match=r"--fer=.*short.pth: the file is truncated or damaged"):
+        import_published({"fer": short})
+    with pytest.raises(UserError, match=r"--prior=.*nothing.pth: no such file"):
+        import_published({"prior": tmp_path / "nothing.pth"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hidden_layers.2.bias": None}, "no tensor 'hidden_layers.2.bias', which params.dense_3.bias needs"),
+        ({"extra.weight": np.ones(3, np.float32)}, "holds 'extra.weight', which has no place"),
+        ({"out_fc.bias": np.ones(7, np.float32)}, r"'out_fc.bias' has shape \(7,\), which does not fit"),
+        ({"out_fc.bias": np.full(8, np.nan, np.float32)}, "'out_fc.bias' holds numbers that are not finite"),
+        ({"out_fc.bias": np.ones(8, np.int64)}, "'out_fc.bias' has type int64, floats were expected"),
+    ],
+)
+def test_tensors_that_do_not_fit(states, change, message):
+    state = {**states["FER.pth"], **change}
+    with pytest.raises(UserError, match=message):
+        fer_part({name: tensor for name, tensor in state.items() if tensor is not None})
+
+
+def test_half_precision_becomes_float32(states):
+    half = {name: tensor.astype(np.float16) for name, tensor in states["FER.pth"].items()}
+    kernel = fer_part(half).variables["params"]["classifier"]["kernel"]
+    assert kernel.dtype == np.float32
+    np.testing.assert_array_equal(kernel, half["out_fc.weight"].T.astype(np.float32))
+
+
+def test_stored_positions_must_be_the_computed_ones(shapes):
+    # Views of one number: nothing here is as large as it looks.
+    state = {name: np.broadcast_to(np.float32(0.5), shape) for name, shape in shapes["DEE.pt"].items()}
+    with pytest.raises(UserError, match=r"audio_pos_encoder.pos_enc.*should hold sinusoidal positions"):
+        dee_part(state)
+
+
+def generator_state(shapes, **changes):
+    state = {name: np.broadcast_to(np.float32(0.5), shape) for name, shape in shapes["DEEPTalk.pth"].items()}
+    return state | changes
+
+
+def test_copies_in_the_generators_file(shapes):
+    state = generator_state(shapes)
+    own, dee, prior, warnings = split_generator(state)
+    assert dee.keys() == shapes["DEE.pt"].keys() and prior.keys() == shapes["TH-VQVAE.pth"].keys()
+    assert not warnings and "sequence_encoder.linear.bias" in own
+
+    name = "std_feature_map.bias"
+    changed = np.full(128, 0.75, np.float32)
+    _, dee, _, warnings = split_generator({**state, AUDIO_TOWER_COPY + name: changed})
+    assert len(warnings) == 1 and f"audio_encoder.{name}" in warnings[0] and "0.25" in warnings[0]
+    np.testing.assert_array_equal(dee[f"audio_encoder.{name}"], changed)
+
+    del state[AUDIO_TOWER_COPY + name]
+    with pytest.raises(UserError, match=r"'std_feature_map\.bias' is not"):
+        split_generator(state)
+    without = {key: tensor for key, tensor in state.items() if not key.startswith(PRIOR_COPY)}
+    with pytest.raises(UserError, match=r"begins with 'sequence_decoder\.motion_prior\.'"):
+        split_generator(without)
+
+
+def test_a_file_that_differs_from_its_copy_is_reported(files, states, monkeypatch):
+    copy = dict(states["TH-VQVAE.pth"])
+    monkeypatch.setattr(published_parts, "_add_generator", lambda *_: {"motion_prior": copy})
+    paths = {"generator": Path("DEEPTalk.pth"), "prior": files["TH-VQVAE.pth"]}
+    assert not import_published(paths).warnings
+    name = "quantize_b.codebook.weight"
+    copy[name] = copy[name] + np.float32(0.5)
+    (warning,) = import_published(paths).warnings
+    assert f"first in {name} by up to 0.5 (tensors that differ: 1)" in warning
+
+
+def test_first_difference():
+    one = {"a": np.zeros(2), "b": np.array([1.0, 5.0]), "c": np.zeros(3)}
+    assert first_difference(one, dict(one)) is None
+    assert first_difference(one, {**one, "b": np.array([1.0, 3.0]), "c": np.zeros(4)}) == ("b", 2.0, 2)
+    assert first_difference(one, {**one, "d": np.zeros(1)}) == ("d", float("inf"), 1)
+
+
+def test_stand_alone_encoders_must_have_the_published_size():
+    folder = GOLDENS / "torch_files" / "wav2vec2_base"
+    with pytest.raises(UserError, match=r"--wav2vec2=.*part 'wav2vec2': tensor params/.* has shape"):
+        import_published({"wav2vec2": folder})
+    with pytest.raises(UserError, match=r"--wav2vec2=.*pytorch_model.bin: .*no tensor 'encoder.layers.2"):
+        import_published({"wav2vec2": folder / "pytorch_model.bin"})
