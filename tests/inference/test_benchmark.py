@@ -9,9 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_quick_run_ends_in_one_json_line(tmp_path):
+def test_quick_run_ends_in_one_json_line():
     environment = os.environ | {
-        "DEEPTALK_CACHE_DIR": str(tmp_path),
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "--xla_backend_optimization_level=0",
     }
