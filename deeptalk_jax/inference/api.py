@@ -201,15 +201,8 @@ class DeepTalk:
         motion_settings = MotionSettings(style, temperature_top, temperature_bottom)
         settings = PipelineSettings(motion_settings, alpha, seed, batch_size, emotion)
 
-        def clips():
-            for index, sound in enumerate(audio):
-                try:
-                    clip = self._clip(sound, rate_hz)
-                except Exception as error:  # for the caller to judge; the other sounds go on
-                    clip = error
-                yield (index, clip), clip
-
-        for (index, clip), result in Pipeline(self._animator, settings, progress).run(clips()):
+        clips = self._clips(audio, rate_hz)
+        for (index, clip), result in Pipeline(self._animator, settings, progress).run(clips):
             yield index, result if isinstance(result, Exception) else self._motion(clip, result)
 
     def _motion(self, clip: Clip, result: WindowMotion) -> Motion:
@@ -260,3 +253,14 @@ class DeepTalk:
         else:
             waveform = to_model_rate(np.asarray(audio), rate_hz)
         return Clip(waveform, self._animator.options)
+
+    def _clips(
+        self, audio: Iterable[Audio], rate_hz: int
+    ) -> Iterator[tuple[tuple[int, Clip | Exception], Clip | Exception]]:
+        """Every sound with its number, or what kept it from being read: for the caller to judge, the others go on."""
+        for index, sound in enumerate(audio):
+            try:
+                clip = self._clip(sound, rate_hz)
+            except Exception as error:
+                clip = error
+            yield (index, clip), clip

@@ -1,6 +1,7 @@
 """Errors of facial motion, in millimetres of the head's surface, and agreement of the jaw.
 
-Every function takes one clip, so that padding cannot enter; averages over clips are taken by `Mean`.
+Every function takes one clip, so that padding cannot enter; `MotionErrors` and `Correlation` add up the frames of
+many.
 """
 
 import collections

@@ -330,20 +330,10 @@ def with_noise(model, speech, lengths, emotion, identity, noise_top, noise_botto
     return Generated(motion, indices_top, indices_bottom, logits_top, logits_bottom)
 
 
-def talk_outputs(prior, predictor, speech, given):
-    """golden_deeptalk; `given` holds condition, gumbel_t, gumbel_b, sample_eps and demo_padded_len."""
-    model = builders.build_generator(predictor.config, prior.config)
-    model = model.clone(predictor=model.predictor.clone(speech_encoder=GivenSpeech()))
-    variables = with_prior(predictor.variables, prior.variables)
+def talk_cases(speech, drawn, identity, demo_frames):
+    """Prefix of the arrays -> speech, emotion, identity, frames; all rows run in one batch."""
     both, dee = speech.content["deeptalk"], speech.emotion["deeptalk"]
-    identity = given["condition"][:, 11:]
-    drawn = {
-        f"sample_{name}_": drawn_emotion(dee, control, given["sample_eps"][:, 0])
-        for name, control in (("none", 1.0), ("0p5", 0.5), ("2", 2.0))
-    }
-    demo_frames = int(given["demo_padded_len"][0]) // 640
-    # Prefix of the arrays -> speech, emotion, identity, frames; all rows in one batch.
-    cases = {
+    return {
         "": (both, dee.mean, identity, 64),
         "single_": (speech.content["single"], dee.mean[:1], identity[:1], 64),
         "emo_": (both, speech.emotion["deeptalk-emotion"].mean, identity, 64),
@@ -356,6 +346,20 @@ def talk_outputs(prior, predictor, speech, given):
         ),
         "win_": (speech.content["deeptalk-win"], speech.emotion["deeptalk-win"].mean, identity[1:], 32),
     }
+
+
+def talk_outputs(prior, predictor, speech, given):
+    """golden_deeptalk; `given` holds condition, gumbel_t, gumbel_b, sample_eps and demo_padded_len."""
+    model = builders.build_generator(predictor.config, prior.config)
+    model = model.clone(predictor=model.predictor.clone(speech_encoder=GivenSpeech()))
+    variables = with_prior(predictor.variables, prior.variables)
+    both, dee = speech.content["deeptalk"], speech.emotion["deeptalk"]
+    identity = given["condition"][:, 11:]
+    drawn = {
+        f"sample_{name}_": drawn_emotion(dee, control, given["sample_eps"][:, 0])
+        for name, control in (("none", 1.0), ("0p5", 0.5), ("2", 2.0))
+    }
+    cases = talk_cases(speech, drawn, identity, int(given["demo_padded_len"][0]) // 640)
     content, emotion, identities = (np.concatenate([case[i] for case in cases.values()]) for i in range(3))
     frames = np.concatenate([np.full(len(case[0]), case[3], np.int32) for case in cases.values()])
     names = {"content_map", "emotion_map", "style_map", "face_transformer", "face_map", "decoder_top"}
