@@ -1,7 +1,5 @@
 """Skinning against smplx's numbers, against a float64 version written from the formula, and its derivatives."""
 
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,15 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from deeptalk_jax.head.lbs import head_vertices, motion_vertices, rotation_matrix, shaped_vertices, skin
 
-GOLDENS = Path(__file__).parents[1] / "goldens"
-
 jitted_vertices = jax.jit(head_vertices)
-
-
-@pytest.fixture(scope="module")
-def golden():
-    with np.load(GOLDENS / "flame_lbs.npz") as file:
-        return {name: file[name] for name in file.files}
 
 
 def reference_vertices(head, expression, axis_angles):

@@ -1,0 +1,79 @@
+"""FLAME's landmarks against the published numbers, and their files, whole and damaged."""
+
+import pickle
+
+import jax
+import numpy as np
+import pytest
+
+from deeptalk_jax.errors import UserError
+from deeptalk_jax.head.flame_landmarks import flame_landmarks, load_flame_landmarks
+from deeptalk_jax.head.lbs import head_vertices
+
+
+@pytest.fixture
+def files(tmp_path, synthetic_flame_arrays):
+    """The two files as FLAME ships them: a pickled dictionary, and one inside an object array."""
+    static, dynamic = tmp_path / "flame_static_embedding.pkl", tmp_path / "flame_dynamic_embedding.npy"
+    entries = {
+        kind: {
+            "lmk_face_idx": synthetic_flame_arrays[f"{kind}_lmk_face_idx"],
+            "lmk_b_coords": synthetic_flame_arrays[f"{kind}_lmk_b_coords"],
+        }
+        for kind in ("static", "dynamic")
+    }
+    static.write_bytes(pickle.dumps(entries["static"], protocol=2))
+    np.save(dynamic, np.array(entries["dynamic"], dtype=object), allow_pickle=True)
+    return static, dynamic
+
+
+def test_landmarks_equal_the_published_ones(files, golden, synthetic_flame_head):
+    """The third row turns its head to the right, the fourth to the left: both halves of the contour table."""
+    landmarks = load_flame_landmarks(*files, synthetic_flame_head.faces)
+    root, neck = golden["pose_global_jaw"][:, :3], golden["neck"]
+
+    @jax.jit
+    def points(head, landmarks):
+        vertices = head_vertices(
+            head,
+            golden["expression"],
+            golden["pose_global_jaw"][:, 3:],
+            shape=golden["shape"],
+            global_rotation=root,
+            neck_pose=neck,
+            eye_pose=golden["eyes"],
+            translation=golden["transl"],
+        )
+        return flame_landmarks(landmarks, vertices, global_rotation=root, neck_pose=neck)
+
+    np.testing.assert_allclose(
+        points(synthetic_flame_head, landmarks), golden["landmarks"], rtol=0, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("degrees, row", [(-60.0, 39), (-7.4, 7), (0.2, 0), (7.4, 46), (60.0, 78)])
+def test_contour_follows_the_yaw(files, synthetic_flame_head, degrees, row):
+    """A turn to the speaker's right is negative about y; past 39 degrees the last contour stays."""
+    landmarks = load_flame_landmarks(*files, synthetic_flame_head.faces)
+    vertices = np.asarray(synthetic_flame_head.template)
+    turn = np.array([0.0, np.deg2rad(degrees), 0.0], np.float32)
+    points = flame_landmarks(landmarks, vertices, global_rotation=turn, neck_pose=np.zeros(3, np.float32))
+    expected = np.einsum("lkc,lk->lc", vertices[landmarks.contour[row]], landmarks.contour_weights[row])
+    np.testing.assert_allclose(points[:17], expected, rtol=0, atol=1e-6)
+
+
+def test_wrong_files_are_named(files, tmp_path, synthetic_flame_head):
+    static, dynamic = files
+    faces = synthetic_flame_head.faces
+    with pytest.raises(UserError, match=r"names faces .* the head has 10"):
+        load_flame_landmarks(static, dynamic, faces[:10])
+    with pytest.raises(UserError, match=r"shape \(51,\), found shape \(79, 17\)"):
+        load_flame_landmarks(dynamic, dynamic, faces)
+    with pytest.raises(UserError, match="no such file"):
+        load_flame_landmarks(tmp_path / "absent.pkl", dynamic, faces)
+    dynamic.write_bytes(dynamic.read_bytes()[:400])
+    with pytest.raises(UserError, match=r"flame_dynamic_embedding\.npy: not a readable pickle"):
+        load_flame_landmarks(static, dynamic, faces)
+    dynamic.write_text("no array")
+    with pytest.raises(UserError, match=r"flame_dynamic_embedding\.npy: not a readable npy"):
+        load_flame_landmarks(static, dynamic, faces)
