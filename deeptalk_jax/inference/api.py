@@ -177,7 +177,7 @@ class DeepTalk:
             alpha: for all sounds.
             seed: of every sound.
             emotion_audio: for all sounds.
-            batch_size: clips of 10 s that run together; more of shorter ones do not, fewer of longer ones do.
+            batch_size: most clips that run together; fewer of those longer than 10 s.
             progress: called after every batch with the seconds of motion made.
 
         Yields:
