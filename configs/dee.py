@@ -13,6 +13,11 @@ ABLATIONS = {
     "pooling_max": {"model.pooling": "max"},
     "same_emotion": {"loss.matching": "same_emotion"},
     "diagonal": {"loss.matching": "diagonal"},
+    "wasserstein": {"loss.distance": "wasserstein"},
+    "mc_soft_contrastive": {"loss.kind": "mc_soft_contrastive"},
+    # Point embeddings; the logits' scale starts at 1 / 0.07 as in CLIP.
+    "info_nce": {"loss.kind": "info_nce", "model.initial_scale": 2.6593},
+    "pseudo_positives": {"loss.smoothing": 0.1},
 }
 
 
@@ -23,11 +28,17 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.model = model = ConfigDict()
     model.pooling = "gpo"  # gpo | mean | max
     model.dropout_rate = 0.1
-    model.initial_scale = 5.0
-    model.initial_shift = 5.0
+    model.initial_scale = 5.0  # of the match logits; with loss.kind = info_nce the logarithm of their scale
+    model.initial_shift = 5.0  # of the match logits
     model.speech = ConfigDict()
     config.loss = ConfigDict()
-    config.loss.kl_weight = 1e-6  # of both towers' divergence from N(0, 1)
+    config.loss.kind = "csd"  # csd | mc_soft_contrastive | info_nce
+    config.loss.distance = (
+        "csd"  # csd | wasserstein; of the logits of kind csd, and of retrieval unless info_nce
+    )
+    config.loss.num_samples = 8  # of every Gaussian, for kind mc_soft_contrastive
+    config.loss.smoothing = 0.0  # weight of the loss against pseudo-positives (alpha); not for info_nce
+    config.loss.kl_weight = 1e-6  # of both towers' divergence from N(0, 1); not for info_nce
     if variant == "base":
         model.speech.kind = "emotion2vec"
         model.speech.rate_hz = 50

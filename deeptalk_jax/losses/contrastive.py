@@ -1,33 +1,25 @@
-"""Probabilistic contrastive loss between two sets of Gaussians (PCME++, Chun, ICLR 2024)."""
+"""Contrastive losses between two sets of Gaussians or points: PCME, PCME++ and InfoNCE (SPEC section 2).
 
+The probabilistic losses differ in the logit of a match, not in what follows:
+
+    PCME++ (Chun, ICLR 2024)            match_logits(distance)            closed form
+    PCME (Chun et al., CVPR 2021)       sampled_match_logits(samples)     Monte Carlo
+                                        -> match_loss, pseudo_match_loss
+"""
+
+import einops
+import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Bool, Float
 
+from deeptalk_jax.losses.distances import squared_euclidean_distance
 from deeptalk_jax.types import Array, Gaussian
 
-
-def closed_form_sampled_distance(a: Gaussian, b: Gaussian) -> Float[Array, "b c"]:
-    """`||mean_a - mean_b||^2 + sum(exp(lv_a) + exp(lv_b))` of every pair: PCME++, equation 1.
-
-    The expected squared distance of a sample of each. By matrix products: no `[b, c, d]` is built.
-    """
-    # float32: the difference of nearly equal sums would vanish in bf16.
-    mean_a, mean_b = a.mean.astype(jnp.float32), b.mean.astype(jnp.float32)
-    squared_a = jnp.sum(jnp.square(mean_a), axis=-1)[:, None]
-    squared_b = jnp.sum(jnp.square(mean_b), axis=-1)[None, :]
-    squared = jnp.maximum(squared_a + squared_b - 2.0 * mean_a @ mean_b.T, 0.0)
-    return squared + _total_variance(a)[:, None] + _total_variance(b)[None, :]
-
-
-def pairwise_sampled_distance(a: Gaussian, b: Gaussian) -> Float[Array, " b"]:
-    """The same distance for matching rows only."""
-    squared = jnp.sum(jnp.square(a.mean.astype(jnp.float32) - b.mean.astype(jnp.float32)), axis=-1)
-    return squared + _total_variance(a) + _total_variance(b)
-
-
-def _total_variance(gaussian: Gaussian) -> Float[Array, " b"]:
-    return jnp.sum(jnp.exp(gaussian.log_variance.astype(jnp.float32)), axis=-1)
+MAX_SCALE = 100.0  # of InfoNCE's logits, as in CLIP
+# Below this squared distance the root has no gradient.
+_SMALLEST_SQUARE = 1e-12
 
 
 def match_logits(
@@ -37,9 +29,79 @@ def match_logits(
     return -scale * distance + shift
 
 
+def gaussian_samples(gaussian: Gaussian, noise: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
+    """`mean + exp(lv / 2) * noise`, not normalised; `noise` is from N(0, 1)."""
+    deviation = jnp.exp(0.5 * gaussian.log_variance.astype(jnp.float32))
+    return gaussian.mean.astype(jnp.float32)[:, None] + deviation[:, None] * noise
+
+
+def sampled_match_logits(
+    a: Float[Array, "b n d"], b: Float[Array, "c m d"], scale: Float[Array, ""], shift: Float[Array, ""]
+) -> Float[Array, "b c"]:
+    """Logit of the match probability, averaged over all pairs of samples (PCME, section 3).
+
+    `p = mean of exp(s) / (exp(s) + exp(-s))`, `s = -scale * ||a - b|| + shift`. The samples may be those of a mixture.
+    """
+    points_a, points_b = (einops.rearrange(x, "b n d -> (b n) d") for x in (a, b))
+    squared = squared_euclidean_distance(points_a, points_b)
+    distance = jnp.sqrt(jnp.maximum(squared, _SMALLEST_SQUARE))
+    logits = 2.0 * match_logits(distance, scale, shift)  # exp(s) / (exp(s) + exp(-s)) = sigmoid(2 s)
+    logits = einops.rearrange(logits, "(b n) (c m) -> b c (n m)", n=a.shape[1], m=b.shape[1])
+    # As logarithms: p of a distant pair is below the smallest float32. The number of pairs cancels.
+    match, mismatch = (jax.nn.logsumexp(jax.nn.log_sigmoid(sign * logits), axis=-1) for sign in (1.0, -1.0))
+    return match - mismatch
+
+
 def match_loss(logits: Float[Array, "b c"], matches: Bool[Array, "b c"]) -> Float[Array, "b c"]:
     """Twice the binary cross-entropy of every pair; DEE's loss before its mean."""
     return 2.0 * optax.sigmoid_binary_cross_entropy(logits, matches.astype(jnp.float32))
+
+
+def pseudo_match_loss(logits: Float[Array, "b c"], matches: Bool[Array, "b c"]) -> Float[Array, "b c"]:
+    """Binary cross-entropy with the pseudo-positives of each row as matches, plus that of each column.
+
+    Without pseudo-positives it is `match_loss`, to which PCME++ (section 3.3) adds it with weight alpha.
+    """
+    rows = pseudo_matches(logits, matches)
+    columns = pseudo_matches(logits.T, matches.T).T
+    return sum(
+        optax.sigmoid_binary_cross_entropy(logits, labels.astype(jnp.float32)) for labels in (rows, columns)
+    )
+
+
+def pseudo_matches(logits: Float[Array, "b c"], matches: Bool[Array, "b c"]) -> Bool[Array, "b c"]:
+    """Matches and pseudo-positives: pairs at least as likely as a match of the same row (PCME++, section 3.3)."""
+    least = jnp.min(jnp.where(matches, logits, jnp.inf), axis=1, keepdims=True)
+    # The matches are named: compiled code may round the two sides of the comparison differently.
+    return matches | (logits >= least)
+
+
+def info_nce_scale(log_scale: Float[Array, ""]) -> Float[Array, ""]:
+    """`exp(log_scale)`, at most 100 (CLIP, Radford et al., ICML 2021, section 2.5).
+
+    CLIP clips the parameter after each step; here the gradient passes through the clip, so that it can come back.
+    """
+    clipped = jnp.minimum(log_scale, np.float32(np.log(MAX_SCALE)))
+    return jnp.exp(log_scale + jax.lax.stop_gradient(clipped - log_scale))
+
+
+def cosine_logits(
+    a: Float[Array, "b d"], b: Float[Array, "c d"], scale: Float[Array, ""]
+) -> Float[Array, "b c"]:
+    """`scale * <a, b>` of points of unit length."""
+    return scale * jnp.matmul(
+        a.astype(jnp.float32), b.astype(jnp.float32).T, precision=jax.lax.Precision.HIGHEST
+    )
+
+
+def info_nce(logits: Float[Array, "b c"], matches: Bool[Array, "b c"]) -> Float[Array, " b"]:
+    """Cross-entropy of each row's matches against the whole row, nats (van den Oord et al., 2018).
+
+    Of several matches the mean is taken (Khosla et al., NeurIPS 2020, equation 2); every row needs one.
+    """
+    positives = matches.astype(jnp.float32)
+    labels = positives / jnp.sum(positives, axis=1, keepdims=True)
+    return optax.softmax_cross_entropy(logits.astype(jnp.float32), labels)
 
 
 def standard_normal_kl(gaussian: Gaussian) -> Float[Array, "b d"]:

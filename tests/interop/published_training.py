@@ -1,33 +1,28 @@
-"""Losses and training steps of imported models, under the names of the published reference arrays.
+"""Training steps of imported models, under the names of the published reference arrays.
 
 Gradients come back in PyTorch's layout, flattened, as the reference stores them.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax.traverse_util import flatten_dict
-from published_outputs import batch_normalised, full, quick_jit
+from published_losses import csd_terms, embedding_of_motion, heard_by
+from published_outputs import GivenSpeech, batch_normalised, full, quick_jit
 
 from deeptalk_jax.head.gram import squared_distance
-from deeptalk_jax.interop.published_names import dee_places, prior_places
-from deeptalk_jax.losses.contrastive import (
-    closed_form_sampled_distance,
-    match_logits,
-    match_loss,
-    standard_normal_kl,
-)
+from deeptalk_jax.interop.published_names import dee_places, predictor_places, prior_places
+from deeptalk_jax.losses.consistency import emotion_consistency
 from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.models.quantizer import EMAQuantizer
 from deeptalk_jax.models.sampling import straight_through_gumbel_softmax
 from deeptalk_jax.stages import builders
 from deeptalk_jax.stages.base import merged
-from deeptalk_jax.stages.deeptalk import linear_tau
+from deeptalk_jax.stages.deeptalk import linear_tau, with_prior
 from deeptalk_jax.training.optimiser import make_schedule
-from deeptalk_jax.types import Gaussian
-
-KL_WEIGHT = 1e-6
 
 
 def in_torch_layout(places, tree):
@@ -54,64 +49,6 @@ def _without_heads(path, array):
         return array.ravel()
     shape = array.shape
     return array.reshape(-1, shape[-1]) if path[-2] == "out" else array.reshape(shape[0], -1)
-
-
-def csd_terms(motion, audio, scale, shift, matches):
-    """DEE's loss as its stage composes it, and its parts."""
-    distance = closed_form_sampled_distance(motion, audio)
-    logits = match_logits(distance, scale, shift)
-    match = jnp.mean(match_loss(logits, matches))
-    kl = [jnp.mean(standard_normal_kl(gaussian)) for gaussian in (motion, audio)]
-    points = (Gaussian(gaussian.mean, jnp.full_like(gaussian.mean, -1e9)) for gaussian in (motion, audio))
-    squared = closed_form_sampled_distance(*points)
-    terms = {
-        "bce": match / 2.0,
-        "mu_pdist_mean": jnp.mean(squared),
-        "sigma_pdist_mean": jnp.mean(distance - squared),
-        "kl_exp": kl[0],
-        "kl_audio": kl[1],
-        "logits": logits,
-        "sims": -distance,
-    }
-    return match + KL_WEIGHT * sum(kl), terms
-
-
-def csd_outputs(dee, given):
-    """Loss, parts and gradients for the stored Gaussians."""
-    gaussians = {
-        name: (jnp.asarray(given[f"{name}_mean"]), jnp.asarray(given[f"{name}_logvar"]))
-        for name in ("exp", "audio")
-    }
-    step = quick_jit(
-        jax.value_and_grad(
-            lambda g, scale, shift, matches: csd_terms(
-                Gaussian(*g["exp"]), Gaussian(*g["audio"]), scale, shift, matches
-            ),
-            argnums=(0, 1, 2),
-            has_aux=True,
-        )
-    )
-    pseudo = [dee.variables["params"][name] for name in ("scale", "shift")]
-    five = [np.float32(5.0), np.float32(5.0)]
-    diagonal = np.eye(6, dtype=bool)
-    result = {}
-    for prefix, (scale, shift), matches in (
-        ("csd", five, diagonal),
-        ("csd_pseudo", pseudo, diagonal),
-        ("csd_label", five, given["csd_label_matched"] > 0),
-    ):
-        (loss, terms), (gradient, by_scale, by_shift) = step(gaussians, scale, shift, matches)
-        result |= {
-            f"{prefix}_loss": loss[None],
-            **{f"{prefix}_{name}": value[None] for name, value in terms.items() if not value.ndim},
-            f"{prefix}_grad_negative_scale": by_scale[None],
-            f"{prefix}_grad_shift": by_shift[None],
-        }
-        for name, (mean, log_variance) in gradient.items():
-            result |= {f"{prefix}_grad_{name}_mean": mean, f"{prefix}_grad_{name}_logvar": log_variance}
-        if prefix == "csd":
-            result |= {"csd_logits": terms["logits"], "csd_sims": terms["sims"]}
-    return result
 
 
 def straight_through_outputs(given, monkeypatch):
@@ -242,7 +179,8 @@ def dee_gradient_outputs(part, pseudo):
             speech = {**frozen, **learned["speech_encoder"]}
             variables = {"params": {**learned, "speech_encoder": speech}}
             heard, shown = model.apply(variables, audio, full(audio), features, lengths, method=DEE.__call__)
-            total, _ = csd_terms(shown, heard, learned["scale"], learned["shift"], jnp.eye(3, dtype=bool))
+            matches = jnp.eye(3, dtype=bool)
+            total, _ = csd_terms(part.config, shown, heard, learned["scale"], learned["shift"], matches)
             return total, (heard, shown)
 
         return jax.value_and_grad(loss, has_aux=True)(learned)
@@ -258,5 +196,64 @@ def dee_gradient_outputs(part, pseudo):
         "dee_exp_logvar": shown.log_variance,
         "dee_loss": total[None],
         **{f"dee_grad:{key}": value[:2000] for key, value in gradient.items()},
+    }
+    return result, {key: np.linalg.norm(value) for key, value in gradient.items()}
+
+
+def generator_gradient_outputs(prior, dee, fer, predictor, pseudo, given, factor, monkeypatch):
+    """Stage 1 in evaluation mode: vertex error and emotion consistency, their gradients and the gradients' norms."""
+    audio, target = pseudo.pseudo_audio("train-s1", 2, 20480), pseudo.pseudo_flame("train-s1", 2, 32)
+    noise = {value.shape: value for value in (given["s1_gumbel_t"], given["s1_gumbel_b"])}
+    monkeypatch.setattr(jax.random, "gumbel", lambda key, shape, dtype: jnp.asarray(noise[shape]))
+    model = builders.build_generator(predictor.config, prior.config)
+    encoder = model.predictor.speech_encoder.clone(waveform_eps=None)
+    params = dict(predictor.variables["params"])
+    encoder_params = {"params": params.pop("speech_encoder")}
+    content = quick_jit(functools.partial(encoder.apply, num_frames=32))(
+        encoder_params, batch_normalised(audio), full(audio)
+    ).values
+    heard, embed = heard_by(dee, audio), embedding_of_motion(dee, fer)
+    criterion = [dee.variables["params"][name] for name in ("scale", "shift")]
+    generator = model.clone(predictor=model.predictor.clone(speech_encoder=GivenSpeech()))
+
+    def losses_of(motion):
+        recon = jnp.mean(squared_distance(factor, motion, target))
+        csd, mean = (
+            jnp.mean(emotion_consistency(kind, heard, embed(motion), *criterion)) for kind in ("csd", "mean")
+        )
+        return recon + 1e-4 * csd, (recon, csd, mean)
+
+    @quick_jit
+    def step(params):
+        def loss(params):
+            variables = with_prior({**predictor.variables, "params": params}, prior.variables)
+            motion = generator.apply(
+                variables,
+                content,
+                np.full(2, 32, np.int32),
+                heard.mean,
+                given["s1_condition"][:, 11:],
+                num_frames=32,
+                tau=1.0,
+                train=False,
+                rngs={"sample": jax.random.key(0)},
+            ).motion
+            return losses_of(motion)[0], motion
+
+        (_, motion), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        return motion, gradient, jax.value_and_grad(losses_of, has_aux=True)(motion)
+
+    motion, gradient, ((total, (recon, csd, mean)), by_motion) = step(params)
+    gradient = in_torch_layout(predictor_places(model), {"params": gradient})
+    result = {
+        "s1_audio": audio,
+        "s1_target": target,
+        "s1_pred": motion,
+        "s1_recon": recon[None],
+        "s1_av_csd": csd[None],
+        "s1_av_mean": mean[None],
+        "s1_loss": total[None],
+        "s1_grad_pred": by_motion,
+        **{f"s1_grad:{key}": value[:2000] for key, value in gradient.items()},
     }
     return result, {key: np.linalg.norm(value) for key, value in gradient.items()}
