@@ -7,6 +7,7 @@ import pytest
 
 from configs import motion_prior
 from configs.common import VARIANTS, parse_arg
+from deeptalk_jax.errors import UserError
 from deeptalk_jax.stages import builders
 
 STAGES = ("fer", "dee", "motion_prior", "deeptalk")
@@ -88,6 +89,46 @@ def test_speech_encoders_that_cannot_be(change, message):
     config.update(change)
     with pytest.raises(ValueError, match=message):
         builders.build_speech_encoder(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "flat"}, "model.kind='flat' is not one of"),
+        ({"kind": "one_level", "one_level": {"codebook": "top"}}, "model.one_level.codebook='top' is not one"),
+    ],
+)
+def test_priors_that_cannot_be(change, message):
+    config = motion_prior.get_config().unlock()
+    config.model.update(change)
+    with pytest.raises(ValueError, match=message):
+        builders.build_motion_prior(config)
+
+
+@pytest.mark.parametrize(
+    ("ablation", "message"),
+    [
+        ("temporal_vae", "the generator needs a hierarchical motion prior, not model.kind='temporal_vae'"),
+        ("rate_4_8", r"of \(2, 4\) frames per bottom and top code, not \(4, 8\)"),
+    ],
+)
+def test_priors_that_the_generator_cannot_have(ablation, message):
+    prior_config = motion_prior.get_config(f"ablation={ablation}")
+    with pytest.raises(UserError, match=message):
+        builders.build_generator(MODULES["deeptalk"].get_config(), prior_config)
+
+
+def test_the_published_prior():
+    """Schedule and sizes of the paper: 1500 epochs of MEAD at batch 256, warm-up, constant rate."""
+    config = motion_prior.get_config("variant=base")
+    assert (config.optimiser.learning_rate, config.optimiser.schedule) == (5e-4, "constant")
+    assert (config.optimiser.warmup_steps, config.data.batch_size) == (4000, 256)
+    assert config.optimiser.weight_decay > 0  # AdamW
+    assert config.loss.smooth_targets
+    assert config.loss.vertex_weight == 1e6
+    codes = config.model
+    assert (codes.codebook_size_top, codes.codebook_size_bottom) == (256, 256)
+    assert (codes.frames_per_bottom_code, codes.frames_per_top_code) == (2, 4)
 
 
 def test_identity_vectors():

@@ -4,72 +4,22 @@ A slow codebook (top, one code per 4 frames) and a fast one (bottom, one per 2 f
 bottom codes are chosen knowing the decoded top codes.
 """
 
-from typing import NamedTuple
+from fractions import Fraction
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
-from deeptalk_jax.models.attention_bias import symmetric_alibi
 from deeptalk_jax.models.masks import zero_padding
-from deeptalk_jax.models.quantizer import EMAQuantizer, Quantized
-from deeptalk_jax.models.temporal_conv import KERNEL_SIZE, DoublingConv, Expander, Squasher
-from deeptalk_jax.models.transformer import TransformerEncoder
-from deeptalk_jax.types import MOTION_DIM, Array
+from deeptalk_jax.models.prior_output import PriorOutput
+from deeptalk_jax.models.quantizer import Quantized, make_quantizer
+from deeptalk_jax.models.temporal_block import TemporalBlock, check_windows, motion_output
+from deeptalk_jax.models.temporal_conv import DoublingConv, num_halvings
+from deeptalk_jax.types import Array
 
+# Of the published prior; generator and inference are made for these.
 FRAMES_PER_TOP_CODE = 4
 FRAMES_PER_BOTTOM_CODE = 2
-_SMALL_INITIALISER = nn.initializers.variance_scaling(1e-3, "fan_in", "truncated_normal")
-
-
-class PriorOutput(NamedTuple):
-    """Encoding and reconstruction of a batch of motion windows.
-
-    Attributes:
-        motion: `[b, t, 53]` reconstruction.
-        top: quantised top level, `[b, t/4, d]`.
-        bottom: quantised bottom level, `[b, t/2, d]`.
-    """
-
-    motion: Array
-    top: Quantized
-    bottom: Quantized
-
-
-class TemporalBlock(nn.Module):
-    """Change of frame rate, linear map, one transformer layer with symmetric ALiBi.
-
-    Attributes:
-        dim: channels after the change of rate.
-        mlp_dim: feed-forward width.
-        num_heads: attention heads.
-        expand: double the frame rate instead of halving it.
-        dropout_rate: of the transformer layer.
-        axis_name: pmap axis of the batch statistics.
-    """
-
-    dim: int
-    mlp_dim: int
-    num_heads: int = 8
-    expand: bool = False
-    dropout_rate: float = 0.1
-    axis_name: str | None = None
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "b t d"], *, mask: Bool[Array, "b t"] | None = None, train: bool = False
-    ) -> Float[Array, "b u e"]:
-        """Half or twice as many positions; `mask` (valid input positions) serves the expanding form only."""
-        if self.expand:
-            x = Expander(self.dim, self.axis_name, name="expander")(x, mask=mask, train=train)
-            mask = None if mask is None else jnp.repeat(mask, 2, axis=1)
-        else:
-            x = Squasher(self.dim, self.axis_name, name="squasher")(x, train=train)
-        x = nn.Dense(self.dim, name="linear")(x)
-        bias = symmetric_alibi(self.num_heads, x.shape[1])
-        return TransformerEncoder(
-            1, self.num_heads, self.mlp_dim, "gelu", self.dropout_rate, name="transformer"
-        )(x, bias=bias, mask=mask, train=train)
 
 
 class MotionPrior(nn.Module):
@@ -89,6 +39,9 @@ class MotionPrior(nn.Module):
         codebook_initialisation: start of both codebooks.
         revive_after: updates after which an unused code moves; 0 never.
         axis_name: pmap axis of all statistics.
+        codebook_update: "ema" or "gradient"; see `make_quantizer`.
+        frames_per_top_code: a power of two times `frames_per_bottom_code`.
+        frames_per_bottom_code: a power of two.
     """
 
     dim: int = 128
@@ -104,15 +57,26 @@ class MotionPrior(nn.Module):
     codebook_initialisation: str = "uniform"
     revive_after: int = 0
     axis_name: str | None = None
+    codebook_update: str = "ema"
+    frames_per_top_code: int = FRAMES_PER_TOP_CODE
+    frames_per_bottom_code: int = FRAMES_PER_BOTTOM_CODE
 
     def setup(self):
         """Names follow SPEC section 3."""
+        ratio, remainder = divmod(self.frames_per_top_code, self.frames_per_bottom_code)
+        if remainder:
+            raise ValueError(
+                f"frames_per_top_code={self.frames_per_top_code} is no multiple of "
+                f"frames_per_bottom_code={self.frames_per_bottom_code}"
+            )
+        top_rate, bottom_rate = Fraction(1, ratio), Fraction(1, self.frames_per_bottom_code)
 
-        def block(dim, mlp_dim, expand=False):
-            return TemporalBlock(dim, mlp_dim, self.num_heads, expand, self.dropout_rate, self.axis_name)
+        def block(dim, mlp_dim, rate):
+            return TemporalBlock(dim, mlp_dim, rate, self.num_heads, self.dropout_rate, self.axis_name)
 
         def quantizer(size, dim):
-            return EMAQuantizer(
+            return make_quantizer(
+                self.codebook_update,
                 size,
                 dim,
                 decay=self.ema_decay,
@@ -123,32 +87,37 @@ class MotionPrior(nn.Module):
                 axis_name=self.axis_name,
             )
 
-        self.encoder_bottom = block(self.dim, self.mlp_dim)
-        self.encoder_top = block(self.dim, self.mlp_dim)
+        self.encoder_bottom = block(self.dim, self.mlp_dim, bottom_rate)
+        self.encoder_top = block(self.dim, self.mlp_dim, top_rate)
         self.quantizer_top = quantizer(self.codebook_size_top, self.dim)
-        self.decoder_top = block(self.dim, self.mlp_dim, expand=True)
+        self.decoder_top = block(self.dim, self.mlp_dim, 1 / top_rate)
         self.quantizer_bottom = quantizer(self.codebook_size_bottom, 2 * self.dim)
         self.upsample_top = DoublingConv(self.dim, kernel_size=4)
-        self.decoder_bottom = block(3 * self.dim, self.decoder_mlp_dim, expand=True)
-        # Starts near the neutral face: at unit scale the jaw begins turned by a radian, beyond where the vertex
-        # error leads back.
-        self.output = nn.Conv(MOTION_DIM, (KERNEL_SIZE,), padding=((2, 2),), kernel_init=_SMALL_INITIALISER)
+        # The published rates need the one above only.
+        self.upsample_further = [
+            DoublingConv(self.dim, kernel_size=4) for _ in range(num_halvings(ratio) - 1)
+        ]
+        self.decoder_bottom = block(3 * self.dim, self.decoder_mlp_dim, 1 / bottom_rate)
+        self.output = motion_output()
+
+    @property
+    def codebook_sizes(self) -> dict[str, int]:
+        """Number of codes of every level."""
+        return {"top": self.codebook_size_top, "bottom": self.codebook_size_bottom}
 
     def __call__(self, motion: Float[Array, "b t 53"], *, train: bool = False) -> PriorOutput:
         """Encodes and decodes full windows."""
         top, bottom = self.encode(motion, train=train)
-        return PriorOutput(self.decode(top.codes, bottom.codes, train=train), top, bottom)
+        motion = self.decode(top.codes, bottom.codes, train=train)
+        return PriorOutput(motion, {"top": top, "bottom": bottom})
 
     def encode(self, motion: Float[Array, "b t 53"], *, train: bool = False) -> tuple[Quantized, Quantized]:
         """Top and bottom codes of full windows.
 
         Raises:
-            ValueError: the number of frames is no multiple of 4, or a frame has not 53 numbers.
+            ValueError: the frames do not divide into top codes, or a frame has not 53 numbers.
         """
-        if motion.shape[1] % FRAMES_PER_TOP_CODE or motion.shape[-1] != MOTION_DIM:
-            raise ValueError(
-                f"motion must be [b, t, {MOTION_DIM}] with t a multiple of 4, got {motion.shape}"
-            )
+        check_windows(motion, self.frames_per_top_code)
         latents_bottom = self.encoder_bottom(motion, train=train)
         top = self.quantizer_top(self.encoder_top(latents_bottom, train=train), train=train)
         decoded_top = self.decode_top(top.codes, train=train)
@@ -157,24 +126,26 @@ class MotionPrior(nn.Module):
 
     def decode_top(
         self, codes_top: Float[Array, "b k d"], *, mask: Bool[Array, "b k"] | None = None, train: bool = False
-    ) -> Float[Array, "b t/2 d"]:
+    ) -> Float[Array, "b r*k d"]:
         """What the top codes say at the bottom rate; conditions the choice of bottom codes."""
         return self.decoder_top(codes_top, mask=mask, train=train)
 
     def decode(
         self,
         codes_top: Float[Array, "b k d"],
-        codes_bottom: Float[Array, "b 2k e"],
+        codes_bottom: Float[Array, "b r*k e"],
         *,
         mask: Bool[Array, "b k"] | None = None,
         train: bool = False,
     ) -> Float[Array, "b t 53"]:
         """Motion of given codes; `mask` is true for valid top codes of a padded batch."""
-        mask_bottom = None if mask is None else jnp.repeat(mask, 2, axis=1)
-        mask_frames = None if mask is None else jnp.repeat(mask, FRAMES_PER_TOP_CODE, axis=1)
-        upsampled = self.upsample_top(zero_padding(codes_top, mask))
+        upsampled = codes_top
+        for doubling in (self.upsample_top, *self.upsample_further):
+            upsampled = doubling(zero_padding(upsampled, mask))
+            mask = None if mask is None else jnp.repeat(mask, 2, axis=1)
         joint = jnp.concatenate([upsampled, codes_bottom], axis=-1)
-        decoded = self.decoder_bottom(joint, mask=mask_bottom, train=train)
+        decoded = self.decoder_bottom(joint, mask=mask, train=train)
+        mask_frames = None if mask is None else jnp.repeat(mask, self.frames_per_bottom_code, axis=1)
         return self.output(zero_padding(decoded, mask_frames))
 
     def lookup_top(self, indices: Int[Array, "b k"]) -> Float[Array, "b k d"]:

@@ -1,4 +1,9 @@
-"""Convolutions that halve or double the frame rate: the squasher and expander of TH-VQVAE (SPEC section 3)."""
+"""Convolutions that change the frame rate: the squasher and expander of TH-VQVAE, and a resampler for other rates.
+
+SPEC section 3. Names of a first block are those of the published layers, which know a factor of 2 only.
+"""
+
+from fractions import Fraction
 
 import einops
 import flax.linen as nn
@@ -8,6 +13,7 @@ from jaxtyping import Bool, Float
 
 from deeptalk_jax.models.batch_norm import BatchNorm
 from deeptalk_jax.models.masks import zero_padding
+from deeptalk_jax.models.resample import resample_linear
 from deeptalk_jax.types import Array
 
 LEAKY_SLOPE = 0.2
@@ -49,41 +55,103 @@ class DoublingConv(nn.Module):
         return einops.rearrange(phases, "b t (p e) -> b (t p) e", p=2) + bias[None, None]
 
 
+def num_halvings(factor: int) -> int:
+    """Base-2 logarithm.
+
+    Raises:
+        ValueError: `factor` is not 2, 4, 8, ...
+    """
+    if factor < 2 or factor & (factor - 1):
+        raise ValueError(f"the frame rate changes by powers of two, not by {factor}")
+    return factor.bit_length() - 1
+
+
+def _edge_conv(
+    x: Float[Array, "b t d"], dim: int, stride: int, axis_name: str | None, train: bool, suffix: str = ""
+) -> Float[Array, "b u e"]:
+    """Convolution over replicated edges, LeakyReLU, batch norm, as children of the calling module."""
+    half = KERNEL_SIZE // 2
+    x = jnp.pad(x, ((0, 0), (half, half), (0, 0)), mode="edge")
+    x = nn.Conv(dim, (KERNEL_SIZE,), strides=(stride,), padding="VALID", name=f"conv{suffix}")(x)
+    return BatchNorm(axis_name=axis_name, name=f"norm{suffix}")(nn.leaky_relu(x, LEAKY_SLOPE), train=train)
+
+
 class Squasher(nn.Module):
-    """Halves time: convolution of stride 2 over replicated edges, LeakyReLU, batch norm.
+    """Divides time by a power of two: convolution of stride 2 over replicated edges, LeakyReLU, batch norm.
+
+    Every further factor of 2 is such a block of stride 1 and a maximum over pairs of frames.
 
     Attributes:
         dim: output channels.
+        factor: frames per output frame.
         axis_name: pmap axis of the batch statistics.
     """
 
     dim: int
+    factor: int = 2
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b t d"], *, train: bool = False) -> Float[Array, "b t/2 e"]:
+    def __call__(self, x: Float[Array, "b t d"], *, train: bool = False) -> Float[Array, "b t/f e"]:
         """Every window must be full: padded frames would enter the last latent."""
-        half = KERNEL_SIZE // 2
-        x = jnp.pad(x, ((0, 0), (half, half), (0, 0)), mode="edge")
-        x = nn.Conv(self.dim, (KERNEL_SIZE,), strides=(2,), padding="VALID", name="conv")(x)
-        return BatchNorm(axis_name=self.axis_name, name="norm")(nn.leaky_relu(x, LEAKY_SLOPE), train=train)
+        x = _edge_conv(x, self.dim, 2, self.axis_name, train)
+        for index in range(1, num_halvings(self.factor)):
+            x = _edge_conv(x, self.dim, 1, self.axis_name, train, f"_{index}")
+            # Not a reduction: its gradient divides by how many frames equal the maximum, and XLA's rounding may leave
+            # none.
+            x = jnp.maximum(x[:, 0::2], x[:, 1::2])
+        return x
 
 
 class Expander(nn.Module):
-    """Doubles time: transposed convolution, LeakyReLU, batch norm.
+    """Multiplies time by a power of two: for every factor of 2 a transposed convolution, LeakyReLU, batch norm.
 
     Attributes:
         dim: output channels.
+        factor: output frames per frame.
         axis_name: pmap axis of the batch statistics.
     """
 
     dim: int
+    factor: int = 2
     axis_name: str | None = None
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b t d"], *, mask: Bool[Array, "b t"] | None = None, train: bool = False
-    ) -> Float[Array, "b 2t e"]:
-        """Stride 2, padding 2, output padding 1 in torch's terms: exactly twice as many frames."""
-        x = DoublingConv(self.dim, name="conv")(zero_padding(x, mask))
-        return BatchNorm(axis_name=self.axis_name, name="norm")(nn.leaky_relu(x, LEAKY_SLOPE), train=train)
+    ) -> Float[Array, "b f*t e"]:
+        """Stride 2, padding 2, output padding 1 in torch's terms: exactly twice as many frames each time."""
+        for index in range(num_halvings(self.factor)):
+            suffix = f"_{index}" if index else ""
+            x = DoublingConv(self.dim, name=f"conv{suffix}")(zero_padding(x, mask))
+            x = nn.leaky_relu(x, LEAKY_SLOPE)
+            x = BatchNorm(axis_name=self.axis_name, name=f"norm{suffix}")(x, train=train)
+            mask = None if mask is None else jnp.repeat(mask, 2, axis=1)
+        return x
+
+
+class Resampler(nn.Module):
+    """Any other change of rate: linear interpolation with aligned ends, and a convolution at the higher rate.
+
+    Attributes:
+        dim: output channels.
+        rate: output frames per frame.
+        axis_name: pmap axis of the batch statistics.
+    """
+
+    dim: int
+    rate: Fraction
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b t d"], *, train: bool = False) -> Float[Array, "b u e"]:
+        """Every window must be full, and its length times `rate` a whole number."""
+        if self.rate > 1:
+            x = self._resampled(x)
+        x = _edge_conv(x, self.dim, 1, self.axis_name, train)
+        return x if self.rate > 1 else self._resampled(x)
+
+    def _resampled(self, x: Array) -> Array:
+        length, new_length = x.shape[1], int(x.shape[1] * self.rate)
+        lengths, new_lengths = (jnp.full(x.shape[:1], n, jnp.int32) for n in (length, new_length))
+        return resample_linear(x, lengths, new_lengths, new_length)

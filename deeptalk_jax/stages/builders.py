@@ -8,18 +8,26 @@ import jax.numpy as jnp
 from jaxtyping import Array as KeyArray
 from ml_collections import ConfigDict
 
+from deeptalk_jax.errors import UserError
 from deeptalk_jax.models.dee import DEE, Tower
 from deeptalk_jax.models.fer import FER
 from deeptalk_jax.models.generator import Generator
-from deeptalk_jax.models.motion_prior import MotionPrior
+from deeptalk_jax.models.motion_prior import FRAMES_PER_BOTTOM_CODE, FRAMES_PER_TOP_CODE, MotionPrior
+from deeptalk_jax.models.one_level_prior import OneLevelPrior
 from deeptalk_jax.models.predictor import IndexPredictor
+from deeptalk_jax.models.quantizer import Quantizer, make_quantizer
 from deeptalk_jax.models.speech.emotion2vec import Emotion2Vec
 from deeptalk_jax.models.speech.mel_encoder import MelEncoder
 from deeptalk_jax.models.speech.wav2vec2 import Wav2Vec2
+from deeptalk_jax.models.temporal_vae import TemporalVAE
 from deeptalk_jax.types import MOTION_DIM, MOTION_RATE_HZ, SAMPLES_PER_FRAME, SPEECH_FEATURE_RATE_HZ
 
 PyTree = Any
 
+Prior = MotionPrior | OneLevelPrior | TemporalVAE
+
+PRIORS = ("hierarchical", "one_level", "temporal_vae")
+ONE_LEVEL_CODEBOOKS = ("bottom", "both")
 SPEECH_ENCODERS = ("mel", "wav2vec2", "emotion2vec")
 MAX_EMOTION_S = 10  # what both DEE towers take at the most
 
@@ -88,28 +96,75 @@ def build_dee(config: ConfigDict) -> DEE:
     )
 
 
-def build_motion_prior(config: ConfigDict) -> MotionPrior:
-    """TH-VQVAE from `config.model`."""
+def build_motion_prior(config: ConfigDict) -> Prior:
+    """The prior of kind `config.model.kind`; the baselines are about as large as the hierarchy of the same config.
+
+    Raises:
+        ValueError: an unknown kind.
+    """
     model = config.model
-    return MotionPrior(
-        dim=model.dim,
-        mlp_dim=model.mlp_dim,
-        decoder_mlp_dim=model.decoder_mlp_dim,
-        num_heads=model.num_heads,
-        codebook_size_top=model.codebook_size_top,
-        codebook_size_bottom=model.codebook_size_bottom,
-        dropout_rate=model.dropout_rate,
-        ema_decay=model.ema_decay,
+    if model.kind == "hierarchical":
+        return MotionPrior(
+            dim=model.dim,
+            mlp_dim=model.mlp_dim,
+            decoder_mlp_dim=model.decoder_mlp_dim,
+            num_heads=model.num_heads,
+            codebook_size_top=model.codebook_size_top,
+            codebook_size_bottom=model.codebook_size_bottom,
+            dropout_rate=model.dropout_rate,
+            ema_decay=model.ema_decay,
+            commitment_weight=model.commitment_weight,
+            ema_smoothing=model.ema_smoothing,
+            codebook_initialisation=model.codebook_initialisation,
+            revive_after=model.revive_after,
+            codebook_update=model.codebook_update,
+            frames_per_top_code=model.frames_per_top_code,
+            frames_per_bottom_code=model.frames_per_bottom_code,
+        )
+    baseline = {
+        "mlp_dim": model.decoder_mlp_dim,
+        "num_heads": model.num_heads,
+        "dropout_rate": model.dropout_rate,
+    }
+    if model.kind == "one_level":
+        return OneLevelPrior(
+            quantizer=_one_level_quantizer(model),
+            decoder_dim=3 * model.dim,
+            codes_per_4_frames=model.one_level.codes_per_4_frames,
+            **baseline,
+        )
+    if model.kind == "temporal_vae":
+        return TemporalVAE(dim=2 * model.dim, latent_dim=model.dim, **baseline)
+    raise ValueError(f"model.kind={model.kind!r} is not one of {PRIORS}")
+
+
+def _one_level_quantizer(model: ConfigDict) -> Quantizer:
+    """A codebook of the bottom level's size, or of the sizes of both levels, in the bottom level's dimension."""
+    sizes = (model.codebook_size_bottom, model.codebook_size_bottom + model.codebook_size_top)
+    if model.one_level.codebook not in ONE_LEVEL_CODEBOOKS:
+        raise ValueError(
+            f"model.one_level.codebook={model.one_level.codebook!r} is not one of {ONE_LEVEL_CODEBOOKS}"
+        )
+    return make_quantizer(
+        model.codebook_update,
+        sizes[ONE_LEVEL_CODEBOOKS.index(model.one_level.codebook)],
+        2 * model.dim,
+        decay=model.ema_decay,
         commitment_weight=model.commitment_weight,
         ema_smoothing=model.ema_smoothing,
-        codebook_initialisation=model.codebook_initialisation,
+        initialisation=model.codebook_initialisation,
         revive_after=model.revive_after,
     )
 
 
 def build_generator(config: ConfigDict, prior_config: ConfigDict) -> Generator:
-    """Index predictor from `config.model` in front of the prior of `prior_config`."""
+    """Index predictor from `config.model` in front of the prior of `prior_config`.
+
+    Raises:
+        UserError: the prior is not hierarchical, or its codes have another rate than the predictor's.
+    """
     model = config.model
+    _check_prior(prior_config.model)
     prior = build_motion_prior(prior_config)
     predictor = IndexPredictor(
         speech_encoder=build_speech_encoder(model.speech),
@@ -124,6 +179,17 @@ def build_generator(config: ConfigDict, prior_config: ConfigDict) -> Generator:
         dropout_rate=model.dropout_rate,
     )
     return Generator(predictor=predictor, prior=prior)
+
+
+def _check_prior(model: ConfigDict) -> None:
+    if model.kind != "hierarchical":
+        raise UserError(f"the generator needs a hierarchical motion prior, not model.kind={model.kind!r}")
+    rates = (model.frames_per_bottom_code, model.frames_per_top_code)
+    published = (FRAMES_PER_BOTTOM_CODE, FRAMES_PER_TOP_CODE)
+    if rates != published:
+        raise UserError(
+            f"the generator needs a motion prior of {published} frames per bottom and top code, not {rates}"
+        )
 
 
 def identity_vector(config: ConfigDict, identity: int | None) -> jnp.ndarray:
@@ -157,8 +223,8 @@ def init_dee(model: DEE, feature_dim: int, key: KeyArray) -> PyTree:
     return model.init(key, audio, length, features, length)
 
 
-def init_motion_prior(model: MotionPrior, key: KeyArray) -> PyTree:
-    """Variables of TH-VQVAE before training."""
+def init_motion_prior(model: Prior, key: KeyArray) -> PyTree:
+    """Variables of a motion prior before training."""
     return model.init(key, jnp.zeros((1, _EXAMPLE_FRAMES, MOTION_DIM)))
 
 

@@ -1,4 +1,5 @@
 import functools
+from fractions import Fraction
 
 import flax.linen as nn
 import jax
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from deeptalk_jax.models.motion_prior import MotionPrior
-from deeptalk_jax.models.temporal_conv import DoublingConv, Expander, Squasher
+from deeptalk_jax.models.temporal_conv import DoublingConv, Expander, Resampler, Squasher
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +29,36 @@ def test_squasher_equals_numpy_convolution_of_replicated_edges():
     expected = np.stack([np.einsum("kc,kcd->d", padded[2 * i : 2 * i + 5], kernel) for i in range(3)])
     expected = np.where(expected > 0, expected, 0.2 * expected) / np.sqrt(1 + 1e-5)
     np.testing.assert_allclose(squasher.apply(variables, x)[0], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_larger_squasher_halves_again_by_the_larger_of_two_frames():
+    x = jax.random.normal(jax.random.key(0), (1, 8, 2))
+    squasher = Squasher(3, factor=4)
+    variables = squasher.init(jax.random.key(1), x)
+    first = {
+        collection: {name: tree[name] for name in ("conv", "norm") if name in tree}
+        for collection, tree in variables.items()
+    }
+    halved = np.asarray(Squasher(3).apply(first, x)[0])
+    kernel = np.asarray(variables["params"]["conv_1"]["kernel"])
+    padded = np.pad(halved, ((2, 2), (0, 0)), mode="edge")
+    expected = np.stack([np.einsum("kc,kcd->d", padded[i : i + 5], kernel) for i in range(4)])
+    expected = np.where(expected > 0, expected, 0.2 * expected) / np.sqrt(1 + 1e-5)
+    expected = np.maximum(expected[0::2], expected[1::2])
+    np.testing.assert_allclose(squasher.apply(variables, x)[0], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [Fraction(3, 4), Fraction(4, 3)])
+def test_resampler_interpolates_with_aligned_ends(rate):
+    x = jax.random.uniform(jax.random.key(0), (2, 12, 3))
+    resampler = Resampler(3, rate)
+    variables = resampler.init(jax.random.key(1), x)
+    passing = jnp.zeros((5, 3, 3)).at[2].set(jnp.eye(3))  # the convolution hands frames on
+    variables["params"]["conv"]["kernel"] = passing
+    positions = np.linspace(0, 11, int(12 * rate))
+    expected = [[np.interp(positions, np.arange(12), x[b, :, c]) for c in range(3)] for b in range(2)]
+    expected = np.swapaxes(expected, 1, 2) / np.sqrt(1 + 1e-5)
+    np.testing.assert_allclose(resampler.apply(variables, x), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_expander_equals_scattered_taps():
@@ -82,18 +113,35 @@ def test_lookup_and_decoding_repeat_the_reconstruction(prior):
     np.testing.assert_allclose(mixed, looked_up, rtol=1e-6)
 
 
-def test_padding_does_not_reach_valid_frames(prior):
+@pytest.mark.parametrize(("bottom_frames", "top_frames"), [(2, 4), (4, 16)])
+def test_padding_does_not_reach_valid_frames(prior, bottom_frames, top_frames):
     model, variables, _ = prior
+    ratio = top_frames // bottom_frames
+    if (bottom_frames, top_frames) != (2, 4):
+        model = model.clone(frames_per_bottom_code=bottom_frames, frames_per_top_code=top_frames)
+        variables = jax.jit(model.init)(jax.random.key(1), jnp.zeros((1, 16, 53)))
     top = jax.random.normal(jax.random.key(2), (2, 5, 8))
-    bottom = jax.random.normal(jax.random.key(3), (2, 10, 16))
+    bottom = jax.random.normal(jax.random.key(3), (2, 5 * ratio, 16))
     mask = jnp.arange(5)[None] < jnp.array([[3], [5]])
-    top, bottom = top.at[0, 3:].set(9.0), bottom.at[0, 6:].set(9.0)
+    top, bottom = top.at[0, 3:].set(9.0), bottom.at[0, 3 * ratio :].set(9.0)
     decode = jax.jit(functools.partial(model.apply, method=MotionPrior.decode))
-    padded, alone = decode(variables, top, bottom, mask=mask), decode(variables, top[:1, :3], bottom[:1, :6])
-    np.testing.assert_allclose(padded[:1, :12], alone, rtol=1e-4, atol=1e-5)
+    padded = decode(variables, top, bottom, mask=mask)
+    alone = decode(variables, top[:1, :3], bottom[:1, : 3 * ratio])
+    assert padded.shape == (2, 5 * top_frames, 53)
+    np.testing.assert_allclose(padded[:1, : 3 * top_frames], alone, rtol=1e-4, atol=1e-5)
     decode_top = jax.jit(functools.partial(model.apply, method=MotionPrior.decode_top))
     padded, alone = decode_top(variables, top, mask=mask), decode_top(variables, top[:1, :3])
-    np.testing.assert_allclose(padded[:1, :6], alone, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(padded[:1, : 3 * ratio], alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("bottom_frames", "top_frames"), [(2, 8), (4, 8)])
+def test_other_rates(prior, bottom_frames, top_frames):
+    model, _, _ = prior
+    model = model.clone(frames_per_bottom_code=bottom_frames, frames_per_top_code=top_frames)
+    output, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), jnp.zeros((2, 24, 53)))
+    assert output.motion.shape == (2, 24, 53)
+    assert output.top.codes.shape == (2, 24 // top_frames, 8)
+    assert output.bottom.codes.shape == (2, 24 // bottom_frames, 16)
 
 
 def test_reconstruction_trains_both_encoders_through_the_codes(prior):
@@ -113,3 +161,17 @@ def test_rejects_other_shapes(prior, shape):
     model, variables, _ = prior
     with pytest.raises(ValueError, match=r"motion must be \[b, t, 53\] with t a multiple of 4, got"):
         model.apply(variables, jnp.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("rates", "message"),
+    [
+        ((2, 5), "frames_per_top_code=5 is no multiple of frames_per_bottom_code=2"),
+        ((3, 6), "the frame rate changes by powers of two, not by 3"),
+        ((4, 4), "the frame rate changes by powers of two, not by 1"),
+    ],
+)
+def test_rejects_other_rates(prior, rates, message):
+    model = prior[0].clone(frames_per_bottom_code=rates[0], frames_per_top_code=rates[1])
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 60, 53)))

@@ -1,9 +1,19 @@
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
-from deeptalk_jax.models.quantizer import EMAQuantizer, nearest_code, perplexity
+from deeptalk_jax.models.quantizer import (
+    EMAQuantizer,
+    GradientQuantizer,
+    make_quantizer,
+    nearest_code,
+    perplexity,
+)
+from deeptalk_jax.training.mesh import make_mesh
 
 SIZE, DIM = 5, 3
 
@@ -31,7 +41,40 @@ def test_nearest_code_equals_all_distances():
     np.testing.assert_array_equal(nearest_code(latents, codebook), distance.argmin(-1))
 
 
-@pytest.mark.parametrize("smoothing", ["standard", "published"])
+def test_indices_under_bf16_are_those_of_float32():
+    coarse = jax.random.normal(jax.random.key(0), (4, 50, DIM)).astype(jnp.bfloat16)
+    # So close together that a bf16 distance cannot tell them apart.
+    codebook = 1.0 + 1e-3 * jax.random.normal(jax.random.key(1), (SIZE, DIM))
+    indices = nearest_code(coarse, codebook)
+    np.testing.assert_array_equal(indices, nearest_code(coarse.astype(jnp.float32), codebook))
+    assert len(np.unique(indices)) > 1
+
+
+def test_no_array_of_tokens_times_codes_times_channels():
+    """Neither the search nor k-means++ nor the update holds one, forward or backward."""
+    tokens, size, dim = (2, 20), 30, 17
+    quantizer = EMAQuantizer(size, dim, initialisation="kmeans++", revive_after=1)
+    latents = jnp.zeros((*tokens, dim))
+    variables = quantizer.init(jax.random.key(0), latents)
+
+    def loss(latents):
+        output, updated = step(quantizer, variables, latents)
+        return output.commitment + jnp.sum(output.codes), updated
+
+    sizes = list(array_sizes(jax.make_jaxpr(jax.grad(loss, has_aux=True))(latents).jaxpr))
+    assert max(sizes) >= math.prod(tokens) * size, "the scores of tokens and codes are not seen"
+    assert max(sizes) < math.prod(tokens) * size * dim
+
+
+def array_sizes(jaxpr):
+    """Number of elements of every array in a program, programs inside of it too."""
+    for equation in jaxpr.eqns:
+        yield from (math.prod(variable.aval.shape) for variable in equation.outvars)
+        for inner in jax.core.jaxprs_in_params(equation.params):
+            yield from array_sizes(inner)
+
+
+@pytest.mark.parametrize("smoothing", ["standard", "published", "none"])
 def test_ema_follows_closed_form(smoothing):
     quantizer, variables, latents = initialised(ema_smoothing=smoothing, decay=0.9)
     output, updated = step(quantizer, variables, latents)
@@ -40,10 +83,20 @@ def test_ema_follows_closed_form(smoothing):
     rows = np.asarray(latents).reshape(8, DIM)
     count = 0.9 * np.asarray(old["ema_count"]) + 0.1 * one_hot.sum(0)
     scale = 8 if smoothing == "standard" else 2  # latents, or clips
-    count = (count + 1e-5) / (scale + SIZE * 1e-5) * scale
+    if smoothing != "none":
+        count = (count + 1e-5) / (scale + SIZE * 1e-5) * scale
     total = 0.9 * np.asarray(old["ema_sum"]) + 0.1 * one_hot.T @ rows
     np.testing.assert_allclose(new["ema_count"], count, rtol=1e-6)
     np.testing.assert_allclose(new["embedding"], total / count[:, None], rtol=1e-5)
+
+
+def test_an_unused_code_without_smoothing_keeps_its_place():
+    quantizer, variables, latents = initialised(ema_smoothing="none")
+    state = variables["codebook"]
+    far = state["embedding"].at[0].set(1e3)
+    faded = {"embedding": far, "ema_sum": far.at[0].set(0.0), "ema_count": state["ema_count"].at[0].set(0.0)}
+    _, updated = step(quantizer, {"codebook": state | faded}, latents)
+    np.testing.assert_array_equal(updated["codebook"]["embedding"][0], far[0])
 
 
 def test_codes_are_those_of_before_the_update_and_evaluation_stands_still():
@@ -54,8 +107,11 @@ def test_codes_are_those_of_before_the_update_and_evaluation_stands_still():
     jax.tree.map(np.testing.assert_array_equal, unchanged["codebook"], variables["codebook"])
 
 
-def test_gradient_is_straight_through():
-    quantizer, variables, latents = initialised()
+@pytest.mark.parametrize("kind", [EMAQuantizer, GradientQuantizer])
+def test_gradient_is_straight_through(kind):
+    latents = jax.random.normal(jax.random.key(0), (2, 4, DIM))
+    quantizer = kind(SIZE, DIM)
+    variables = quantizer.init(jax.random.key(1), latents)
     weights = jax.random.normal(jax.random.key(5), latents.shape)
     gradient = jax.grad(lambda x: jnp.sum(quantizer.apply(variables, x).codes * weights))(latents)
     np.testing.assert_array_equal(gradient, weights)
@@ -104,29 +160,65 @@ def test_perplexity_counts_effective_codes():
     np.testing.assert_allclose(perplexity(jnp.array([0.0, 7.0])), 1.0, rtol=1e-6)
 
 
-@pytest.mark.parametrize("revive_after", [0, 1])
-def test_devices_move_the_codebook_alike_under_pmap(revive_after):
-    fields = {"initialisation": "first_batch", "revive_after": revive_after}
+def two_steps(quantizer, variables, latents):
+    """State after a start from the batch, two updates and a revival after each."""
+    _, variables = step(quantizer, variables, latents, seed=3)
+    return step(quantizer, variables, latents + 2.0, seed=4)[1]
+
+
+@pytest.mark.parametrize("initialisation", ["first_batch", "kmeans++"])
+def test_eight_devices_move_the_codebook_as_one_does(initialisation):
+    fields = {"initialisation": initialisation, "revive_after": 1}
     quantizer, variables, _ = initialised(**fields)
     latents = jax.random.normal(jax.random.key(7), (8, 4, DIM))
-    _, whole = step(quantizer, variables, latents)
-    sharded = EMAQuantizer(SIZE, DIM, axis_name="data", **fields)
-    states = jax.pmap(lambda rows: step(sharded, variables, rows)[1], axis_name="data")(
-        latents.reshape(4, 2, 4, DIM)
+    alone = jax.jit(lambda rows: two_steps(quantizer, variables, rows))(latents)
+    assert int(alone["codebook"]["updates"]) == 2
+
+    mesh = make_mesh(8)
+    rows, everywhere = (NamedSharding(mesh, spec) for spec in (PartitionSpec("data"), PartitionSpec()))
+    under_jit = jax.jit(
+        lambda rows: two_steps(quantizer, variables, rows), in_shardings=rows, out_shardings=everywhere
+    )(latents)
+    spanning = quantizer.clone(axis_name="data")
+    under_pmap = jax.pmap(lambda rows: two_steps(spanning, variables, rows), axis_name="data")(
+        latents[:, None]
     )
-    for device in range(4):
-        jax.tree.map(
-            lambda one, many, index=device: np.testing.assert_allclose(
-                many[index], one, rtol=1e-5, atol=1e-6
-            ),
-            whole,
-            states,
-        )
+    for device in range(8):
+        states = under_jit, jax.tree.map(lambda many, index=device: many[index], under_pmap)
+        for state in states:
+            jax.tree.map(
+                lambda one, many: np.testing.assert_allclose(many, one, rtol=1e-5, atol=1e-6), alone, state
+            )
+
+
+def test_gradient_of_the_codebook_by_hand():
+    quantizer = GradientQuantizer(SIZE, DIM)
+    latents = jax.random.normal(jax.random.key(0), (2, 4, DIM))
+    params = {"embedding": jax.random.normal(jax.random.key(2), (SIZE, DIM))}
+
+    def losses(params, latents):
+        output = quantizer.apply({"params": params}, latents, train=True)
+        return output.codebook_loss, (output, jnp.sum(output.codes**2) + output.commitment)
+
+    gradient, (output, _) = jax.grad(losses, has_aux=True)(params, latents)
+    expected = np.zeros((SIZE, DIM))
+    for index, latent in zip(np.ravel(output.indices), np.reshape(latents, (8, DIM)), strict=True):
+        expected[index] += 2.0 * (params["embedding"][index] - latent) / latents.size
+    np.testing.assert_allclose(gradient["embedding"], expected, rtol=1e-5, atol=1e-7)
+    # The codebook's loss does not pull the latents, nor do the other losses pull the codes.
+    assert not jax.grad(lambda rows: losses(params, rows)[0])(latents).any()
+    assert not jax.grad(lambda params: losses(params, latents)[1][1])(params)["embedding"].any()
 
 
 def test_rejects_unknown_options_and_wrong_width():
     latents = jnp.zeros((1, 2, DIM))
-    with pytest.raises(ValueError, match="ema_smoothing='none' is not one of"):
-        EMAQuantizer(SIZE, DIM, ema_smoothing="none").init(jax.random.key(0), latents)
+    with pytest.raises(ValueError, match="ema_smoothing='batch' is not one of"):
+        EMAQuantizer(SIZE, DIM, ema_smoothing="batch").init(jax.random.key(0), latents)
     with pytest.raises(ValueError, match="latents have 3 channels, the codebook 4"):
         EMAQuantizer(SIZE, 4).init(jax.random.key(0), latents)
+    with pytest.raises(ValueError, match="codebook_update='sgd' is not one of"):
+        make_quantizer("sgd", SIZE, DIM, commitment_weight=0.25, initialisation="uniform", revive_after=0)
+    with pytest.raises(ValueError, match="start uniform and are not revived, got initialisation='kmeans"):
+        make_quantizer(
+            "gradient", SIZE, DIM, commitment_weight=0.25, initialisation="kmeans++", revive_after=0
+        )

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from deeptalk_jax.models.masks import length_mask, zero_padding
+from deeptalk_jax.models.resample import resample_linear, resampled_length
 from deeptalk_jax.models.speech.encoder_layer import EncoderLayer, keep_or_skip
 from deeptalk_jax.models.speech.frontend import (
     KERNELS,
@@ -27,7 +28,6 @@ from deeptalk_jax.models.speech.frontend import (
     fit_length,
     prepare_waveform,
 )
-from deeptalk_jax.models.speech.resample import resample_linear, resampled_length
 from deeptalk_jax.types import AUDIO_RATE_HZ, Array, SpeechFeatures
 
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deeptalk_jax.models.speech.resample import MAX_OUTPUT_LENGTH, resample_linear, resampled_length
+from deeptalk_jax.models.resample import MAX_OUTPUT_LENGTH, resample_linear, resampled_length
 
 resample = jax.jit(resample_linear, static_argnums=3)
 

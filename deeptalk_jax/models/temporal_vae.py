@@ -1,0 +1,67 @@
+"""Temporal variational autoencoder (Kingma and Welling, ICLR 2014) of facial motion, a baseline of TH-VQVAE.
+
+One Gaussian latent for 8 frames, as in FLINT, the motion prior of EMOTE (Danecek et al., SIGGRAPH Asia 2023).
+"""
+
+from fractions import Fraction
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from deeptalk_jax.models.prior_output import PriorOutput
+from deeptalk_jax.models.temporal_block import TemporalBlock, check_windows, motion_output
+from deeptalk_jax.types import Array, Gaussian
+
+FRAMES_PER_LATENT = 8
+
+
+class TemporalVAE(nn.Module):
+    """Encoder, diagonal Gaussian, decoder.
+
+    Attributes:
+        dim: width of encoder and decoder.
+        latent_dim: size of a latent.
+        mlp_dim: feed-forward width of both.
+        num_heads: attention heads.
+        dropout_rate: of the transformer layers.
+        axis_name: pmap axis of the batch statistics.
+    """
+
+    dim: int
+    latent_dim: int
+    mlp_dim: int
+    num_heads: int = 8
+    dropout_rate: float = 0.1
+    axis_name: str | None = None
+
+    def setup(self):
+        """Creates both halves and the two maps of the bottleneck."""
+
+        def block(rate):
+            return TemporalBlock(
+                self.dim, self.mlp_dim, rate, self.num_heads, self.dropout_rate, self.axis_name
+            )
+
+        self.encoder = block(Fraction(1, FRAMES_PER_LATENT))
+        self.mean = nn.Dense(self.latent_dim)
+        self.log_variance = nn.Dense(self.latent_dim)
+        self.decoder = block(Fraction(FRAMES_PER_LATENT))
+        self.output = motion_output()
+
+    @property
+    def codebook_sizes(self) -> dict[str, int]:
+        """No level has codes."""
+        return {}
+
+    def __call__(self, motion: Float[Array, "b t 53"], *, train: bool = False) -> PriorOutput:
+        """Encodes and decodes full windows; training draws the latents (stream `sample`), evaluation takes the mean."""
+        check_windows(motion, FRAMES_PER_LATENT)
+        encoded = self.encoder(motion, train=train)
+        gaussian = Gaussian(self.mean(encoded), self.log_variance(encoded))
+        latents = gaussian.mean
+        if train:
+            noise = jax.random.normal(self.make_rng("sample"), latents.shape, jnp.float32)
+            latents = latents + jnp.exp(0.5 * gaussian.log_variance) * noise
+        return PriorOutput(self.output(self.decoder(latents, train=train)), {}, gaussian)
