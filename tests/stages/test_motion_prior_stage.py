@@ -38,7 +38,7 @@ def test_parameter_and_jaw_losses_by_hand(tiny_config):
     np.testing.assert_allclose(squared["parameters"], 4.25 / (5 * 53), rtol=1e-6)
     vertices, weights = terms("vertices")
     assert (float(vertices["vertex"]), weights["vertex"]) == (0.0, 1e6)
-    with pytest.raises(ValueError, match="loss.reconstruction='pixels' is not one of"):
+    with pytest.raises(ValueError, match=r"loss\.reconstruction='pixels' is not one of"):
         terms("pixels")
 
 
