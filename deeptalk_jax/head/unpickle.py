@@ -8,6 +8,7 @@ reader serves other formats (PyTorch's `.pt`) with another table and a `persiste
 
 import io
 import pickle
+import pickletools
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 from deeptalk_jax.errors import UserError
 
 Globals = Mapping[tuple[str, str], Any]
+_PLAIN_KINDS = "fiubcSU"  # of dtypes: numbers and text
 
 
 class RefusedGlobalError(pickle.UnpicklingError):
@@ -51,10 +53,34 @@ def _reconstruct_instance(cls: type, _base: Any = None, _state: Any = None) -> P
     return cls()
 
 
+class _ArrayClass:
+    """Stands in for the name `numpy.ndarray`: called, that would give memory of any size."""
+
+
+class _Dtype:
+    """Stands in for `numpy.dtype`, whose own state may describe fields outside of the array's memory."""
+
+    def __init__(self, code: str, *_: Any) -> None:
+        self.dtype = np.dtype(code)
+        if self.dtype.kind not in _PLAIN_KINDS:
+            raise RefusedGlobalError(f"array of type {code!r}")
+
+    def __setstate__(self, state: tuple) -> None:
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array(np.ndarray):
+    """An array whose state comes from a pickle: shape, type and bytes, nothing else."""
+
+    def __setstate__(self, state: tuple) -> None:
+        version, shape, dtype, fortran, raw = state
+        super().__setstate__((version, shape, dtype.dtype, fortran, raw))
+
+
 def _reconstruct_array(cls: type, _shape: Any, _dtype: Any) -> np.ndarray:
-    if cls is not np.ndarray:
+    if cls is not _ArrayClass:
         raise RefusedGlobalError(f"array of {cls!r}")
-    return np.ndarray.__new__(np.ndarray, (0,), "b")  # its __setstate__ gives shape, dtype and bytes
+    return _Array((0,), "b")  # its __setstate__ gives shape, dtype and bytes
 
 
 def _encode_latin1(text: str, encoding: str = "latin1") -> bytes:
@@ -63,16 +89,16 @@ def _encode_latin1(text: str, encoding: str = "latin1") -> bytes:
     return text.encode("latin1")
 
 
-def _numpy_scalar(dtype: np.dtype, raw: Any) -> Any:
+def _numpy_scalar(dtype: _Dtype, raw: Any) -> Any:
     if isinstance(raw, str):
         raw = raw.encode("latin1")
-    return np.frombuffer(raw, dtype=dtype)[0]
+    return np.frombuffer(raw, dtype=dtype.dtype)[0]
 
 
 def _numpy_globals() -> dict[tuple[str, str], Any]:
     table: dict[tuple[str, str], Any] = {
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
+        ("numpy", "ndarray"): _ArrayClass,
+        ("numpy", "dtype"): _Dtype,
         ("_codecs", "encode"): _encode_latin1,
         ("collections", "OrderedDict"): OrderedDict,
     }
@@ -150,8 +176,10 @@ def restricted_load(
     Raises:
         UserError: if the pickle names anything outside the table, or is truncated, or is no pickle.
     """
+    program = stream.read()
     try:
-        return _TableUnpickler(stream, allowed, persistent_load).load()
+        _check_memo(program)
+        return _TableUnpickler(io.BytesIO(program), allowed, persistent_load).load()
     except RefusedGlobalError as error:
         raise UserError(
             f"{source}: the pickle asks for {error}, which {expected} does not need; refused, nothing was run"
@@ -159,6 +187,13 @@ def restricted_load(
     except Exception as error:  # a damaged pickle can raise nearly anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{source}: not a readable pickle ({reason}); expected {expected}") from None
+
+
+def _check_memo(program: bytes) -> None:
+    """Refuses memo places that no pickle of this size needs: the interpreter makes room for all below them."""
+    for opcode, argument, _ in pickletools.genops(program):
+        if opcode.name in ("PUT", "LONG_BINPUT") and argument > len(program):
+            raise ValueError(f"memo place {argument} in a pickle of {len(program)} bytes")
 
 
 def _dense_from_sparse(stored: PickledState) -> np.ndarray | None:

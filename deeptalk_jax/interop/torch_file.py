@@ -7,6 +7,7 @@ are replaced by inert stand-ins, since the files of fairseq hold them beside the
 """
 
 import io
+import math
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -43,7 +44,10 @@ _INERT_PACKAGES = (
     "numpy",
     "_codecs",
 )
-_PLAIN_TYPES = (dict, list, tuple, set, int, float, bool, str, bytes, complex)
+# Named by configurations only. Called, the real ones could make much of little: bytes(10**12).
+_PLAIN_TYPES = ("dict", "list", "tuple", "set", "int", "float", "bool", "str", "bytes", "complex")
+# Far more than any checkpoint holds; what holds more refers to the same containers over and over.
+_MOST_ITEMS = 1_000_000
 
 
 class _StorageType(NamedTuple):
@@ -73,7 +77,7 @@ def _inert_attribute(*_owner_and_name: Any) -> _Inert:
 
 
 def _rebuild_tensor(storage, offset, size, stride, *_rest) -> np.ndarray:
-    """A strided view of a storage, copied; checked, as strides from a file could reach outside."""
+    """A strided view of a storage; checked, as strides from a file could reach outside."""
     numbers = (offset, *size, *stride)
     if not isinstance(storage, np.ndarray) or any(type(n) is not int or n < 0 for n in numbers):
         raise UserError(f"a tensor has impossible sizes {size!r}, strides {stride!r} or offset {offset!r}")
@@ -82,10 +86,11 @@ def _rebuild_tensor(storage, offset, size, stride, *_rest) -> np.ndarray:
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if 0 in size:
         return np.zeros(size, storage.dtype)
-    if last >= storage.size:
-        raise UserError(f"a tensor reaches to element {last} of a storage of {storage.size}")
+    # Strides of 0 would make a tensor of any size from one number.
+    if last >= storage.size or math.prod(size) > storage.size:
+        raise UserError(f"a tensor of shape {size} reaches beyond its storage of {storage.size} numbers")
     byte_strides = tuple(step * storage.itemsize for step in stride)
-    return np.lib.stride_tricks.as_strided(storage[offset:], size, byte_strides).copy()
+    return np.lib.stride_tricks.as_strided(storage[offset:], size, byte_strides)
 
 
 def _rebuild_parameter(tensor: np.ndarray, *_rest) -> np.ndarray:
@@ -110,7 +115,7 @@ _GLOBALS = _TorchGlobals(
         ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
         ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
         **{("torch", name): _StorageType(dtype) for name, dtype in _STORAGE_DTYPES.items()},
-        **{(module, t.__name__): t for t in _PLAIN_TYPES for module in ("builtins", "__builtin__")},
+        **{(module, name): _Inert for name in _PLAIN_TYPES for module in ("builtins", "__builtin__")},
         ("builtins", "getattr"): _inert_attribute,
         ("__builtin__", "getattr"): _inert_attribute,
     }
@@ -157,10 +162,9 @@ def read_torch_file(path: str | Path) -> dict[str, np.ndarray]:
         path: a file in the zip format (PyTorch 1.6 of 2020 and later).
 
     Returns:
-        Array of every tensor by name. Nested dictionaries and lists are flattened with dots: the tensor `b`
-        in the
-        dictionary `model` becomes `model.b`. What is no tensor is left out. bfloat16 comes as
-        `ml_dtypes.bfloat16`.
+        Array of every tensor by name, read-only; tensors that share a storage in the file share memory. Nested
+        dictionaries and lists are flattened with dots: the tensor `b` in the dictionary `model` becomes `model.b`.
+        What is no tensor is left out. bfloat16 comes as `ml_dtypes.bfloat16`.
 
     Raises:
         UserError: the file is missing, damaged or truncated, in the format before 1.6, or its pickle asks for
@@ -168,7 +172,7 @@ def read_torch_file(path: str | Path) -> dict[str, np.ndarray]:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: no such file")
+        raise UserError(f"{path}: {'a directory, not a file' if path.is_dir() else 'no such file'}")
     try:
         with zipfile.ZipFile(path) as archive:
             content = _unpickle(archive, path)
@@ -178,9 +182,7 @@ def read_torch_file(path: str | Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
     except zipfile.BadZipFile as error:
         raise UserError(f"{path}: {_why_no_zip(path)}") from error
-    except (
-        Exception
-    ) as error:  # A damaged pickle can raise anything; nothing of ours is swallowed but its traceback.
+    except Exception as error:  # a damaged archive can raise anything
         raise UserError(f"{path}: the file is damaged: {type(error).__name__}: {error}") from error
 
 
@@ -208,6 +210,8 @@ def _unpickle(archive: zipfile.ZipFile, path: Path) -> Any:
 def _why_no_zip(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(4)
+    if not start:
+        return "the file is empty"
     if start[:2] == b"PK":
         return "the file is truncated or damaged; copy or download it again"
     if start[:1] == b"\x80":
@@ -222,8 +226,13 @@ def _flatten(content: Any) -> dict[str, np.ndarray]:
     """Tensors of nested containers, names joined with dots."""
     arrays: dict[str, np.ndarray] = {}
     open_ids: set[int] = set()
+    num_items = 0
 
     def visit(value, name):
+        nonlocal num_items
+        num_items += 1
+        if num_items > _MOST_ITEMS:
+            raise UserError(f"it holds more than {_MOST_ITEMS:,} items, which no checkpoint does")
         if isinstance(value, np.ndarray):
             if name in arrays:
                 raise UserError(f"two tensors have the name {name!r} once nesting is written with dots")

@@ -160,6 +160,29 @@ def test_other_ways_in_are_refused(tmp_path, program):
         load_head(str(path))
 
 
+class OfType:
+    """An array of bytes with any dtype and any state of it."""
+
+    def __init__(self, *dtype):
+        self.dtype = dtype
+
+    def __reduce__(self):
+        reconstruct, arguments, state = np.zeros(1).__reduce__()
+        dtype = type("_", (), {"__reduce__": lambda _: (np.dtype, *self.dtype)})()
+        return reconstruct, arguments, (*state[:2], dtype, False, bytes(8))
+
+
+def test_types_that_point_outside_of_their_array_are_refused(tmp_path, flame):
+    far = (3, "|", None, ("a",), {"a": (np.dtype("f8"), 1 << 30)}, 8, 1, 0)
+    for dtype in ((("V8",), far), (("O",),)):
+        path = written(tmp_path / "generic_model.pkl", dict(flame, v_template=OfType(*dtype)))
+        with pytest.raises(UserError, match=r"the pickle asks for array of type '(V8|O)'"):
+            load_head(str(path))
+    path.write_bytes(b"cnumpy\nndarray\n(J\0\0\0\x40tR.")
+    with pytest.raises(UserError, match=r"not a readable pickle"):
+        load_head(str(path))
+
+
 def test_persistent_ids_go_to_the_caller():
     class Persistent(pickle.Pickler):
         def persistent_id(self, obj):

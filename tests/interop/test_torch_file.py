@@ -42,11 +42,10 @@ def test_same_numbers_as_torch():
     assert arrays["model.bfloat16"].dtype.name == "bfloat16"
 
 
-def test_arrays_belong_to_the_caller():
+def test_one_storage_lies_in_memory_once():
     arrays = read_torch_file(FILES / "tensors.pt")
-    before = arrays["model.slice"].copy()
-    arrays["model.transposed"][:] = 0.0
-    np.testing.assert_array_equal(arrays["model.slice"], before)
+    assert np.shares_memory(arrays["model.slice"], arrays["model.transposed"])
+    assert not any(array.flags.writeable for array in arrays.values() if array.size)
 
 
 def test_configuration_objects_are_left_out():
@@ -103,6 +102,11 @@ def test_flipped_bit_is_noticed(tmp_path):
 def test_files_of_other_kinds(tmp_path):
     with pytest.raises(UserError, match=r"nothing.pt: no such file"):
         read_torch_file(tmp_path / "nothing.pt")
+    with pytest.raises(UserError, match=r": a directory, not a file"):
+        read_torch_file(tmp_path)
+    (tmp_path / "zero.pt").write_bytes(b"")
+    with pytest.raises(UserError, match=r"zero.pt: the file is empty"):
+        read_torch_file(tmp_path / "zero.pt")
     (tmp_path / "text.pt").write_text("hello")
     with pytest.raises(UserError, match=r"text.pt: this is not a PyTorch file"):
         read_torch_file(tmp_path / "text.pt")
@@ -158,5 +162,36 @@ def test_tensor_cannot_reach_outside_its_storage(tmp_path, sizes):
         assert not name.endswith("data.pkl") or changed != data
         return changed if name.endswith("data.pkl") else data
 
-    with pytest.raises(UserError, match="reaches to element"):
+    with pytest.raises(UserError, match="reaches beyond its storage of 3 numbers"):
         read_torch_file(rewrite(FILES / "with_config.pt", tmp_path / "a.pt", larger))
+
+
+def with_program(path, program):
+    """A file of PyTorch's layout around a pickle written by hand, with one storage of 16 bytes."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("made/data.pkl", b"\x80\x02" + program + b".")
+        archive.writestr("made/data/0", bytes(16))
+    return path
+
+
+_STORAGE = b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x04tQ"
+# Lists that hold the one before twice: 2^22 items in two hundred bytes.
+_DOUBLING = b"(]" + b"".join(b"q%c](h%ch%ce" % (n, n, n) for n in range(22)) + b"t"
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        (
+            b"ctorch._utils\n_rebuild_tensor_v2\n(" + _STORAGE + b"K\0J\0\0\0\x04\x85K\0\x85tR",
+            r"shape \(67108864,\) reaches beyond its storage of 4 numbers",
+        ),
+        (b"cbuiltins\nbytes\n\x8a\x06\0\0\0\0\0\x7f\x85R", "it holds no tensors"),
+        (b"K\x01r\xff\xff\xff\0", "memo place 16777215 in a pickle of"),
+        (_DOUBLING, "more than 1,000,000 items"),
+    ],
+    ids=["stride_0", "bytes", "memo", "doubling"],
+)
+def test_small_files_do_not_unfold_into_large_ones(tmp_path, program, message):
+    with pytest.raises(UserError, match=message):
+        read_torch_file(with_program(tmp_path / "bomb.pt", program))
