@@ -40,19 +40,24 @@ class Part(NamedTuple):
     variables: PyTree
 
 
-def save_model(directory: str | os.PathLike, parts: dict[str, Part], *, head: str) -> None:
+def save_model(
+    directory: str | os.PathLike, parts: dict[str, Part], *, head: str, keep_others: bool = False
+) -> None:
     """Writes a model directory; each file appears whole or not at all, the index last.
 
     Args:
         directory: made when missing; parts of the same name are replaced.
         parts: by stage name.
         head: head reference, as `head.load.load_head` takes it.
+        keep_others: other parts of a directory that is one already stay in its index.
 
     Raises:
-        UserError: the directory cannot be written.
+        UserError: the directory cannot be written, or has a damaged index and `keep_others` is set.
     """
     directory = Path(directory)
     index = {"format": FORMAT, "format_version": FORMAT_VERSION, "head": head, "parts": {}}
+    if keep_others and (directory / INDEX).exists():
+        index["parts"] = read_index(directory)["parts"]
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name, part in parts.items():
@@ -68,7 +73,7 @@ def save_model(directory: str | os.PathLike, parts: dict[str, Part], *, head: st
         temporary = directory / f".{INDEX}.tmp"
         temporary.write_text(json.dumps(index, indent=2, sort_keys=True))
         os.replace(temporary, directory / INDEX)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise UserError(f"{directory}: cannot write the model directory ({error})") from error
 
 

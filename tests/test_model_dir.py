@@ -74,7 +74,20 @@ def test_every_tensor_is_checked(have, message):
         check_variables("dee", have, {"a": np.zeros(2), "b": np.zeros(3)})
 
 
-def test_directory_that_cannot_be_written(tmp_path):
+def test_parts_beside_others(model):
+    part = Part(ConfigDict({"stage": "dee"}), {"params": {"shift": np.float32(5)}})
+    save_model(model, {"dee": part}, head="flame.pkl", keep_others=True)
+    assert sorted(read_index(model)["parts"]) == ["dee", "fer"] and read_index(model)["head"] == "flame.pkl"
+    assert load_part(model, "fer").config.stage == "fer"
+    save_model(model, {"dee": part}, head="flame.pkl")
+    assert list(read_index(model)["parts"]) == ["dee"]
+
+
+def test_directory_that_cannot_be_written(model, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write the model directory"):
         save_model(tmp_path / "file" / "model", {}, head="procedural")
+    (model / ".dee.safetensors.tmp").mkdir()  # safetensors has an error of its own
+    part = Part(ConfigDict(), {"params": {"shift": np.float32(5)}})
+    with pytest.raises(UserError, match="cannot write the model directory"):
+        save_model(model, {"dee": part}, head="procedural")

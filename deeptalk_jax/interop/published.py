@@ -26,11 +26,12 @@ _FILES = {
     ),
     "emotion2vec": flags.DEFINE_string("emotion2vec", None, "emotion2vec_base.pt."),
 }
-_OUT = flags.DEFINE_string("out", None, "Model directory to write.")
+_OUT = flags.DEFINE_string("out", None, "Model directory to write, or to add the parts to.")
 _HEAD = flags.DEFINE_string(
     "head",
-    "procedural",
-    "Head that infer.py shows the motion on: a FLAME file, which the weights are made for.",
+    None,
+    "Head that infer.py shows the motion on: a FLAME file, which the weights are made for. By default that of an "
+    "existing --out, else 'procedural'.",
 )
 flags.mark_flag_as_required("out")
 
@@ -40,14 +41,18 @@ def _import() -> None:
 
     from deeptalk_jax.head.load import load_head
     from deeptalk_jax.interop.published_parts import import_published
-    from deeptalk_jax.model_dir import save_model
+    from deeptalk_jax.model_dir import INDEX, read_index, save_model
 
     files = {name: Path(flag.value) for name, flag in _FILES.items() if flag.value}
     if not files:
         raise UserError(f"give at least one file: {', '.join(f'--{name}=' for name in _FILES)}")
-    load_head(_HEAD.value)
+    if not _OUT.value:
+        raise UserError("give a directory with --out=")
+    held = read_index(_OUT.value)["head"] if (Path(_OUT.value) / INDEX).exists() else "procedural"
+    head = _HEAD.value or held
+    load_head(head)
     imported = import_published(files)
-    save_model(_OUT.value, imported.parts, head=_HEAD.value)
+    save_model(_OUT.value, imported.parts, head=head, keep_others=True)
     for warning in imported.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     for name, part in imported.parts.items():

@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.interop import published_parts
@@ -35,7 +36,7 @@ from deeptalk_jax.interop.published_parts import (
     published_config,
     split_generator,
 )
-from deeptalk_jax.model_dir import load_part, read_index
+from deeptalk_jax.model_dir import Part, load_part, read_index, save_model
 from deeptalk_jax.stages import builders
 
 ROOT = Path(__file__).parents[2]
@@ -108,10 +109,13 @@ def test_published_options():
 
 def test_command_writes_a_model_directory(files, states, tmp_path):
     flags = [f"--fer={files['FER.pth']}", f"--prior={files['TH-VQVAE.pth']}", f"--out={tmp_path / 'model'}"]
+    # Into a directory that holds a part already, and another FER.
+    small = Part(ConfigDict(), {"params": {"shift": np.float32(5)}})
+    save_model(tmp_path / "model", {"dee": small, "fer": small}, head="procedural")
     result = run(*flags)
     assert result.returncode == 0 and not result.stderr
     assert "fer              1,374,024 parameters  from" in result.stdout
-    assert list(read_index(tmp_path / "model")["parts"]) == ["fer", "motion_prior"]
+    assert list(read_index(tmp_path / "model")["parts"]) == ["dee", "fer", "motion_prior"]
     for name, part in (
         ("fer", fer_part(states["FER.pth"])),
         ("motion_prior", prior_part(states["TH-VQVAE.pth"])),

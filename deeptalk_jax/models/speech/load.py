@@ -44,7 +44,7 @@ def load_wav2vec2(name_or_dir: str | Path, **overrides: Any) -> tuple[Wav2Vec2, 
     prefix = "wav2vec2." if any(name.startswith("wav2vec2.") for name in state) else ""
     try:
         return model, {"params": wav2vec2_params(state, model, prefix=prefix)}
-    except UserError as error:
+    except (UserError, ValueError) as error:  # the modules raise ValueError for sizes that make no sense
         raise UserError(f"{folder}: {error}") from error
 
 
@@ -113,7 +113,12 @@ def _wav2vec2_fields(folder: Path) -> dict[str, Any]:
     # Takes a second to import.
     from transformers import Wav2Vec2Config
 
-    config = Wav2Vec2Config(**_read_json(folder / _CONFIG))
+    content = _read_json(folder / _CONFIG)
+    try:
+        config = Wav2Vec2Config(**content)
+    except Exception as error:  # errors of its own, in several lines
+        reason = " ".join(str(error).split())
+        raise UserError(f"{folder / _CONFIG}: no configuration of wav2vec 2.0 ({reason})") from error
     needed = {
         "hidden_act": "gelu",
         "feat_extract_activation": "gelu",
@@ -155,8 +160,13 @@ def _wav2vec2_fields(folder: Path) -> dict[str, Any]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
         raise UserError(f"{path}: not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds a {type(content).__name__}, not an object")
+    return content

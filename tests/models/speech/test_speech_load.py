@@ -81,8 +81,20 @@ def test_damaged_files_are_named(folder):
     (folder / "model.safetensors").write_bytes(b"\x00" * 20)
     with pytest.raises(UserError, match=r"model.safetensors: the file is damaged"):
         load_wav2vec2(folder)
-    (folder / "config.json").write_text("{")
-    with pytest.raises(UserError, match=r"config.json: not valid JSON"):
+    for content, message in (
+        ("{", "not valid JSON"),
+        ("[1]", "holds a list, not an object"),
+        ('{"hidden_size": "wide"}', r"no configuration of wav2vec 2.0 \(.*hidden_size"),
+        ('{"num_attention_heads": 7}', "num_heads=7 does not divide"),
+    ):
+        (folder / "config.json").write_text(content)
+        (folder / "model.safetensors").unlink(missing_ok=True)
+        with pytest.raises(UserError, match=message) as caught:
+            load_wav2vec2(folder)
+        assert "\n" not in str(caught.value)
+    (folder / "config.json").unlink()
+    (folder / "config.json").mkdir()
+    with pytest.raises(UserError, match=r"config.json: cannot be read \(Is a directory\)"):
         load_wav2vec2(folder)
 
 
