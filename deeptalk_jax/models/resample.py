@@ -25,12 +25,10 @@ def resampled_length(
 
     Args:
         length: number of input frames, or an integer array of them. Known values only: traced ones index the
-            table
-            that this function gives for `arange`.
+            table that this function gives for `arange`.
         from_hz: rate of the input.
         to_hz: rate of the output.
-        rounding: `exact` rounds the true quotient up. `published` computes it in double precision first, as
-            the
+        rounding: `exact` rounds the true quotient up. `published` computes it in double precision first, as the
             released code does: 14 frames at 50 Hz become 7.000000000000001 and then 8 at 25 Hz.
 
     Returns:
@@ -59,8 +57,7 @@ def resample_linear(
     """Linear interpolation with aligned end points, per clip.
 
     Output frame j of a clip of `n` inputs and `m` outputs lies at input position j (n - 1) / (m - 1); a clip
-    with
-    one output takes its first input.
+    with one output takes its first input.
 
     Args:
         values: `[b, s, d]` features; those past `lengths` do not matter.

@@ -164,13 +164,10 @@ class Emotion2Vec(nn.Module):
             waveform: `[b, s]` float32 in [-1, 1] at 16 kHz. A clip under 400 samples counts as 400, zeros
                 behind.
             num_samples: `[b]` valid samples of every clip; None if the batch has no padding. The published
-                emotion
-                encoder counts padding as sound: pass None to repeat that.
+                emotion encoder counts padding as sound: pass None to repeat that.
             num_frames: static length of the output: later frames are cut **after** the whole clip is encoded
-                (the
-                published emotion encoder keeps the first 500), missing ones are zero with a false mask. None
-                keeps
-                what the longest possible clip gives.
+                (the published emotion encoder keeps the first 500), missing ones are zero with a false mask.
+                None keeps what the longest possible clip gives.
             train: switches dropout and layer drop on (stream `dropout`).
 
         Returns:

@@ -1,8 +1,7 @@
 """The transformer layer of both speech encoders, and dropping of whole layers.
 
 It differs from `deeptalk_jax.models.transformer.TransformerLayer` in three ways that checkpoints of speech
-models
-need: norms before or after the branches, separate dropout rates, and layer norms in two passes.
+models need: norms before or after the branches, separate dropout rates, and layer norms in two passes.
 """
 
 import flax.linen as nn

@@ -46,8 +46,7 @@ def num_features(
     """Number of features that the stack gives for a clip.
 
     A clip shorter than the receptive field (400 samples, 25 ms) counts as if zeros followed it up to that
-    length,
-    which is what `ConvFrontend` does to it: every clip has at least one feature.
+    length, which is what `ConvFrontend` does to it: every clip has at least one feature.
 
     Args:
         num_samples: length of the clip, or an integer array of lengths; a traced array is fine.
@@ -82,8 +81,7 @@ def normalise_waveform(
         waveform: `[b, s]` samples; what stands in the padding does not matter.
         num_samples: `[b]` valid samples of every clip.
         eps: `WAV2VEC2_WAVEFORM_EPS` is the wav2vec 2.0 processor, `LAYER_NORM_WAVEFORM_EPS` the layer norm of
-            the
-            emotion encoder.
+            the emotion encoder.
 
     Returns:
         `[b, s]` float32. A clip of one sample, or of silence, becomes zeros.
@@ -204,9 +202,8 @@ def channel_norm(
 ) -> nn.LayerNorm:
     """Layer norm over the last axis.
 
-    The variance is taken in two passes: mean(x^2) - mean(x)^2 loses digits where the mean is large, and
-    errors of
-    the early layers grow through the stack.
+    The variance is taken in two passes: mean(x^2) - mean(x)^2 loses digits where the mean is large, and errors
+    of the early layers grow through the stack.
     """
     return nn.LayerNorm(
         epsilon=eps,
@@ -227,8 +224,7 @@ class ConvFrontend(nn.Module):
         kernels: kernel size of every layer.
         strides: stride of every layer.
         norm: `group` norms the first layer over time (wav2vec 2.0 base); `layer` norms every layer over
-            channels
-            (emotion2vec, and the large wav2vec 2.0 models).
+            channels (emotion2vec, and the large wav2vec 2.0 models).
         use_bias: whether the convolutions have a bias.
         norm_eps: added to variances.
         dtype: compute type.
@@ -255,9 +251,8 @@ class ConvFrontend(nn.Module):
             num_samples: `[b]` valid samples.
 
         Returns:
-            `[b, s', d]` features with s' = `num_features(s)`, and `[b]` the count of valid ones. Features
-            past the
-            count are finite but meaningless.
+            `[b, s', d]` features with s' = `num_features(s)`, and `[b]` the count of valid ones. Features past
+            the count are finite but meaningless.
 
         Raises:
             ValueError: `norm` is unknown, or kernels and strides differ in number.

@@ -21,8 +21,7 @@ def load_wav2vec2(name_or_dir: str | Path, **overrides: Any) -> tuple[Wav2Vec2, 
 
     Args:
         name_or_dir: a folder with `config.json` and `model.safetensors` or `pytorch_model.bin`, or a name on
-            the
-            hub, such as `facebook/wav2vec2-base-960h`. An existing folder wins over a name. Also a file of
+            the hub, such as `facebook/wav2vec2-base-960h`. An existing folder wins over a name. Also a file of
             weights of the base size.
         **overrides: fields of `Wav2Vec2` that the file does not decide, such as `resample_to_hz=25.0`.
 
@@ -31,8 +30,7 @@ def load_wav2vec2(name_or_dir: str | Path, **overrides: Any) -> tuple[Wav2Vec2, 
 
     Raises:
         UserError: files are missing or do not fit, the configuration asks for something that is not
-            implemented,
-            or the hub cannot be reached. One line, which names the folder or the hub name.
+            implemented, or the hub cannot be reached. One line, which names the folder or the hub name.
     """
     folder = Path(name_or_dir)
     if folder.is_file():

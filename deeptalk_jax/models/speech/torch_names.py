@@ -126,8 +126,7 @@ def wav2vec2_params(state: State, model: Wav2Vec2, *, prefix: str = "") -> dict:
         state: tensor name -> array.
         model: decides the shapes.
         prefix: taken off the names; tensors without it are somebody else's. `audio_model.model.` in
-            DEEPTalk.pth,
-            `wav2vec2.` in files of a model with a head.
+            DEEPTalk.pth, `wav2vec2.` in files of a model with a head.
 
     Returns:
         The `params` collection, numpy arrays.
@@ -143,8 +142,7 @@ def emotion2vec_params(state: State, model: Emotion2Vec, *, prefix: str = "") ->
     """Parameters of `model` from a checkpoint; as `wav2vec2_params`.
 
     The prefix is `model.` for emotion2vec_base.pt as `read_torch_file` gives it,
-    `audio_encoder.embedding_model.` in
-    DEE.pt, and that behind `sequence_decoder.DEE.` in DEEPTalk.pth.
+    `audio_encoder.embedding_model.` in DEE.pt, and that behind `sequence_decoder.DEE.` in DEEPTalk.pth.
     """
     state = strip_prefix(state, prefix)
     return fill(state, emotion2vec_places(model), EMOTION2VEC_UNUSED, _shapes(model), prefix=prefix)

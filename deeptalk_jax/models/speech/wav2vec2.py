@@ -34,10 +34,8 @@ from deeptalk_jax.types import AUDIO_RATE_HZ, Array, SpeechFeatures
 class PositionalConv(nn.Module):
     """Position code from a wide grouped convolution with weight norm, then GELU.
 
-    The gain is one number per kernel tap: the norm runs over both channel axes. `lax.conv_general_dilated`
-    with
-    groups is the fastest form on CPU (10 s of audio: 86 ms; unfold and einsum 285 ms, sum over taps 223 ms,
-    FFT
+    The gain is one number per kernel tap: the norm runs over both channel axes. `lax.conv_general_dilated` with
+    groups is the fastest form on CPU (10 s of audio: 86 ms; unfold and einsum 285 ms, sum over taps 223 ms, FFT
     307 ms; one convolution per group 46 ms, but five times slower on short batches).
 
     Attributes:
@@ -170,11 +168,9 @@ class Wav2Vec2(nn.Module):
             num_samples: `[b]` valid samples of every clip; None if the batch has no padding.
             num_frames: static length of the output. After every clip is resampled over its own length, frames
                 beyond are cut and missing ones filled with zeros, whose mask is false. None keeps what the
-                longest
-                possible clip gives.
-            stretch: spread every clip over exactly `num_frames` instead, which is what the published code
-                does when
-                asked for a length; the rate of the output then depends on the clip.
+                longest possible clip gives.
+            stretch: spread every clip over exactly `num_frames` instead, which is what the published code does
+                when asked for a length; the rate of the output then depends on the clip.
             train: switches dropout and layer drop on (stream `dropout`).
 
         Returns:
@@ -182,8 +178,7 @@ class Wav2Vec2(nn.Module):
 
         Raises:
             ValueError: a waveform or a count of the wrong shape, a field with an unknown value, or `stretch`
-                without
-                a length.
+                without a length.
         """
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         waveform, num_samples = prepare_waveform(waveform, num_samples, eps=self.waveform_eps)
