@@ -37,7 +37,7 @@ from deeptalk_jax.models.dee import DEE, Tower
 from deeptalk_jax.models.generator import Generator
 from deeptalk_jax.stages import builders
 from deeptalk_jax.stages.deeptalk import with_prior
-from deeptalk_jax.types import AUDIO_RATE_HZ, SAMPLES_PER_FRAME, SPEECH_FEATURE_RATE_HZ
+from deeptalk_jax.types import AUDIO_RATE_HZ, SAMPLES_PER_FRAME
 
 _QUICK = flags.DEFINE_bool("quick", False, "The mini model, 2 s of sound, batch 1 and 2 in place of 8.")
 _RUNS = flags.DEFINE_integer("runs", 5, "Warm runs of which the median counts.")
@@ -126,8 +126,7 @@ class _Case:
             models.generator.predictor.speech_encoder,
             models.dee.speech_encoder,
         )
-        rate_hz = getattr(emotion_encoder, "output_rate_hz", SPEECH_FEATURE_RATE_HZ)
-        length = round(self.seconds * rate_hz)
+        length = round(self.seconds * emotion_encoder.rate_hz)
         features = np.zeros((self.batch, length, emotion_encoder.feature_dim), np.float32)
 
         def content(variables, row):

@@ -46,7 +46,7 @@ def build_speech_encoder(config: ConfigDict) -> nn.Module:
             num_layers=config.num_layers,
             num_heads=config.num_heads,
             dropout_rate=config.dropout_rate,
-            output_rate_hz=rate_hz,
+            rate_hz=rate_hz,
         )
     if config.kind == "wav2vec2":
         resample_to_hz = None if rate_hz == SPEECH_FEATURE_RATE_HZ else float(rate_hz)

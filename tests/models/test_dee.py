@@ -10,7 +10,7 @@ from deeptalk_jax.models.speech.mel_encoder import MelEncoder
 @pytest.fixture(scope="module")
 def dee():
     model = DEE(
-        speech_encoder=MelEncoder(dim=8, num_mels=10, num_layers=1, num_heads=2, output_rate_hz=25),
+        speech_encoder=MelEncoder(dim=8, num_mels=10, num_layers=1, num_heads=2, rate_hz=25),
         audio_tower=Tower(1, 2, 12, max_length=20, embedding_dim=6),
         motion_tower=Tower(1, 2, 12, max_length=20, embedding_dim=6),
         motion_dim=8,

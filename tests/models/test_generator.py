@@ -18,7 +18,7 @@ def generator():
     sizes = {"codebook_size_top": 6, "codebook_size_bottom": 7, "num_heads": 4}
     model = Generator(
         predictor=IndexPredictor(
-            MelEncoder(dim=8, num_mels=10, num_layers=1, num_heads=2, output_rate_hz=25),
+            MelEncoder(dim=8, num_mels=10, num_layers=1, num_heads=2, rate_hz=25),
             num_identities=3,
             feature_dim=8,
             mlp_dim=12,

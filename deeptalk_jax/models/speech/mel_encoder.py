@@ -58,7 +58,7 @@ class MelEncoder(nn.Module):
         num_mels: mel bands.
         num_layers: transformer layers behind the convolutions.
         num_heads: attention heads.
-        output_rate_hz: 50 or 25 features per second.
+        rate_hz: 50 or 25 features per second.
         dropout_rate: of the transformer layers.
         waveform_eps: of the normalisation of every clip to unit variance; None takes the waveform as it is.
     """
@@ -67,7 +67,7 @@ class MelEncoder(nn.Module):
     num_mels: int = 64
     num_layers: int = 1
     num_heads: int = 4
-    output_rate_hz: int = 50
+    rate_hz: int = 50
     dropout_rate: float = 0.1
     waveform_eps: float | None = WAV2VEC2_WAVEFORM_EPS
 
@@ -94,12 +94,12 @@ class MelEncoder(nn.Module):
             train: dropout on.
 
         Raises:
-            ValueError: `output_rate_hz` is neither 50 nor 25.
+            ValueError: `rate_hz` is neither 50 nor 25.
         """
-        if self.output_rate_hz not in (2 * MOTION_RATE_HZ, MOTION_RATE_HZ):
-            raise ValueError(f"output_rate_hz={self.output_rate_hz} is neither 50 nor 25")
-        num_halvings = int(math.log2(MEL_RATE_HZ // self.output_rate_hz))
-        stride_samples = AUDIO_RATE_HZ // self.output_rate_hz
+        if self.rate_hz not in (2 * MOTION_RATE_HZ, MOTION_RATE_HZ):
+            raise ValueError(f"rate_hz={self.rate_hz} is neither 50 nor 25")
+        num_halvings = int(math.log2(MEL_RATE_HZ // self.rate_hz))
+        stride_samples = AUDIO_RATE_HZ // self.rate_hz
         if num_frames is None:
             num_frames = math.ceil(waveform.shape[1] / stride_samples)
         missing = num_frames * stride_samples - waveform.shape[1]

@@ -32,7 +32,7 @@ def test_a_tone_is_loudest_in_its_own_band_and_frame():
     ("rate_hz", "samples", "features"), [(50, 6400, 20), (25, 6400, 10), (25, 6401, 11), (50, 1, 1)]
 )
 def test_number_of_features(rate_hz, samples, features):
-    encoder = MelEncoder(dim=8, num_mels=10, num_heads=2, output_rate_hz=rate_hz)
+    encoder = MelEncoder(dim=8, num_mels=10, num_heads=2, rate_hz=rate_hz)
     waveform = jax.random.normal(jax.random.key(0), (1, samples))
     out, _ = jax.jit(encoder.init_with_output)(jax.random.key(1), waveform, jnp.array([samples]))
     assert out.values.shape == (1, features, 8)
@@ -41,7 +41,7 @@ def test_number_of_features(rate_hz, samples, features):
 
 
 def test_padded_clip_equals_the_clip_alone():
-    encoder = MelEncoder(dim=8, num_mels=10, num_heads=2, output_rate_hz=25)
+    encoder = MelEncoder(dim=8, num_mels=10, num_heads=2, rate_hz=25)
     waveform = jax.random.normal(jax.random.key(0), (2, 6400))
     lengths = jnp.array([6400, 2000])
     variables = jax.jit(encoder.init)(jax.random.key(1), waveform, lengths)
@@ -64,7 +64,7 @@ def test_loudness_does_not_matter():
 
 
 def test_asked_for_length_is_given():
-    encoder = MelEncoder(dim=8, num_mels=10, num_heads=2, output_rate_hz=25)
+    encoder = MelEncoder(dim=8, num_mels=10, num_heads=2, rate_hz=25)
     waveform = jax.random.normal(jax.random.key(0), (1, 3000))
     initialise = jax.jit(functools.partial(encoder.init_with_output, num_frames=8))
     out, _ = initialise(jax.random.key(1), waveform, jnp.array([3000]))
@@ -73,5 +73,5 @@ def test_asked_for_length_is_given():
 
 
 def test_rejects_other_rates():
-    with pytest.raises(ValueError, match="output_rate_hz=100 is neither 50 nor 25"):
-        MelEncoder(output_rate_hz=100).init(jax.random.key(0), jnp.zeros((1, 640)), jnp.array([640]))
+    with pytest.raises(ValueError, match="rate_hz=100 is neither 50 nor 25"):
+        MelEncoder(rate_hz=100).init(jax.random.key(0), jnp.zeros((1, 640)), jnp.array([640]))
