@@ -13,16 +13,18 @@ import pytest
 from ml_collections import ConfigDict
 
 from deeptalk_jax.errors import UserError
-from deeptalk_jax.interop import published_parts
+from deeptalk_jax.interop import published_files, published_parts
 from deeptalk_jax.interop.published_files import first_difference, read_published
 from deeptalk_jax.interop.published_names import (
     AUDIO_TOWER_COPY,
     DEE_COPY,
     DEE_UNUSED,
+    EMOTION2VEC_PREFIX,
     FER_UNUSED,
     GENERATOR_UNUSED,
     PRIOR_COPY,
     PRIOR_UNUSED,
+    WAV2VEC2_PREFIX,
     dee_places,
     fer_places,
     predictor_places,
@@ -30,6 +32,7 @@ from deeptalk_jax.interop.published_names import (
 )
 from deeptalk_jax.interop.published_parts import (
     dee_part,
+    encoder_part,
     fer_part,
     import_published,
     prior_part,
@@ -37,6 +40,7 @@ from deeptalk_jax.interop.published_parts import (
     split_generator,
 )
 from deeptalk_jax.model_dir import Part, load_part, read_index, save_model
+from deeptalk_jax.models.speech import load
 from deeptalk_jax.stages import builders
 
 ROOT = Path(__file__).parents[2]
@@ -256,3 +260,41 @@ def test_stand_alone_encoders_must_have_the_published_size():
         import_published({"wav2vec2": folder})
     with pytest.raises(UserError, match=r"--wav2vec2=.*pytorch_model.bin: .*no tensor 'encoder.layers.2"):
         import_published({"wav2vec2": folder / "pytorch_model.bin"})
+
+
+def test_stand_alone_encoders_become_parts(shapes, monkeypatch, tmp_path):
+    def tensors(file, prefix):
+        names = {name: shape for name, shape in shapes[file].items() if name.startswith(prefix)}
+        return {
+            name.removeprefix(prefix): np.broadcast_to(np.float32(0.5), shape)
+            for name, shape in names.items()
+        }
+
+    path = tmp_path / "encoder.bin"
+    path.write_bytes(b"")
+    wav2vec2, emotion2vec = tensors("DEEPTalk.pth", WAV2VEC2_PREFIX), tensors("DEE.pt", EMOTION2VEC_PREFIX)
+    monkeypatch.setattr(load, "read_torch_file", lambda _: wav2vec2)
+    monkeypatch.setattr(published_files, "read_torch_file", lambda _: emotion2vec)
+    parts = {kind: encoder_part(kind, path) for kind in ("wav2vec2", "emotion2vec")}
+    sizes = {kind: sum(leaf.size for leaf in jax.tree.leaves(part.variables)) for kind, part in parts.items()}
+    # Less what training alone needs: the mask vector, the decoder.
+    assert sizes == {"wav2vec2": 94_371_712 - 768, "emotion2vec": 93_790_988 - 619_776}
+    assert parts["wav2vec2"].config.kind == "wav2vec2" and parts["wav2vec2"].config.rate_hz == 25
+
+
+def test_an_encoder_that_differs_from_the_generators_is_reported(monkeypatch):
+    kept, given = np.zeros(3), np.array([0.0, 0.25, 0.0])
+
+    def add_generator(imported, _):
+        imported.parts["deeptalk"] = Part(None, {"params": {"speech_encoder": {"norm": {"bias": kept}}}})
+        return {}
+
+    monkeypatch.setattr(published_parts, "_add_generator", add_generator)
+    monkeypatch.setattr(
+        published_parts, "encoder_part", lambda *_: Part(None, {"params": {"norm": {"bias": given}}})
+    )
+    files = {"generator": Path("DEEPTalk.pth"), "wav2vec2": Path("w.bin")}
+    (warning,) = import_published(files).warnings
+    assert "the encoder that DEEPTalk.pth keeps, first in norm.bias by up to 0.25" in warning
+    given[:] = 0.0
+    assert not import_published(files).warnings

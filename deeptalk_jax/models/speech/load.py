@@ -1,4 +1,4 @@
-"""Pretrained speech encoders from a folder, a file or the Hugging Face hub, without PyTorch."""
+"""Pretrained wav2vec 2.0 from a folder, a file or the Hugging Face hub, without PyTorch."""
 
 import json
 from pathlib import Path
@@ -8,8 +8,7 @@ import numpy as np
 
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.interop.torch_file import read_torch_file
-from deeptalk_jax.models.speech.emotion2vec import Emotion2Vec
-from deeptalk_jax.models.speech.torch_names import emotion2vec_params, wav2vec2_params
+from deeptalk_jax.models.speech.torch_names import wav2vec2_params
 from deeptalk_jax.models.speech.wav2vec2 import Wav2Vec2
 
 _SAFETENSORS, _BIN = "model.safetensors", "pytorch_model.bin"
@@ -44,28 +43,6 @@ def load_wav2vec2(name_or_dir: str | Path, **overrides: Any) -> tuple[Wav2Vec2, 
         return model, {"params": wav2vec2_params(state, model, prefix=prefix)}
     except (UserError, ValueError) as error:  # the modules raise ValueError for sizes that make no sense
         raise UserError(f"{folder}: {error}") from error
-
-
-def load_emotion2vec(path: str | Path, **overrides: Any) -> tuple[Emotion2Vec, dict]:
-    """Loads emotion2vec base from its published file, `emotion2vec_base.pt`.
-
-    Args:
-        path: the file.
-        **overrides: fields of `Emotion2Vec`.
-
-    Returns:
-        The module and its variables, `{"params": ...}` of numpy arrays.
-
-    Raises:
-        UserError: the file is missing, damaged or does not fit.
-    """
-    model = Emotion2Vec(**overrides)
-    state = read_torch_file(path)
-    prefix = "model." if any(name.startswith("model.") for name in state) else ""
-    try:
-        return model, {"params": emotion2vec_params(state, model, prefix=prefix)}
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
 
 
 def _download(name: str) -> Path:

@@ -8,7 +8,7 @@ import safetensors.numpy
 
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.interop.torch_file import read_torch_file
-from deeptalk_jax.models.speech.load import load_emotion2vec, load_wav2vec2
+from deeptalk_jax.models.speech.load import load_wav2vec2
 
 
 @pytest.fixture
@@ -121,9 +121,3 @@ def test_unreachable_hub_is_one_line(monkeypatch):
     with pytest.raises(UserError, match=r"hub did not .*no route to host.*pass a local folder") as caught:
         load_wav2vec2("facebook/wav2vec2-base-960h")
     assert "\n" not in str(caught.value)
-
-
-def test_emotion2vec_file_of_another_model(golden_files):
-    path = golden_files / "torch_files" / "with_config.pt"
-    with pytest.raises(UserError, match=r"with_config.pt: .* no tensor 'model.modality_encoders"):
-        load_emotion2vec(path)
