@@ -14,8 +14,6 @@ of both programs at batch 1, `cold` and from the compilation cache (`cached`).
 
 import importlib.util
 import json
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -26,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
+from benchmarks.timing import median_s, peak_bytes
 from configs import dee as dee_config
 from configs import deeptalk as deeptalk_config
 from configs import motion_prior as motion_prior_config
@@ -164,18 +163,6 @@ def _program(function: Callable, params: PyTree, rows: np.ndarray) -> Callable[[
     return lambda: jax.block_until_ready(run(variables, rows))
 
 
-def _median_s(*functions: Callable[[], Any]) -> list[float]:
-    """Median time of each function, all of them in turn."""
-    times = [[] for _ in functions]
-    for number in range(_RUNS.value + 1):
-        for function, kept in zip(functions, times, strict=True):
-            start = time.perf_counter()
-            function()
-            if number:  # the first run compiles
-                kept.append(time.perf_counter() - start)
-    return [float(np.median(kept)) for kept in times]
-
-
 def _measure(case: _Case) -> dict[str, Any]:
     parts = case.parts()
     programs = [case.animate, *parts.values()]
@@ -183,7 +170,7 @@ def _measure(case: _Case) -> dict[str, Any]:
         from benchmarks.torch_encoders import torch_encoders
 
         programs.append(torch_encoders(case.audio))
-    whole, *medians = _median_s(*programs)
+    whole, *medians = median_s(*programs, runs=_RUNS.value)
     torch_s = medians.pop() if len(medians) > len(parts) else None
     named = dict(zip(parts, medians, strict=True))
     named["rest"] = max(whole - sum(medians), 0.0)
@@ -226,12 +213,6 @@ def _set_cache(directory: str | None) -> None:
     jax.config.update("jax_compilation_cache_dir", directory)
 
 
-def _peak_bytes() -> int:
-    """Most memory that the process has held."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
-
-
 def _benchmark() -> None:
     variant, seconds, large_batch = ("mini", 2.0, 2) if _QUICK.value else ("base", 10.0, 8)
     models = _models(variant)
@@ -240,7 +221,7 @@ def _benchmark() -> None:
     for batch in (1, large_batch):
         result[f"batch_{batch}"] = measured = _measure(_Case(models, animator, seconds, batch))
         print(f"batch {batch}: {measured['jax_s']:.2f} s, PyTorch {measured['torch_s']}", flush=True)
-    print(json.dumps({**result, "peak_bytes": _peak_bytes(), "variant": variant, "seconds": seconds}))
+    print(json.dumps({**result, "peak_bytes": peak_bytes(), "variant": variant, "seconds": seconds}))
 
 
 if __name__ == "__main__":

@@ -26,14 +26,14 @@ def _identity(like: Array) -> Array:
     return jnp.broadcast_to(jnp.eye(3, dtype=like.dtype), like.shape)
 
 
-def rotation_matrix(axis_angle: Float[Array, "*b 3"]) -> Float[Array, "*b 3 3"]:
-    """Rodrigues' formula, with the angle taken as smplx does.
+def rotation_offset(axis_angle: Float[Array, "*b 3"]) -> Float[Array, "*b 3 3"]:
+    """R - I by Rodrigues' formula, with the angle taken as smplx does; small rotations keep their digits.
 
     Args:
         axis_angle: `[..., 3]` axis times angle in radians.
 
     Returns:
-        `[..., 3, 3]` rotation matrices. The derivative at zero is the exact one, [e_i]_x.
+        `[..., 3, 3]` rotation matrices less the identity. The derivative at zero is the exact one, [e_i]_x.
     """
     offset = axis_angle + _AXIS_ANGLE_OFFSET
     # Only a vector of exactly -1e-8 has norm zero; the floor keeps its square root differentiable too.
@@ -44,7 +44,13 @@ def rotation_matrix(axis_angle: Float[Array, "*b 3"]) -> Float[Array, "*b 3 3"]:
     cross = cross.reshape(*axis_angle.shape[:-1], 3, 3)  # [..., 3, 3]: cross @ u = axis_angle x u
     sine = jnp.sin(angle) / angle
     half_sine = jnp.sin(0.5 * angle) / angle  # 1 - cos = 2 sin^2(angle / 2), which does not cancel
-    return _identity(cross) + sine * cross + 2.0 * half_sine**2 * _einsum("...ij,...jk->...ik", cross, cross)
+    return sine * cross + 2.0 * half_sine**2 * _einsum("...ij,...jk->...ik", cross, cross)
+
+
+def rotation_matrix(axis_angle: Float[Array, "*b 3"]) -> Float[Array, "*b 3 3"]:
+    """Rotation matrices `[..., 3, 3]` of `[..., 3]` axis times angle in radians; see `rotation_offset`."""
+    offset = rotation_offset(axis_angle)
+    return _identity(offset) + offset
 
 
 def _check_last_axis(name: str, array: Array, expected: int) -> None:

@@ -1,7 +1,7 @@
 """Errors of facial motion, in millimetres of the head's surface, and agreement of the jaw.
 
-Every function takes one clip, so that padding cannot enter; `MotionErrors` and `Correlation` add up the frames of
-many.
+Every function takes one clip, so that padding cannot enter; `MotionErrors`, `RegionErrors` and `Correlation` add up
+the frames of many.
 """
 
 import collections
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from deeptalk_jax.head.gram import region_factors, squared_distance
 from deeptalk_jax.head.lbs import motion_vertices
 from deeptalk_jax.head.model import HeadModel
 from deeptalk_jax.types import EXPRESSION_DIM, Array
@@ -41,6 +42,22 @@ def vertex_distances_mm(
     return distances
 
 
+def _padded(motions: dict[str, np.ndarray], target: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Motions and target with frames added up to one of a few lengths, which keeps compilations few.
+
+    Raises:
+        ValueError: a motion has neither the shape of the target nor one frame.
+    """
+    for name, motion in motions.items():
+        if motion.shape not in (target.shape, (1, *target.shape[1:])):
+            raise ValueError(f"{name} {motion.shape} and target {target.shape} differ in shape")
+    padding = ((0, -len(target) % 32), (0, 0))
+    padded = {
+        name: motion if len(motion) == 1 else np.pad(motion, padding) for name, motion in motions.items()
+    }
+    return padded, np.pad(target, padding)
+
+
 class MotionErrors:
     """Mean vertex error and lip vertex error of named motions, over the frames of many clips."""
 
@@ -60,14 +77,8 @@ class MotionErrors:
             ValueError: a motion fits the target in neither way.
         """
         num_frames = len(target)
-        # Padding to a few lengths keeps the number of compilations small.
-        padding = ((0, -num_frames % 32), (0, 0))
-        padded = {}
-        for name, motion in motions.items():
-            if motion.shape not in (target.shape, (1, *target.shape[1:])):
-                raise ValueError(f"{name} {motion.shape} and target {target.shape} differ in shape")
-            padded[name] = motion if len(motion) == 1 else np.pad(motion, padding)
-        distances = vertex_distances_mm(self._head, padded, np.pad(target, padding))
+        padded, truth = _padded(motions, target)
+        distances = vertex_distances_mm(self._head, padded, truth)
         for name, errors in distances.items():
             self._sums[name] += [np.asarray(error, np.float64)[:num_frames].sum() for error in errors]
             self._num_frames[name] += num_frames
@@ -79,6 +90,46 @@ class MotionErrors:
     def lip_error_mm(self, name: str) -> float:
         """Lip vertex error, mm: largest lip distance of a frame, averaged over frames."""
         return float(self._sums[name][1] / self._num_frames[name])
+
+
+@jax.jit
+def _squared_distances(factors, motions, target):
+    """Mean squared coordinate error `[t]` in m^2 by motion and region."""
+    return {
+        name: {
+            region: squared_distance(factor, jnp.broadcast_to(motion, target.shape), target)
+            for region, factor in factors.items()
+        }
+        for name, motion in motions.items()
+    }
+
+
+class RegionErrors:
+    """Root mean square vertex error of named motions by region of the head, over the frames of many clips.
+
+    Regions are those of `head.gram.head_regions`; no vertices are computed (`head/gram.py`).
+    """
+
+    def __init__(self, head: HeadModel):
+        self._factors = region_factors(head)
+        self._sums = {}
+        self._num_frames = collections.Counter()
+
+    def add(self, target: np.ndarray, **motions: np.ndarray) -> None:
+        """Counts one clip; arguments and errors as `MotionErrors.add`."""
+        padded, truth = _padded(motions, target)
+        for name, regions in _squared_distances(self._factors, padded, truth).items():
+            sums = self._sums.setdefault(name, dict.fromkeys(regions, 0.0))
+            for region, squares in regions.items():
+                sums[region] += np.asarray(squares, np.float64)[: len(target)].sum()
+            self._num_frames[name] += len(target)
+
+    def rms_mm(self, name: str) -> dict[str, float]:
+        """Root of the mean squared distance over a region's vertices and all frames, mm, by region."""
+        return {
+            region: float(_MM_PER_M * np.sqrt(3.0 * squares / self._num_frames[name]))
+            for region, squares in self._sums[name].items()
+        }
 
 
 def jaw_opening(motion: np.ndarray) -> np.ndarray:

@@ -1,13 +1,24 @@
+"""The Gram factor against explicit vertices: values, gradients, weightings, rank, memory."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from deeptalk_jax.head import gram
-from deeptalk_jax.head.lbs import motion_vertices
+from deeptalk_jax.head.lbs import head_vertices, motion_vertices
+from deeptalk_jax.head.load import load_head, save_head
 from deeptalk_jax.head.model import HeadModel, HeadSurface
+from deeptalk_jax.types import EXPRESSION_DIM
 
 NUM_VERTICES = 37
+WEIGHTINGS = {
+    "all": np.ones(NUM_VERTICES),
+    "weighted": np.linspace(0.0, 2.0, NUM_VERTICES),
+    "lips": np.isin(np.arange(NUM_VERTICES), [3, 5, 30]),
+    "eyes": np.isin(np.arange(NUM_VERTICES), np.arange(6, 22)),
+    "rest": ~np.isin(np.arange(NUM_VERTICES), [3, 5, 30, *range(6, 22)]),
+}
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +33,7 @@ def random_head():
         faces=np.array([[0, 1, 2]], np.int32),
         materials=np.zeros(NUM_VERTICES, np.uint8),
         albedo=np.ones((NUM_VERTICES, 3), np.float32),
+        masks={"lips": np.array([3, 5, 30]), "eyes": np.arange(6, 22), "forehead": np.zeros(0, int)},
     )
     return HeadModel(
         template=0.1 * rng.standard_normal((NUM_VERTICES, 3)),
@@ -29,7 +41,8 @@ def random_head():
         shape_directions=0.01 * rng.standard_normal((NUM_VERTICES, 3, 7)),
         pose_directions=0.01 * rng.standard_normal((36, NUM_VERTICES, 3)),
         joint_regressor=rows_of_one((5, NUM_VERTICES)),
-        skinning_weights=rows_of_one((NUM_VERTICES, 5)),
+        # float32 weights of FLAME do not sum to one either.
+        skinning_weights=rows_of_one((NUM_VERTICES, 5)) * (1.0 + 1e-3 * rng.random((NUM_VERTICES, 1))),
         surface=surface,
     )
 
@@ -37,41 +50,211 @@ def random_head():
 @pytest.fixture(scope="module")
 def motions():
     rng = np.random.default_rng(1)
-    return 0.3 * rng.standard_normal((2, 4, 53)), 0.3 * rng.standard_normal((2, 4, 53))
+    return 0.3 * rng.standard_normal((2, 2, 4, 53))
 
 
-@pytest.mark.parametrize("subset", [None, np.array([3, 5, 30])])
-def test_equals_explicit_vertices(random_head, motions, subset):
-    weights = np.linspace(0.5, 2.0, NUM_VERTICES if subset is None else len(subset))
-    chosen = np.arange(NUM_VERTICES) if subset is None else subset
+def value_and_gradients(distance, motion, target):
+    """Values of positions and velocities, and the gradient of a weighted sum of each."""
+
+    def totals(motion):
+        values = distance(motion, target)
+        return [jnp.sum(jnp.cos(jnp.arange(v.size)).reshape(v.shape) * v) for v in values], values
+
+    (_, pull_back, values) = jax.vjp(totals, motion, has_aux=True)
+    return [*values, *pull_back([1.0, 0.0]), *pull_back([0.0, 1.0])]
+
+
+@pytest.fixture(scope="module")
+def explicit(random_head, motions):
+    """By weighting, what vertices give; float64."""
+
+    @jax.jit
+    def outputs(head, motion, target, weights):
+        def distance(motion, target):
+            error = motion_vertices(head, motion) - motion_vertices(head, target)
+            errors = (error, error[:, 1:] - error[:, :-1])
+            return [jnp.einsum("btvc,v->bt", jnp.square(e), weights) for e in errors]
+
+        return value_and_gradients(distance, motion, target)
+
     with jax.enable_x64(True):
         head = jax.tree.map(jnp.asarray, random_head)
-        factor = gram.distance_factor(head, subset, weights)
-
-        def explicit(motion):
-            error = motion_vertices(head, motion) - motion_vertices(head, jnp.asarray(motions[1]))
-            per_vertex = jnp.sum(jnp.square(error[:, :, chosen]), axis=-1)
-            return jnp.sum(per_vertex * weights[None, None], axis=-1) / (3 * weights.sum())
-
-        def implicit(motion):
-            return gram.squared_distance(factor, motion, jnp.asarray(motions[1]))
-
-        motion = jnp.asarray(motions[0])
-        np.testing.assert_allclose(jax.jit(implicit)(motion), jax.jit(explicit)(motion), rtol=2e-6)
-        gradients = [jax.jit(jax.grad(lambda m, f=f: jnp.sum(f(m))))(motion) for f in (implicit, explicit)]
-        np.testing.assert_allclose(*gradients, rtol=1e-5, atol=1e-6 * np.abs(gradients[1]).max())
+        return {
+            name: jax.device_get(outputs(head, *motions, weights / (3.0 * weights.sum())))
+            for name, weights in WEIGHTINGS.items()
+        }
 
 
-def test_vertex_map_is_exact_in_float64(random_head, motions):
+def implicit(factor, motions):
+    """What the factor gives, in the order of `value_and_gradients`."""
+    outputs = jax.jit(
+        lambda motion, target: value_and_gradients(
+            lambda m, t: (
+                gram.squared_distance(factor, m, t),
+                gram.squared_velocity_distance(factor, m, t),
+            ),
+            motion,
+            target,
+        )
+    )
+    return jax.device_get(outputs(*motions))
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_float64_equals_explicit_vertices(random_head, motions, explicit, weighting):
+    if weighting == "weighted":
+        factor = gram.distance_factor(random_head, weights=WEIGHTINGS[weighting], dtype=np.float64)
+    else:
+        factor = gram.region_factors(random_head, [weighting], dtype=np.float64)[weighting]
+    with jax.enable_x64(True):
+        found = implicit(factor, motions)
+    for actual, expected in zip(found, explicit[weighting], strict=True):
+        assert actual.dtype == np.float64
+        np.testing.assert_allclose(actual, expected, rtol=1e-10, atol=1e-11 * np.abs(expected).max())
+
+
+@pytest.fixture(scope="module")
+def synthetic_factors(synthetic_flame_head):
+    """Factors of the whole head, and of 100 of its vertices, in float32 and float64."""
+    regions = {"all": None, "few": np.arange(2000, 2100)}
+    return {
+        name: [
+            gram.distance_factor(synthetic_flame_head, vertices, dtype=t) for t in (np.float32, np.float64)
+        ]
+        for name, vertices in regions.items()
+    }
+
+
+@pytest.mark.parametrize("region", ["all", "few"])
+def test_float32_keeps_the_stated_bound(synthetic_factors, pseudo, region):
+    """From micrometres to centimetres, in a frame and between frames; also where the loss weighs 1e6."""
+    frames = pseudo.pseudo_flame("gram", 5, 8)
+    target = 2.0 * frames
+    noise = pseudo.pseudo_normal("gram", target.shape) * np.array([1.0] * 50 + [0.1] * 3, np.float32)
+    motion = target + np.float32(10.0) ** np.arange(-4.0, 1.0, dtype=np.float32)[:, None, None] * noise
+    narrow, wide = synthetic_factors[region]
+    found = implicit(narrow, (motion, target))
+    with jax.enable_x64(True):
+        exact = implicit(wide, (motion.astype(np.float64), target.astype(np.float64)))
+    for actual, expected in zip(found[:2], exact[:2], strict=True):
+        rms = np.sqrt(expected)
+        assert rms.min() < 2e-6 and rms.max() > 5e-3
+        assert (np.abs(np.sqrt(np.asarray(actual, np.float64)) - rms) < 2e-9 + 1e-6 * rms).all()
+        visible = rms > 1e-4
+        np.testing.assert_allclose(1e6 * actual[visible], 1e6 * expected[visible], rtol=5e-5)
+    for actual, expected, squared in zip(found[2:], exact[2:], exact[:2], strict=True):
+        error = np.abs(actual - expected).max(axis=(1, 2)) / np.abs(expected).max(axis=(1, 2))
+        assert (error < 2.0 * (2e-9 / np.sqrt(squared).max(axis=1) + 1e-6)).all()
+
+
+def test_rank_of_the_synthetic_head(synthetic_factors):
+    # Its waves displace along one direction each: 59 linear columns, and 3 rows of 50 + 9 + 3 products.
+    assert synthetic_factors["all"][0].shape == (245, gram.FEATURE_DIM)
+
+
+def test_float64_equals_explicit_vertices_of_whole_heads(
+    synthetic_flame_head, synthetic_factors, head, pseudo
+):
+    eyes = head.masks["eyes"]
+    cases = [
+        (synthetic_flame_head, slice(None), synthetic_factors["all"][1]),
+        (head, eyes, gram.distance_factor(head, eyes, dtype=np.float64)),
+    ]
+    with jax.enable_x64(True):
+        motions = pseudo.pseudo_flame("heads", 2, 1)[:, 0].astype(np.float64)
+        for model, vertices, factor in cases:
+            model = jax.tree.map(lambda x: jnp.asarray(np.asarray(x, np.float64)), model)
+            error = np.subtract(*jax.jit(motion_vertices)(model, motions))[vertices]
+            actual = jax.jit(gram.squared_distance)(factor, *motions)
+            np.testing.assert_allclose(actual, np.mean(error**2), rtol=1e-10)
+
+
+def test_loaded_heads_have_the_regions_of_a_face(synthetic_flame_arrays, head, tmp_path):
+    np.savez(tmp_path / "flame.npz", **synthetic_flame_arrays)
+    save_head(tmp_path / "saved.npz", head)
+    for path in ("flame.npz", "saved.npz", "procedural"):
+        regions = gram.head_regions(load_head(path if path == "procedural" else str(tmp_path / path)))
+        for name in ("face", "lips", "eyes", "forehead"):
+            assert 0 < len(regions[name]) < len(regions["rest"]) < len(regions["all"])
+            assert not set(regions[name]) & set(regions["rest"])
+
+
+def test_factor_acts_on_features(random_head, motions):
+    factor = gram.distance_factor(random_head)
+    motion, target = motions.astype(np.float32)
+    features = jax.jit(gram.motion_features)
+    difference = features(motion) - features(target)
+    assert difference.shape == (2, 4, 599) == (*motion.shape[:2], factor.shape[1])
+    expected = np.sum(np.square(difference @ factor.T), axis=-1)
+    np.testing.assert_allclose(jax.jit(gram.squared_distance)(factor, motion, target), expected, rtol=1e-5)
+
+
+def test_another_identity_is_a_template(random_head, motions):
+    shape = np.linspace(-1.0, 1.0, 7)
+    identity = random_head.replace(template=random_head.template + random_head.shape_directions @ shape)
     with jax.enable_x64(True):
         head = jax.tree.map(jnp.asarray, random_head)
-        jacobian = gram.vertex_jacobian(head, np.arange(NUM_VERTICES))
-        features = [np.asarray(gram.motion_features(jnp.asarray(m))) for m in motions]
-        vertices = [np.asarray(motion_vertices(head, jnp.asarray(m))) for m in motions]
-    moved = np.einsum("vcf,btf->btvc", jacobian, features[0] - features[1])
-    np.testing.assert_allclose(moved, vertices[0] - vertices[1], rtol=0, atol=1e-12)
+        vertices = jax.jit(head_vertices)(
+            head, motions[..., :EXPRESSION_DIM], motions[..., EXPRESSION_DIM:], shape=jnp.asarray(shape)
+        )
+        expected = jnp.mean(jnp.square(vertices[0] - vertices[1]), axis=(-1, -2))
+        actual = jax.jit(gram.squared_distance)(gram.distance_factor(identity, dtype=np.float64), *motions)
+    np.testing.assert_allclose(actual, expected, rtol=1e-10)
 
 
-def test_rejects_weights_of_another_length(random_head):
-    with pytest.raises(ValueError, match=r"3 vertices with weights of shape \(2,\)"):
-        gram.distance_factor(random_head, np.arange(3), np.ones(2))
+def test_builds_no_vertices(synthetic_flame_head, synthetic_factors):
+    frames, num_vertices = 32, synthetic_flame_head.num_vertices
+    factor, _ = synthetic_factors["all"]
+    target = np.zeros((frames, 53), np.float32)
+
+    def by_factor(motion):
+        return jnp.sum(gram.squared_distance(factor, motion, target))
+
+    def by_vertices(motion):
+        head = synthetic_flame_head
+        return jnp.sum(jnp.square(motion_vertices(head, motion) - motion_vertices(head, target)))
+
+    def temporary_bytes(loss):
+        compiled = jax.jit(jax.value_and_grad(loss)).lower(target).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    vertex_bytes = 4 * frames * num_vertices * 3
+    assert temporary_bytes(by_factor) < vertex_bytes < temporary_bytes(by_vertices)
+
+
+def test_motionless_region_is_no_distance(random_head, motions):
+    directions = random_head.expression_directions.copy()
+    directions[:3] = 0.0
+    still = random_head.replace(
+        expression_directions=directions,
+        pose_directions=np.zeros_like(random_head.pose_directions),
+        skinning_weights=np.eye(5)[np.zeros(NUM_VERTICES, int)],
+    )
+    factor = gram.distance_factor(still, np.arange(3))
+    assert factor.shape == (0, gram.FEATURE_DIM)
+    distance = jax.jit(gram.squared_distance)(factor, *motions.astype(np.float32))
+    np.testing.assert_array_equal(distance, np.zeros((2, 4), np.float32))
+
+
+@pytest.mark.parametrize(
+    "vertices, weights, message",
+    [
+        (np.arange(3), np.ones(2), r"3 vertices with weights of shape \(2,\)"),
+        (np.arange(0), None, r"0 vertices with weights of shape \(0,\)"),
+        (np.array([4, 37]), None, r"vertices 4\.\.37 of a head with 37"),
+        (np.array([-1, 4]), None, r"vertices -1\.\.4 of a head with 37"),
+        (np.arange(2), np.array([1.0, -0.5]), r"not negative .* in \[-0\.5, 1\.0\]"),
+        (np.arange(2), np.zeros(2), r"not all zero.* in \[0\.0, 0\.0\]"),
+        (np.arange(2), np.array([1.0, np.nan]), r"finite.* in \[nan, nan\]"),
+    ],
+)
+def test_degenerate_weightings_are_refused(random_head, vertices, weights, message):
+    with pytest.raises(ValueError, match=message):
+        gram.distance_factor(random_head, vertices, weights)
+
+
+def test_region_that_a_head_does_not_have(random_head):
+    with pytest.raises(
+        ValueError, match="head 'head' has no region 'forehead'; it has all, lips, eyes, rest"
+    ):
+        gram.region_factors(random_head, ["lips", "forehead"])

@@ -4,7 +4,7 @@ import pytest
 
 from deeptalk_jax.head.load import load_head
 from deeptalk_jax.metrics.codebook import CodebookUse
-from deeptalk_jax.metrics.motion import Correlation, MotionErrors, jaw_opening
+from deeptalk_jax.metrics.motion import Correlation, MotionErrors, RegionErrors, jaw_opening
 from deeptalk_jax.metrics.retrieval import label_chance, label_recall, pair_recall
 
 
@@ -33,16 +33,20 @@ def test_errors_of_a_translated_head_are_the_translation():
         jnp.zeros_like(jnp.asarray(head.expression_directions)).at[:, 0, 0].set(3e-3).at[:, 1, 0].set(4e-3)
     )
     head = head.replace(expression_directions=shifted)
-    errors = MotionErrors(head)
+    errors, regions = MotionErrors(head), RegionErrors(head)
     truth = np.zeros((7, 53), np.float32)
     moved = truth.copy()
     moved[:, 0] = 1.0
-    errors.add(truth, moved=moved, held=moved[:1])
     still = np.zeros((33, 53), np.float32)
-    errors.add(still, moved=still)
+    for metric in (errors, regions):
+        metric.add(truth, moved=moved, held=moved[:1])
+        metric.add(still, moved=still)
     assert errors.vertex_error_mm("moved") == pytest.approx(5.0 * 7 / 40, rel=1e-4)
     assert errors.lip_error_mm("moved") == pytest.approx(5.0 * 7 / 40, rel=1e-4)
     assert errors.lip_error_mm("held") == pytest.approx(5.0, rel=1e-4)
+    names = ("all", "lips", "eyes", "forehead", "face", "mouth_interior", "rest")
+    assert regions.rms_mm("held") == pytest.approx(dict.fromkeys(names, 5.0), rel=1e-4)
+    assert regions.rms_mm("moved") == pytest.approx(dict.fromkeys(names, 5.0 * np.sqrt(7 / 40)), rel=1e-4)
     with pytest.raises(ValueError, match=r"moved \(7, 53\) and target \(3, 53\) differ in shape"):
         errors.add(truth[:3], moved=moved)
 
