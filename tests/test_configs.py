@@ -95,7 +95,10 @@ def test_speech_encoders_that_cannot_be(change, message):
     ("change", "message"),
     [
         ({"kind": "flat"}, "model.kind='flat' is not one of"),
-        ({"kind": "one_level", "one_level": {"codebook": "top"}}, "model.one_level.codebook='top' is not one"),
+        (
+            {"kind": "one_level", "one_level": {"codebook": "top"}},
+            "model.one_level.codebook='top' is not one",
+        ),
     ],
 )
 def test_priors_that_cannot_be(change, message):
