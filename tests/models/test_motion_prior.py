@@ -113,25 +113,35 @@ def test_lookup_and_decoding_repeat_the_reconstruction(prior):
     np.testing.assert_allclose(mixed, looked_up, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("bottom_frames", "top_frames"), [(2, 4), (4, 16)])
-def test_padding_does_not_reach_valid_frames(prior, bottom_frames, top_frames):
+def test_padding_does_not_reach_valid_frames(prior):
     model, variables, _ = prior
-    ratio = top_frames // bottom_frames
-    if (bottom_frames, top_frames) != (2, 4):
-        model = model.clone(frames_per_bottom_code=bottom_frames, frames_per_top_code=top_frames)
-        variables = jax.jit(model.init)(jax.random.key(1), jnp.zeros((1, 16, 53)))
     top = jax.random.normal(jax.random.key(2), (2, 5, 8))
-    bottom = jax.random.normal(jax.random.key(3), (2, 5 * ratio, 16))
+    bottom = jax.random.normal(jax.random.key(3), (2, 10, 16))
     mask = jnp.arange(5)[None] < jnp.array([[3], [5]])
-    top, bottom = top.at[0, 3:].set(9.0), bottom.at[0, 3 * ratio :].set(9.0)
+    top, bottom = top.at[0, 3:].set(9.0), bottom.at[0, 6:].set(9.0)
     decode = jax.jit(functools.partial(model.apply, method=MotionPrior.decode))
-    padded = decode(variables, top, bottom, mask=mask)
-    alone = decode(variables, top[:1, :3], bottom[:1, : 3 * ratio])
-    assert padded.shape == (2, 5 * top_frames, 53)
-    np.testing.assert_allclose(padded[:1, : 3 * top_frames], alone, rtol=1e-4, atol=1e-5)
+    padded, alone = decode(variables, top, bottom, mask=mask), decode(variables, top[:1, :3], bottom[:1, :6])
+    np.testing.assert_allclose(padded[:1, :12], alone, rtol=1e-4, atol=1e-5)
     decode_top = jax.jit(functools.partial(model.apply, method=MotionPrior.decode_top))
     padded, alone = decode_top(variables, top, mask=mask), decode_top(variables, top[:1, :3])
-    np.testing.assert_allclose(padded[:1, : 3 * ratio], alone, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(padded[:1, :6], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_padding_at_other_rates(prior):
+    """One bottom code for 4 frames and one top code for 16: every change of rate takes more than one step."""
+    model = prior[0].clone(frames_per_bottom_code=4, frames_per_top_code=16)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 16, 53)))
+    numbers = np.random.default_rng(0)
+    variables = jax.tree.map(lambda leaf: numbers.uniform(0.1, 0.5, leaf.shape).astype(np.float32), shapes)
+    decode = jax.jit(functools.partial(model.apply, method=MotionPrior.decode))
+
+    top, bottom = numbers.normal(size=(2, 3, 8)), numbers.normal(size=(2, 12, 16))
+    mask = np.array([[True, True, False], [True, True, True]])
+    clean = decode(variables, top, bottom, mask=mask)
+    assert clean.shape == (2, 48, 53)
+    top[0, 2:], bottom[0, 8:] = 9.0, 9.0
+    noisy = decode(variables, top, bottom, mask=mask)
+    np.testing.assert_array_equal(noisy[0, :32], clean[0, :32])
 
 
 @pytest.mark.parametrize(("bottom_frames", "top_frames"), [(2, 8), (4, 8)])

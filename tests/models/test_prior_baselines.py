@@ -27,7 +27,8 @@ def test_one_level_spends_so_many_codes(codes_per_4_frames):
 def test_vae_draws_while_training_and_takes_the_mean_otherwise():
     model = TemporalVAE(dim=8, latent_dim=6, mlp_dim=12, num_heads=4, dropout_rate=0.0)
     motion = jax.random.normal(jax.random.key(0), (2, 16, 53))
-    variables = jax.jit(model.init)(jax.random.key(1), motion)
+    shapes, numbers = jax.eval_shape(model.init, jax.random.key(1), motion), np.random.default_rng(0)
+    variables = jax.tree.map(lambda leaf: numbers.uniform(0.1, 0.5, leaf.shape).astype(np.float32), shapes)
 
     @jax.jit
     def trained(key):
