@@ -3,37 +3,18 @@
 import csv
 import itertools
 import json
-import os
 import re
 import shlex
-import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
-import jax
 import pytest
 
 from data_pipeline.prepare import prepare
-from deeptalk_jax.ablation import runs
-from deeptalk_jax.ablation.hosts import share, this_host
-from deeptalk_jax.ablation.plot import draw
-from deeptalk_jax.ablation.results import Failure, Result, count_parameters, training_seconds
-from deeptalk_jax.ablation.rows import Ablations, Run, plan
-from deeptalk_jax.ablation.table import (
-    MAIN_METRICS,
-    best_rows,
-    direction,
-    long_form,
-    markdown,
-    summarise,
-)
+from deeptalk_jax.ablation.results import count_parameters
+from deeptalk_jax.ablation.rows import Ablations
 from deeptalk_jax.errors import UserError
-from deeptalk_jax.stages import run as stage_run
-from deeptalk_jax.stages.registry import STAGES
-from deeptalk_jax.training.loop import Interrupted
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -262,190 +243,8 @@ def test_a_config_without_ablations(tmp_path):
         Ablations(tmp_path / "missing.py", "", {})
 
 
-def test_every_stage_has_main_metrics():
-    assert MAIN_METRICS.keys() == STAGES.keys()
-    assert all(direction(name) for names in MAIN_METRICS.values() for name in names)
-
-
-def test_summary_by_hand():
-    several = summarise([1.0, 2.0, 4.0])
-    assert several.mean == pytest.approx(7 / 3)
-    # Squares of -4/3, -1/3, 5/3 add up to 42/9; over n - 1 = 2.
-    assert several.deviation == pytest.approx((21 / 9) ** 0.5)
-    assert str(several) == "2.333 ± 1.528"
-    assert str(summarise([0.012345])) == "0.01235"
-    assert str(summarise([200, 200])) == "200"
-    assert str(summarise([1234.56, 1234.56])) == "1235 ± 0"
-    assert str(summarise([0.0, 0.5])) == "0.2500 ± 0.3536"
-    assert str(summarise([float("nan")])) == "nan"
-
-
-def test_best_rows():
-    means = {"a": 1.0, "b": 3.0, "c": 3.0, "d": float("nan")}
-    assert best_rows(means, 1) == {"b", "c"}
-    assert best_rows(means, -1) == {"a"}
-    assert best_rows(means, 0) == set()
-    assert best_rows({"a": 1.0, "b": 1.0}, 1) == set()
-    assert [direction(name) for name in ("lip_error_mm", "clip_mean_error_mm", "used_top", "beauty")] == [
-        -1,
-        0,
-        1,
-        0,
-    ]
-
-
-def made_up(row, seed, **metrics):
-    return Result(Run(row, seed), metrics, 1000 + len(row), 1.5 + seed)
-
-
-RESULTS = [
-    made_up("none", 0, lip_error_mm=2.0, used_top=0.5),
-    made_up("none", 1, lip_error_mm=3.0, used_top=0.7),
-    made_up("one_level", 0, lip_error_mm=2.25, other=7),
-]
-
-
-def test_markdown_and_csv():
-    lines = markdown(
-        "Title", RESULTS, [Failure(Run("x", 3), "no luck")], {key: {} for key in ("none", "one_level", "x")}
-    )
-    lines = lines.splitlines()
-    assert lines[4] == "| row | seeds | lip_error_mm ↓ | used_top ↑ | other | parameters | training, s |"
-    assert lines[6] == "| `none` | 2 | 2.500 ± 0.707 | 0.6000 ± 0.1414 | – | 1,004 | 2.000 ± 0.707 |"
-    assert lines[7] == "| `one_level` | 1 | **2.250** | – | 7 | 1,009 | 1.500 |"
-    assert lines[-1] == "- `x`, seed 3: no luck"
-    assert long_form(RESULTS).splitlines() == [
-        "row,seed,parameters,train_s,lip_error_mm,used_top,other",
-        "none,0,1004,1.5,2.0,0.5,",
-        "none,1,1004,2.5,3.0,0.7,",
-        "one_level,0,1009,1.5,2.25,,7",
-    ]
-
-
-def test_picture_copes_with_rows_that_lack_a_metric():
-    assert draw(RESULTS, ["lip_error_mm", "used_top"], "a title").startswith(b"\x89PNG")
-
-
-def test_training_seconds_count_a_repeated_step_once(tmp_path):
-    rates = [
-        (20, 10.0),
-        (40, 5.0),
-        (40, 4.0),
-        (45, 5.0),
-    ]
-    rows = [{"step": step, "train/steps_per_s": rate} for step, rate in rates]
-    rows.insert(1, {"step": 30, "eval/loss": 1.0})
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert training_seconds(tmp_path) == pytest.approx(20 / 10 + 20 / 4 + 5 / 5)
-    with pytest.raises(UserError, match="cannot be read"):
-        training_seconds(tmp_path / "nothing")
-
-
 def test_parameters_are_those_of_the_model(table):
     workdir, _, _ = table
     dims = (53, 9, 7)
     hidden = sum(before * after + after + 2 * after for before, after in itertools.pairwise(dims))
     assert count_parameters(workdir / "rows" / "none" / "seed_5" / "model", "fer") == hidden + 7 * 8 + 8
-
-
-@pytest.mark.parametrize("num_hosts", [1, 2, 3, 20])
-def test_hosts_share_every_run_once(num_hosts):
-    every = plan(["none", "a", "b", "c"], range(3, 6))
-    assert len(set(every)) == 12
-    assert every[:4] == [Run(name, 3) for name in ("none", "a", "b", "c")]
-    shared = [share(every, index, num_hosts) for index in range(num_hosts)]
-    assert sorted(run for part in shared for run in part) == sorted(every)
-    assert max(map(len, shared)) - min(map(len, shared)) <= 1
-
-
-def test_hosts_by_jax_distributed():
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    code = "from deeptalk_jax.ablation.hosts import this_host; print(this_host(None, None, distributed=True))"
-    slurm = {
-        "SLURM_JOB_ID": "1",
-        "SLURM_STEP_NODELIST": "localhost",
-        "SLURM_NTASKS": "2",
-        "SLURM_LOCALID": "0",
-    }
-    slurm |= {"SLURM_STEP_NUM_NODES": "2", "JAX_COORDINATOR_ADDRESS": f"localhost:{port}"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code],
-            cwd=ROOT,
-            env=os.environ | slurm | {"SLURM_PROCID": str(index)},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for index in range(2)
-    ]
-    assert [process.communicate(timeout=60)[0] for process in processes] == ["(0, 2)\n", "(1, 2)\n"]
-
-
-def test_no_such_host():
-    assert this_host(1, 2, distributed=False) == (1, 2)
-    with pytest.raises(UserError, match="--host_index=2 is not one of --num_hosts=2, counted from 0"):
-        this_host(2, 2, distributed=False)
-
-
-class FakeProcess:
-    """A process that ends at once, or at a signal, with some status."""
-
-    def __init__(self, status, *, alive=False):
-        self.exitcode, self._alive = status, alive
-
-    def start(self): ...
-
-    def join(self, timeout=None): ...
-
-    def is_alive(self):
-        if self._alive:
-            signal.raise_signal(signal.SIGTERM)
-        return self._alive
-
-    def terminate(self):
-        self._alive = False
-
-
-def execute_with(monkeypatch, tmp_path, process):
-    context = SimpleNamespace(set_forkserver_preload=lambda names: None, Process=lambda **_: process)
-    monkeypatch.setattr(runs.multiprocessing, "get_context", lambda kind: context)
-    written = []
-    failed = runs.execute([Run("none", 0)], lambda run: None, tmp_path, "test", lambda: written.append(1))
-    return failed, written
-
-
-def test_a_killed_process_is_a_failed_run(monkeypatch, tmp_path, capsys):
-    failed, written = execute_with(monkeypatch, tmp_path, FakeProcess(-9))
-    assert (failed, written) == ([Run("none", 0)], [1])
-    assert "none, seed 0 failed: its process ended with status -9" in capsys.readouterr().err
-
-
-def test_an_interruption_reaches_the_run_and_ends_the_table(monkeypatch, tmp_path):
-    process = FakeProcess(-15, alive=True)
-    with pytest.raises(Interrupted, match="interrupted in none, seed 0; run again to go on"):
-        execute_with(monkeypatch, tmp_path, process)
-    assert not process._alive
-    with pytest.raises(Interrupted):  # the training alone was told to stop
-        execute_with(monkeypatch, tmp_path, FakeProcess(3))
-
-
-def test_how_a_run_ends(monkeypatch, tmp_path, capsys):
-    def interrupted(config, workdir):
-        raise Interrupted("SIGTERM: saved step 2")
-
-    monkeypatch.setattr(stage_run, "train", interrupted)
-    with pytest.raises(SystemExit, match="3"):
-        runs._train_and_evaluate(None, tmp_path, "test")
-    assert "saved step 2" in capsys.readouterr().err
-    assert not (tmp_path / "failure.txt").exists()
-    monkeypatch.setattr(jax, "process_count", lambda: 4)
-    with pytest.raises(SystemExit, match="1"):
-        runs._train_and_evaluate(None, tmp_path, "test")
-    assert (tmp_path / "failure.txt").read_text().startswith("this process sees the devices of 4 hosts; ")
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(40.2, "40 s"), (720, "12 min"), (12_600, "3.5 h")])
-def test_duration(seconds, text):
-    assert runs.duration(seconds) == text
