@@ -116,8 +116,8 @@ class Animator:
     """Runs DEE and the generator on rows of static length.
 
     A call holds several rows. An accelerator computes them side by side; a CPU one after the other inside the same
-    program, which is faster (one row's features fit its caches) and takes the memory of one row. Either way a row
-    gives the same numbers whatever else the call holds.
+    program, which is faster (one row's features fit its caches), takes the memory of one row and no time for rows
+    that only fill the call. Either way a row gives the same numbers whatever else the call holds.
 
     Args:
         dee: module and variables.
@@ -171,7 +171,7 @@ class Animator:
         """Gaussians `[1, d]` of pieces; one compiled call of `num_rows`, of which the first are wanted."""
         filled = _filled(pieces, num_rows)
         audio, num_samples = _audio(filled, bucket, self._dee_eps)
-        gaussians = jax.device_get(self._embed(self._dee_variables, audio, num_samples))
+        gaussians = jax.device_get(self._embed(self._dee_variables, len(pieces), audio, num_samples))
         return [Gaussian(*(array[row : row + 1] for array in gaussians)) for row in range(len(pieces))]
 
     def sample(
@@ -198,6 +198,7 @@ class Animator:
                 settings.identity,
                 np.float32(settings.temperature_top),
                 np.float32(settings.temperature_bottom),
+                len(rows),
                 audio,
                 num_samples,
                 np.stack([row.emotion for row in filled]),
@@ -208,11 +209,11 @@ class Animator:
         )
         return [WindowMotion(*(array[row] for array in arrays)) for row in range(len(rows))]
 
-    def _embed_rows(self, variables: PyTree, audio: Array, num_samples: Array) -> Gaussian:
+    def _embed_rows(self, variables: PyTree, num_wanted: Array, audio: Array, num_samples: Array) -> Gaussian:
         def embed(audio, num_samples):
             return self._dee.apply(variables, audio, num_samples, method=DEE.embed_audio)
 
-        return _over_rows(embed, audio, num_samples)
+        return _over_rows(embed, num_wanted, audio, num_samples)
 
     def _sample_rows(
         self,
@@ -220,6 +221,7 @@ class Animator:
         identity: Array,
         temperature_top: Array,
         temperature_bottom: Array,
+        num_wanted: Array,
         *rows: Array,
     ) -> WindowMotion:
         def sample(audio, num_samples, emotion, keys, num_codes, first_frames):
@@ -239,15 +241,29 @@ class Animator:
             )
             return WindowMotion(generated.motion, generated.indices_top, generated.indices_bottom)
 
-        return _over_rows(sample, *rows)
+        return _over_rows(sample, num_wanted, *rows)
 
 
-def _over_rows(function: Callable[..., PyTree], *rows: Array) -> PyTree:
-    """A batched function on all rows: at once, or on a CPU one by one; see `Animator`."""
-    if rows[0].shape[0] == 1 or jax.default_backend() != "cpu":
+def _over_rows(function: Callable[..., PyTree], num_wanted: Array, *rows: Array) -> PyTree:
+    """A batched function on all rows at once, or on a CPU on the first `num_wanted` one by one; see `Animator`."""
+    num_rows = rows[0].shape[0]
+    if num_rows == 1 or jax.default_backend() != "cpu":
         return function(*rows)
-    results = jax.lax.map(lambda row: function(*(array[None] for array in row)), rows)
-    return jax.tree.map(lambda array: array[:, 0], results)
+
+    def one(row):
+        return function(*(jax.lax.dynamic_slice_in_dim(array, row, 1) for array in rows))
+
+    def put(row, results):
+        return jax.tree.map(
+            lambda array, result: jax.lax.dynamic_update_slice_in_dim(array, result, row, 0),
+            results,
+            one(row),
+        )
+
+    results = jax.tree.map(
+        lambda result: jnp.zeros((num_rows, *result.shape[1:]), result.dtype), jax.eval_shape(one, 0)
+    )
+    return jax.lax.fori_loop(0, num_wanted, put, results)
 
 
 def _filled(rows: Sequence, num_rows: int) -> list:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deeptalk_jax.inference.animator import draw_emotion, pool_by_precision
+from deeptalk_jax.inference.animator import _over_rows, draw_emotion, pool_by_precision
 from deeptalk_jax.types import Gaussian
 
 
@@ -55,3 +55,19 @@ def test_alpha_of_the_published_demo_multiplies_the_log_variance():
         drawn = draw_emotion(gaussian, alpha, key, mode="log_variance")
         np.testing.assert_allclose(drawn, wanted / np.linalg.norm(wanted), rtol=1e-5)
     np.testing.assert_allclose(draw_emotion(gaussian, 0.0, key, mode="log_variance"), mean, rtol=1e-6)
+
+
+def test_rows_that_fill_a_call_take_no_time_on_a_cpu():
+    computed = []
+
+    def double(x, keys):
+        jax.debug.callback(lambda rows: computed.extend(rows.tolist()), x)
+        return 2.0 * x, jax.vmap(jax.random.bits)(keys)
+
+    rows, keys = jnp.arange(1.0, 6.0), jax.random.split(jax.random.key(0), 5)
+    run = jax.jit(lambda num_wanted, *rows: _over_rows(double, num_wanted, *rows))
+    doubled, bits = run(3, rows, keys)
+    jax.effects_barrier()
+    assert computed == [1.0, 2.0, 3.0]
+    np.testing.assert_array_equal(doubled[:3], 2.0 * rows[:3])
+    np.testing.assert_array_equal(bits[:3], jax.vmap(jax.random.bits)(keys)[:3])
