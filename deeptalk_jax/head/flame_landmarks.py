@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.head.lbs import rotation_matrix
-from deeptalk_jax.head.unpickle import as_array, restricted_load
+from deeptalk_jax.head.unpickle import OBJECT_ARRAY_GLOBALS, as_array, restricted_load
 from deeptalk_jax.types import Array
 
 NUM_CONTOUR, NUM_INNER = 17, 51
@@ -67,7 +67,7 @@ def _read(path: Path, shape: tuple[int, ...], faces: np.ndarray) -> tuple[Array,
                 np.lib.format.read_array_header_1_0(file)
             except ValueError as error:
                 raise UserError(f"{path}: not a readable npy ({error}); expected {_EXPECTED}") from None
-        contents = restricted_load(file, source=str(path), expected=_EXPECTED)
+        contents = restricted_load(file, source=str(path), expected=_EXPECTED, allowed=OBJECT_ARRAY_GLOBALS)
     if isinstance(contents, np.ndarray) and contents.dtype == object and contents.size == 1:
         contents = contents.item()
     fields = contents if isinstance(contents, dict) else {}

@@ -7,6 +7,7 @@ reader serves other formats (PyTorch's `.pt`) with another table and a `persiste
 """
 
 import io
+import math
 import pickle
 import pickletools
 from collections import OrderedDict
@@ -60,13 +61,21 @@ class _ArrayClass:
 class _Dtype:
     """Stands in for `numpy.dtype`, whose own state may describe fields outside of the array's memory."""
 
+    kinds = _PLAIN_KINDS
+
     def __init__(self, code: str, *_: Any) -> None:
         self.dtype = np.dtype(code)
-        if self.dtype.kind not in _PLAIN_KINDS:
+        if self.dtype.kind not in self.kinds:
             raise RefusedGlobalError(f"array of type {code!r}")
 
     def __setstate__(self, state: tuple) -> None:
         self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _ObjectDtype(_Dtype):
+    """The same for arrays of other things that the pickle holds."""
+
+    kinds = _PLAIN_KINDS + "O"
 
 
 class _Array(np.ndarray):
@@ -74,6 +83,8 @@ class _Array(np.ndarray):
 
     def __setstate__(self, state: tuple) -> None:
         version, shape, dtype, fortran, raw = state
+        if isinstance(raw, list) and math.prod(shape) != len(raw):
+            raise ValueError(f"array of shape {shape} from a list of {len(raw)}")
         super().__setstate__((version, shape, dtype.dtype, fortran, raw))
 
 
@@ -109,6 +120,8 @@ def _numpy_globals() -> dict[tuple[str, str], Any]:
 
 
 NUMPY_GLOBALS: Globals = _numpy_globals()
+# What `numpy.save` writes of an array of objects.
+OBJECT_ARRAY_GLOBALS: Globals = {**NUMPY_GLOBALS, ("numpy", "dtype"): _ObjectDtype}
 
 _SPARSE_MODULES = ("csc", "csr", "coo", "_csc", "_csr", "_coo")
 _CHUMPY_CLASSES = (

@@ -53,7 +53,7 @@ def test_hosts_by_jax_distributed():
         )
         for index in range(2)
     ]
-    assert [process.communicate(timeout=60)[0] for process in processes] == ["(0, 2)\n", "(1, 2)\n"]
+    assert [process.communicate(timeout=240)[0] for process in processes] == ["(0, 2)\n", "(1, 2)\n"]
 
 
 def test_no_such_host():

@@ -160,7 +160,7 @@ def test_bad_requests(tmp_path, arguments, message):
 )
 def test_command_reports_in_one_line(tmp_path, flags, message):
     command = [sys.executable, "-m", "data_pipeline.build", f"--data_dir={tmp_path}", *flags]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 2
     assert done.stderr.startswith(message) and done.stderr.count("\n") == 1
 
@@ -173,7 +173,7 @@ def test_command_builds(tmp_path):
         "--dataset=synthetic_talk",
         f"--data_dir={tmp_path}",
     ]
-    done = subprocess.run([*command, "--num_clips=8"], capture_output=True, text=True, timeout=90)
+    done = subprocess.run([*command, "--num_clips=8"], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert "8 clips" in done.stdout and "x real time" in done.stdout
     assert "8/8" in done.stderr  # the progress bar

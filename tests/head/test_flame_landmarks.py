@@ -71,7 +71,13 @@ def test_wrong_files_are_named(files, tmp_path, synthetic_flame_head):
         load_flame_landmarks(dynamic, dynamic, faces)
     with pytest.raises(UserError, match="no such file"):
         load_flame_landmarks(tmp_path / "absent.pkl", dynamic, faces)
-    dynamic.write_bytes(dynamic.read_bytes()[:400])
+    whole = dynamic.read_bytes()
+    np.save(dynamic, np.array([{}], dtype=object), allow_pickle=True)
+    claimed = dynamic.read_bytes().replace(b"K\x01\x85", b"K\x02\x85")  # a shape of (2,) instead of (1,)
+    dynamic.write_bytes(claimed)
+    with pytest.raises(UserError, match=r"array of shape \(2,\) from a list of 1"):
+        load_flame_landmarks(static, dynamic, faces)
+    dynamic.write_bytes(whole[:400])
     with pytest.raises(UserError, match=r"flame_dynamic_embedding\.npy: not a readable pickle"):
         load_flame_landmarks(static, dynamic, faces)
     dynamic.write_text("no array")

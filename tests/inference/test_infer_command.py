@@ -42,7 +42,7 @@ def run_python(arguments, directory):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
 
 

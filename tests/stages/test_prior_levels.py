@@ -176,7 +176,7 @@ def test_the_command_of_the_documentation():
     python, *flags = line.split()
     assert python == ".venv/bin/python"
     command = [sys.executable, *flags, "--out=levels.gif"]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert (ended.returncode, ended.stderr) == (
         2,
         "error: --out=levels.gif: the picture is written as .png\n",
