@@ -44,6 +44,9 @@ LOOSER = {
     # A ReLU of the motion tower (clip 1, frame 20, unit 1336) sees -1.0e-6; with +1.0e-6 the difference is 3e-6.
     "dee_grad:exp_encoder.exp_map.weight": 5e-3,
 }
+# A LeakyReLU of FER (clip 1, frame 1, layer 2, unit 124) sees -4.0e-7: the gradient of that frame of the generated
+# motion may go either way, and with it a little of all that lie behind it.
+LOOSER_GRADIENTS = ("s1_grad", 5e-3)
 # In the middle third of these biases are those of attention keys, whose gradient is zero but for rounding.
 KEY_BIASES = ("in_proj_bias", "qkv.bias")
 
@@ -74,7 +77,9 @@ class Reference:
                 np.testing.assert_array_equal(actual, expected, err_msg=name)
                 continue
             largest = np.abs(expected).max()
-            atol = max(atol, LOOSER.get(name, RELATIVE) * largest)
+            prefix, looser = LOOSER_GRADIENTS
+            relative = looser if name.startswith(prefix) else LOOSER.get(name, RELATIVE)
+            atol = max(atol, relative * largest)
             np.testing.assert_allclose(actual, expected, rtol=0, atol=atol, err_msg=name)
 
 
