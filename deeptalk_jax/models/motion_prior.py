@@ -55,11 +55,14 @@ class MotionPrior(nn.Module):
     commitment_weight: float = 0.25
     ema_smoothing: str = "standard"
     codebook_initialisation: str = "uniform"
+    start_after: int = 0
     revive_after: int = 0
     axis_name: str | None = None
     codebook_update: str = "ema"
     frames_per_top_code: int = FRAMES_PER_TOP_CODE
     frames_per_bottom_code: int = FRAMES_PER_BOTTOM_CODE
+    bottom_input: str = "concatenated"
+    condition_scale: float = 1.0
 
     def setup(self):
         """Names follow SPEC section 3."""
@@ -83,6 +86,7 @@ class MotionPrior(nn.Module):
                 commitment_weight=self.commitment_weight,
                 ema_smoothing=self.ema_smoothing,
                 initialisation=self.codebook_initialisation,
+                start_after=self.start_after,
                 revive_after=self.revive_after,
                 axis_name=self.axis_name,
             )
@@ -91,7 +95,10 @@ class MotionPrior(nn.Module):
         self.encoder_top = block(self.dim, self.mlp_dim, top_rate)
         self.quantizer_top = quantizer(self.codebook_size_top, self.dim)
         self.decoder_top = block(self.dim, self.mlp_dim, 1 / top_rate)
-        self.quantizer_bottom = quantizer(self.codebook_size_bottom, 2 * self.dim)
+        code_dim = self.dim if self.bottom_input == "residual" else 2 * self.dim
+        self.quantizer_bottom = quantizer(self.codebook_size_bottom, code_dim)
+        if self.bottom_input == "projected":
+            self.bottom_map = nn.Dense(code_dim)
         self.upsample_top = DoublingConv(self.dim, kernel_size=4)
         # The published rates need the one above only.
         self.upsample_further = [
@@ -121,7 +128,12 @@ class MotionPrior(nn.Module):
         latents_bottom = self.encoder_bottom(motion, train=train)
         top = self.quantizer_top(self.encoder_top(latents_bottom, train=train), train=train)
         decoded_top = self.decode_top(top.codes, train=train)
-        joint = jnp.concatenate([decoded_top, latents_bottom], axis=-1)
+        if self.bottom_input == "residual":
+            joint = latents_bottom - decoded_top
+        else:
+            joint = jnp.concatenate([self.condition_scale * decoded_top, latents_bottom], axis=-1)
+        if self.bottom_input == "projected":
+            joint = self.bottom_map(joint)
         return top, self.quantizer_bottom(joint, train=train)
 
     def decode_top(

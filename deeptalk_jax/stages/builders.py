@@ -116,10 +116,13 @@ def build_motion_prior(config: ConfigDict) -> Prior:
             commitment_weight=model.commitment_weight,
             ema_smoothing=model.ema_smoothing,
             codebook_initialisation=model.codebook_initialisation,
+            start_after=model.start_after,
             revive_after=model.revive_after,
             codebook_update=model.codebook_update,
             frames_per_top_code=model.frames_per_top_code,
             frames_per_bottom_code=model.frames_per_bottom_code,
+            bottom_input=model.bottom_input,
+            condition_scale=model.condition_scale,
         )
     baseline = {
         "mlp_dim": model.decoder_mlp_dim,
@@ -153,6 +156,7 @@ def _one_level_quantizer(model: ConfigDict) -> Quantizer:
         commitment_weight=model.commitment_weight,
         ema_smoothing=model.ema_smoothing,
         initialisation=model.codebook_initialisation,
+        start_after=model.start_after,
         revive_after=model.revive_after,
     )
 
