@@ -42,6 +42,9 @@ class MotionPrior(nn.Module):
         codebook_update: "ema" or "gradient"; see `make_quantizer`.
         frames_per_top_code: a power of two times `frames_per_bottom_code`.
         frames_per_bottom_code: a power of two.
+        top_condition_scale: of the decoded top codes beside the encoder's latents in the bottom codebook. At 1, as
+            published, both count alike in its distances, and bottom codes spend half of their precision on what the
+            top codes have said already.
     """
 
     dim: int = 128
@@ -61,8 +64,7 @@ class MotionPrior(nn.Module):
     codebook_update: str = "ema"
     frames_per_top_code: int = FRAMES_PER_TOP_CODE
     frames_per_bottom_code: int = FRAMES_PER_BOTTOM_CODE
-    bottom_input: str = "concatenated"
-    condition_scale: float = 1.0
+    top_condition_scale: float = 1.0
 
     def setup(self):
         """Names follow SPEC section 3."""
@@ -95,10 +97,7 @@ class MotionPrior(nn.Module):
         self.encoder_top = block(self.dim, self.mlp_dim, top_rate)
         self.quantizer_top = quantizer(self.codebook_size_top, self.dim)
         self.decoder_top = block(self.dim, self.mlp_dim, 1 / top_rate)
-        code_dim = self.dim if self.bottom_input == "residual" else 2 * self.dim
-        self.quantizer_bottom = quantizer(self.codebook_size_bottom, code_dim)
-        if self.bottom_input == "projected":
-            self.bottom_map = nn.Dense(code_dim)
+        self.quantizer_bottom = quantizer(self.codebook_size_bottom, 2 * self.dim)
         self.upsample_top = DoublingConv(self.dim, kernel_size=4)
         # The published rates need the one above only.
         self.upsample_further = [
@@ -128,12 +127,7 @@ class MotionPrior(nn.Module):
         latents_bottom = self.encoder_bottom(motion, train=train)
         top = self.quantizer_top(self.encoder_top(latents_bottom, train=train), train=train)
         decoded_top = self.decode_top(top.codes, train=train)
-        if self.bottom_input == "residual":
-            joint = latents_bottom - decoded_top
-        else:
-            joint = jnp.concatenate([self.condition_scale * decoded_top, latents_bottom], axis=-1)
-        if self.bottom_input == "projected":
-            joint = self.bottom_map(joint)
+        joint = jnp.concatenate([self.top_condition_scale * decoded_top, latents_bottom], axis=-1)
         return top, self.quantizer_bottom(joint, train=train)
 
     def decode_top(

@@ -121,8 +121,7 @@ def build_motion_prior(config: ConfigDict) -> Prior:
             codebook_update=model.codebook_update,
             frames_per_top_code=model.frames_per_top_code,
             frames_per_bottom_code=model.frames_per_bottom_code,
-            bottom_input=model.bottom_input,
-            condition_scale=model.condition_scale,
+            top_condition_scale=model.top_condition_scale,
         )
     baseline = {
         "mlp_dim": model.decoder_mlp_dim,

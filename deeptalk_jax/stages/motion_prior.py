@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.signal
+from absl import logging
 from jaxtyping import Array as KeyArray
 from jaxtyping import Bool, Float
 from ml_collections import ConfigDict
@@ -115,6 +116,12 @@ class MotionPriorStage(Stage):
     def __init__(self, config):
         super().__init__(config)
         self.model = build_motion_prior(config)
+        if config.model.kind != "temporal_vae" and config.model.start_after >= config.num_steps:
+            logging.warning(
+                "model.start_after=%d, num_steps=%d: no latent is quantised while training",
+                config.model.start_after,
+                config.num_steps,
+            )
 
     def init(self, key: KeyArray) -> PyTree:
         """Variables before training."""
