@@ -3,8 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deeptalk_jax.models.dee import DEE, Tower, unit_length
+from deeptalk_jax.models.dee import DEE, GaussianHead, Tower, single_gaussian, unit_length
 from deeptalk_jax.models.speech.mel_encoder import MelEncoder
+from deeptalk_jax.types import Gaussian
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +67,22 @@ def test_unit_length_has_a_finite_gradient_at_zero():
     gradient = jax.grad(lambda x: jnp.sum(unit_length(x)))(jnp.zeros((2, 3)))
     assert np.isfinite(gradient).all()
     np.testing.assert_allclose(unit_length(jnp.array([3.0, 4.0])), [0.6, 0.8], rtol=1e-6)
+
+
+def test_a_mixture_becomes_one_gaussian_by_hand():
+    means = jnp.array([[[1.0, 0.0], [0.0, 1.0]]])
+    log_variances = jnp.log(jnp.array([[[0.1, 0.3], [0.5, 0.2]]]))
+    mean, log_variance = single_gaussian(Gaussian(means, log_variances))
+    middle = np.sqrt(0.5)
+    np.testing.assert_allclose(mean, [[middle, middle]], rtol=1e-6)
+    between = (middle**2 + (1 - middle) ** 2) / 2
+    np.testing.assert_allclose(jnp.exp(log_variance), [[0.3 + between, 0.25 + between]], rtol=1e-5)
+
+
+def test_components_of_a_mixture_differ():
+    head = GaussianHead(6, 2, 12, "mean", num_components=3)
+    x, mask = jax.random.normal(jax.random.key(0), (2, 5, 8)), jnp.ones((2, 5), bool)
+    gaussian, _ = jax.jit(head.init_with_output)(jax.random.key(1), x, mask)
+    assert gaussian.mean.shape == gaussian.log_variance.shape == (2, 3, 6)
+    np.testing.assert_allclose(jnp.linalg.norm(gaussian.mean, axis=-1), 1.0, rtol=1e-6)
+    assert np.abs(np.diff(gaussian.mean, axis=1)).max() > 0.1
