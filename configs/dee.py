@@ -25,6 +25,9 @@ ABLATIONS = {
     # Less memory for the same loss.
     "chunked_loss": {"loss.chunk_rows": 8},
     "bfloat16": {"model.dtype": "bfloat16"},
+    # Section 2, published training: what of the speech encoder learns, and how fast.
+    "nothing_frozen": {"optimiser.frozen": ()},
+    "slow_encoder": {"optimiser.frozen": (), "optimiser.rate_factors": (("speech_encoder/*", 0.1),)},
 }
 
 
@@ -32,6 +35,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     variant, ablation = parse_arg(arg, ABLATIONS)
     config = common_config("dee", variant)
     config.upstream.fer = ""
+    config.pretrained = ConfigDict()
+    config.pretrained.speech = ""  # model directory with the part that model.speech.kind names; none for mel
     config.model = model = ConfigDict()
     model.pooling = "gpo"  # gpo | mean | max
     model.dropout_rate = 0.1
@@ -64,6 +69,16 @@ def get_config(arg: str | None = None) -> ConfigDict:
         config.data.window_frames = 250  # 10 s
         config.data.batch_size = 64
         config.optimiser.learning_rate = 1e-4
+        # As in the reference training, of emotion2vec only blocks 6 and 7 learn.
+        config.optimiser.frozen = (
+            "speech_encoder/frontend/*",
+            "speech_encoder/feature_*",
+            "speech_encoder/position_branch/*",
+            "speech_encoder/extra_tokens",
+            "speech_encoder/alibi_scale",
+            "speech_encoder/prenet_*",
+            "speech_encoder/block_[0-5]/*",
+        )
     else:
         model.speech.kind = "mel"
         model.speech.rate_hz = 25  # half the published 50: half the attention, and time enough for emotion

@@ -63,7 +63,14 @@ def build_speech_encoder(config: ConfigDict, dtype: str = "float32") -> nn.Modul
         )
     if config.kind == "wav2vec2":
         resample_to_hz = None if rate_hz == SPEECH_FEATURE_RATE_HZ else float(rate_hz)
-        return Wav2Vec2(resample_to_hz=resample_to_hz, rounding=config.rounding, dtype=compute_dtype(dtype))
+        # Frozen in DEEPTalk, and without dropout while the rest is trained.
+        rates = ("dropout", "attention_dropout", "activation_dropout", "projection_dropout", "layer_drop")
+        return Wav2Vec2(
+            resample_to_hz=resample_to_hz,
+            rounding=config.rounding,
+            dtype=compute_dtype(dtype),
+            **{f"{name}_rate": 0.0 for name in rates},
+        )
     if config.kind == "emotion2vec":
         if rate_hz != SPEECH_FEATURE_RATE_HZ:
             raise ValueError(f"emotion2vec gives {SPEECH_FEATURE_RATE_HZ} features per second, not {rate_hz}")

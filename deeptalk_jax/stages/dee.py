@@ -175,6 +175,10 @@ class DEEStage(Stage):
         """Variables before training."""
         return init_dee(self.model, self.fer.feature_dim, key)
 
+    def pretrained_params(self) -> PyTree:
+        """Imported weights of the speech encoder."""
+        return self.pretrained_speech()
+
     def embed(
         self, variables, frozen, batch, *, train=False, rngs=None, method=DEE.__call__
     ) -> tuple[Gaussian, Gaussian]:

@@ -36,6 +36,10 @@ def test_a_stage_learns_logs_and_exports(trained, stage):
         name for name, value in leaves(part.variables).items() if not np.array_equal(value, started[name])
     ]
     assert len(moved) > 0.6 * len(started), "few weights have moved"
+    if stage == "dee":
+        fixed = {name for name in started if "['conv_" in name or "['mel_map']" in name}
+        assert len(fixed) == 6
+        assert not fixed & set(moved), "frozen weights have moved"
 
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)
