@@ -9,7 +9,6 @@ from deeptalk_jax.model_dir import Part, save_model
 from deeptalk_jax.models.speech.emotion2vec import Emotion2Vec
 from deeptalk_jax.stages import base
 from deeptalk_jax.stages.registry import make_stage
-from deeptalk_jax.training.loop import Trainer
 
 TINY = Emotion2Vec(
     num_prenet_layers=1, num_layers=1, dim=8, num_heads=2, mlp_dim=10, conv_channels=6, positional_groups=2
@@ -45,18 +44,6 @@ def test_weights_are_those_of_the_directory(imported, stage):
     given = stage(directory).pretrained_params()
     jax.tree.map(np.testing.assert_array_equal, given, {"speech_encoder": variables["params"]})
     assert stage("", kind="mel").pretrained_params() == {}
-
-
-def test_training_starts_from_them(stage, tmp_path, monkeypatch):
-    made = stage("", kind="mel")
-    kernel = np.full((10, 8), 0.25, np.float32)
-    params = made.init(jax.random.key(0))["params"]["speech_encoder"]
-    assert params["mel_map"]["kernel"].shape == kernel.shape
-    params["mel_map"]["kernel"] = kernel
-    monkeypatch.setattr(made, "pretrained_params", lambda: {"speech_encoder": params})
-    started = Trainer(made, made.config, tmp_path).variables()["params"]
-    np.testing.assert_array_equal(started["speech_encoder"]["mel_map"]["kernel"], kernel)
-    assert started.keys() > {"speech_encoder", "audio_tower", "scale"}
 
 
 def test_directories_that_do_not_fit(imported, stage, trained):
