@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 
 from data_pipeline.loader import clip_loader, train_loader
 from deeptalk_jax.errors import UserError
-from deeptalk_jax.model_dir import Part, load_part
+from deeptalk_jax.model_dir import Part, check_variables, load_part
+from deeptalk_jax.stages.builders import build_speech_encoder
 from deeptalk_jax.types import MOTION_DIM, SAMPLES_PER_FRAME
 
 PyTree = Any
@@ -52,6 +53,39 @@ class Stage:
     def init(self, key: KeyArray) -> PyTree:
         """Variables before training."""
         raise NotImplementedError
+
+    def pretrained_params(self) -> PyTree:
+        """Top-level entries of `params` to start from instead of those of `init`; by default none."""
+        return {}
+
+    def pretrained_speech(self) -> PyTree:
+        """Imported weights of the speech encoder that `config.model.speech` describes; none for kind mel.
+
+        Raises:
+            UserError: `config.pretrained.speech` names no model directory that holds them, or one where none are
+                wanted.
+        """
+        kind, directory = self.config.model.speech.kind, self.config.pretrained.speech
+        if kind == "mel":
+            if directory:
+                raise UserError(
+                    f"--config.pretrained.speech={directory}: speech.kind='mel' is trained from scratch"
+                )
+            return {}
+        if not directory:
+            raise UserError(
+                f"stage {self.name!r} starts from the weights of {kind}: import them "
+                f"(python -m deeptalk_jax.interop.published --{kind}=... --out=DIR) and give that directory, "
+                "--config.pretrained.speech=DIR"
+            )
+        part = load_part(directory, kind)
+        encoder = build_speech_encoder(self.config.model.speech)
+        shapes = jax.eval_shape(encoder.init, jax.random.key(0), np.zeros((1, SAMPLES_PER_FRAME), np.float32))
+        try:
+            check_variables(kind, part.variables, shapes)
+        except UserError as error:
+            raise UserError(f"--config.pretrained.speech={directory}: {error}") from error
+        return {"speech_encoder": part.variables["params"]}
 
     def loss_fn(self, params, model_state, frozen, batch, step, key):
         """See `training.trainable.Trainable.loss_fn`."""
