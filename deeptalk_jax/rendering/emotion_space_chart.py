@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse
@@ -59,36 +58,60 @@ def draw_map(towers: Mapping[str, Gaussian], emotion: np.ndarray) -> bytes:
     """
     centre, directions, shares = principal_axes(np.concatenate([tower.mean for tower in towers.values()]))
     shown = np.unique(np.linspace(0, len(emotion) - 1, min(len(emotion), _MAX_CLIPS)).round().astype(int))
-    figure = new_figure(9.6, 5.4)
+    points = {name: (tower.mean - centre) @ directions.T for name, tower in towers.items()}
+    extent = np.ptp(np.concatenate(list(points.values())), axis=0) + 0.4
+    figure = new_figure(11.5, float(np.clip(4.3 * extent[1] / extent[0] + 1.0, 3.2, 7.0)))
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
     for axis, (name, tower) in zip(axes, towers.items(), strict=True):
-        points = (tower.mean - centre) @ directions.T
         variance = np.exp(tower.log_variance)
         for index in shown:
-            colour = EMOTION_COLOURS[emotion[index]]
             width, height, angle = projected_ellipse(variance[index], directions)
-            outline = {"facecolor": colour, "edgecolor": "none", "alpha": 0.10, "zorder": 1}
-            axis.add_patch(Ellipse(points[index], width, height, angle=angle, **outline))
+            style = {"facecolor": EMOTION_COLOURS[emotion[index]], "edgecolor": "none", "alpha": 0.10}
+            axis.add_patch(Ellipse(points[name][index], width, height, angle=angle, zorder=1, **style))
         axis.scatter(
-            *points[shown].T, s=20, marker=_TOWERS[name][0], zorder=2, linewidths=0.4, edgecolors=_EDGE,
+            *points[name][shown].T, s=20, marker=_TOWERS[name][0], zorder=2, linewidths=0.4, edgecolors=_EDGE,
             c=[EMOTION_COLOURS[label] for label in emotion[shown]],
         )  # fmt: skip
-        _label_clusters(axis, points, emotion)
         dress(axis, f"{name}: {len(shown)} of {len(emotion)} clips")
         axis.set_xlabel(f"first principal axis ({shares[0]:.0%} of the variance of the means)", fontsize=8)
         axis.set_aspect("equal")
     axes[0].set_ylabel(f"second principal axis ({shares[1]:.0%})", fontsize=8)
+    for axis, name in zip(axes, towers, strict=True):  # once both have set the limits that they share
+        _label_clusters(axis, points[name], emotion)
     return png(figure)
 
 
 def _label_clusters(axis: Axes, points: np.ndarray, emotion: np.ndarray) -> None:
-    """Names every emotion at the median of its clips."""
-    for label in np.unique(emotion):
-        text = axis.text(
-            *np.median(points[emotion == label], axis=0), EMOTIONS[label], fontsize=8.5, weight="bold",
-            ha="center", va="center", zorder=3, color=_EDGE,
+    """Names beside the plot, one below the other, each with a line to the median of its clips."""
+    labels = np.unique(emotion)
+    medians = np.array([np.median(points[emotion == label], axis=0) for label in labels])
+    low, high = axis.get_ylim()
+    heights = apart(medians[:, 1], (high - low) / (len(EMOTIONS) + 1), low, high)
+    for label, median, height in zip(labels, medians, heights, strict=True):
+        axis.annotate(
+            EMOTIONS[label], median, (1.03, height), textcoords=axis.get_yaxis_transform(), va="center",
+            fontsize=8.5, color=_EDGE, zorder=3, annotation_clip=False,
+            bbox={"boxstyle": "round,pad=0.25", "facecolor": EMOTION_COLOURS[label], "alpha": 0.45, "lw": 0},
+            arrowprops={"arrowstyle": "-", "color": _EDGE, "lw": 0.6, "shrinkB": 0},
         )  # fmt: skip
-        text.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground="white")])
+
+
+def apart(places: np.ndarray, gap: float, low: float, high: float) -> np.ndarray:
+    """Places moved so that each is `gap` or more from the next, in the same order, between `low` and `high`.
+
+    Args:
+        places: `[n]`.
+        gap: at most `(high - low) / (n - 1)`.
+        low: lower bound.
+        high: upper bound.
+    """
+    order = np.argsort(places, kind="stable")
+    steps = gap * np.arange(len(places))
+    # Less its step a place must not fall below those before it: a running maximum, then the bounds.
+    moved = np.maximum.accumulate(np.clip(places[order], low, high) - steps)
+    result = np.empty(len(places))
+    result[order] = np.minimum(moved, high - steps[-1]) + steps
+    return result
 
 
 def draw_variances(

@@ -11,6 +11,7 @@ from deeptalk_jax.metrics.calibration import reliability
 from deeptalk_jax.rendering.charts import draw_confusions, draw_reliability
 from deeptalk_jax.rendering.emotion_space_chart import (
     EMOTION_COLOURS,
+    apart,
     draw_map,
     draw_variances,
     principal_axes,
@@ -52,6 +53,12 @@ def test_samples_fill_the_ellipse():
     turned = samples @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     np.testing.assert_allclose(2 * turned.std(axis=0), [width, height], rtol=0.03)
     assert abs(np.corrcoef(turned.T)[0, 1]) < 0.03
+
+
+def test_labels_keep_apart_in_order_and_inside():
+    np.testing.assert_allclose(apart(np.array([0.5, 0.0, 0.45]), 0.2, 0.0, 1.0), [0.65, 0.0, 0.45])
+    np.testing.assert_allclose(apart(np.array([0.9, 0.9, 5.0]), 0.2, 0.0, 1.0), [0.6, 0.8, 1.0])
+    np.testing.assert_allclose(apart(np.array([0.1, 0.4, 0.9]), 0.2, 0.0, 1.0), [0.1, 0.4, 0.9])
 
 
 def emotion_space():
