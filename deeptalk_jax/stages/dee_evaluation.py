@@ -95,8 +95,9 @@ def match_probability(
     shape = (2, len(audio.mean), loss.num_samples, audio.mean.shape[1])
     noise = jax.random.normal(jax.random.key(0), shape)
     first, second = (gaussian_samples(*side) for side in zip((audio, motion), noise, strict=True))
+    sampled = jax.jit(lambda *arguments: jax.nn.sigmoid(sampled_match_logits(*arguments)))
     rows = [
-        jax.nn.sigmoid(sampled_match_logits(first[start : start + _QUERIES_AT_ONCE], second, scale, shift))
+        sampled(first[start : start + _QUERIES_AT_ONCE], second, scale, shift)
         for start in range(0, len(first), _QUERIES_AT_ONCE)
     ]
     return np.concatenate(rows)
