@@ -28,7 +28,7 @@ DIRECTIONS = (
     ("*_rank", -1),
     ("ece", -1),
     ("brier_skill", 1),
-    ("*_variance_intensity_spearman", -1),  # faint emotion is ambiguous
+    ("*_intensity_spearman", -1),  # of variance or entropy: faint emotion is ambiguous
     ("perplexity_*", 1),
     ("used_*", 1),
 )

@@ -9,6 +9,27 @@ def total_variance(log_variance: np.ndarray) -> np.ndarray:
     return np.sum(np.exp(np.asarray(log_variance, np.float64)), axis=-1)
 
 
+def label_entropy(probability: np.ndarray, gallery_labels: np.ndarray) -> np.ndarray:
+    """`[q]` entropy, in nats, of the label of a query's match.
+
+    Args:
+        probability: `[q, g]` of a match; a label's is their sum over its items, divided by the sum over all.
+        gallery_labels: `[g]`.
+
+    Raises:
+        ValueError: shapes do not fit, or a query matches nothing.
+    """
+    if probability.shape[1:] != gallery_labels.shape:
+        raise ValueError(f"probability {probability.shape} for {gallery_labels.shape} labels")
+    probability = np.asarray(probability, np.float64)
+    mass = np.stack(
+        [probability[:, gallery_labels == label].sum(1) for label in np.unique(gallery_labels)], 1
+    )
+    if not (mass.sum(axis=1) > 0).all():
+        raise ValueError("a query has no item with a probability above 0")
+    return stats.entropy(mass, axis=1)
+
+
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Spearman's rank correlation, ties with their mean rank; NaN where either does not vary.
 

@@ -3,7 +3,7 @@
 Retrieval as in DEEPTalk's test (SPEC section 2); calibration after Guo et al. (ICML 2017).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +19,7 @@ from deeptalk_jax.metrics.retrieval import label_chance, label_ranks, nearest_la
 from deeptalk_jax.metrics.uncertainty import (
     group_means,
     grouped_rank_correlation,
+    label_entropy,
     quantile_groups,
     rank_correlation,
     total_variance,
@@ -140,14 +141,16 @@ def evaluate_space(
         for direction, queries in zip(DIRECTIONS.values(), (distance, distance.T), strict=True)
     }
     curve = None
-    if loss.kind != "info_nce":  # which trains neither a variance nor a probability
-        for name, tower in embeddings.towers.items():
-            spread = total_variance(tower.log_variance)
-            metrics[f"{name}_variance"] = float(spread.mean())
-            metrics[f"{name}_variance_intensity_spearman"] = rank_correlation(spread, embeddings.intensity)
-            hits = details[DIRECTIONS[name]]["hits"]
-            details[f"{name}_variance"] = _variance_details(spread, hits, embeddings)
-        probability = match_probability(loss, embeddings.audio, embeddings.motion, scale, shift)
+    probability = match_probability(loss, embeddings.audio, embeddings.motion, scale, shift)
+    if probability is not None:  # else the loss trains no variance either
+        by_query = (probability, probability.T)
+        for (name, tower), matched in zip(embeddings.towers.items(), by_query, strict=True):
+            variance, entropy = total_variance(tower.log_variance), label_entropy(matched, labels)
+            metrics[f"{name}_variance"] = float(variance.mean())
+            for kind, values in (("variance", variance), ("entropy", entropy)):
+                metrics[f"{name}_{kind}_intensity_spearman"] = rank_correlation(values, embeddings.intensity)
+                hits = details[DIRECTIONS[name]]["hits"]
+                details[f"{name}_{kind}"] = _ambiguity_details(values, hits, embeddings)
         weights = training_weights(len(labels), batch_size)
         curve = reliability(probability, matches, weights)
         metrics["ece"] = curve.expected_calibration_error
@@ -189,25 +192,25 @@ def _retrieval_details(distance: np.ndarray, embeddings: Embeddings) -> dict[str
     }
 
 
-def _variance_details(variance: np.ndarray, hits: list[bool], embeddings: Embeddings) -> dict[str, Any]:
-    """Of one tower: its total variance by intensity and emotion, and what that goes with."""
+def _ambiguity_details(values: np.ndarray, hits: list[bool], embeddings: Embeddings) -> dict[str, Any]:
+    """Of a number per query that should say how ambiguous it is: by intensity and emotion, and what it goes with."""
     emotion, intensity = embeddings.emotion, embeddings.intensity
     expressive = emotion != _NEUTRAL  # neutral of any intensity is the same
     hits = np.asarray(hits)
-    deciles = quantile_groups(variance, min(_NUM_GROUPS, len(variance)))
-    by_emotion = group_means(variance, emotion)
+    deciles = quantile_groups(values, min(_NUM_GROUPS, len(values)))
+    by_emotion = group_means(values, emotion)
     return {
-        "mean_by_intensity": group_means(variance, intensity + 1),
+        "mean_by_intensity": group_means(values, intensity + 1),
         "mean_by_emotion": {EMOTIONS[label]: value for label, value in by_emotion.items()},
-        "intensity_spearman": _number(rank_correlation(variance, intensity)),
+        "intensity_spearman": _number(rank_correlation(values, intensity)),
         "intensity_spearman_without_neutral": _number(
-            rank_correlation(variance[expressive], intensity[expressive])
+            rank_correlation(values[expressive], intensity[expressive])
         ),
         "intensity_spearman_within_emotion": _number(
-            grouped_rank_correlation(variance[expressive], intensity[expressive], emotion[expressive])
+            grouped_rank_correlation(values[expressive], intensity[expressive], emotion[expressive])
         ),
-        "hit_spearman": _number(rank_correlation(variance, hits)),
-        "mean_by_decile": list(group_means(variance, deciles).values()),
+        "hit_spearman": _number(rank_correlation(values, hits)),
+        "mean_by_decile": list(group_means(values, deciles).values()),
         "r1_by_decile": list(group_means(hits, deciles).values()),
     }
 
@@ -262,23 +265,22 @@ def _variance_panel(embeddings: Embeddings, metrics: dict[str, float], details: 
     spread = {name: total_variance(tower.log_variance) for name, tower in embeddings.towers.items()}
     found = {name: details[f"{name}_variance"] for name in spread}
     by_intensity = {name: details[direction]["r1_by_intensity"] for name, direction in DIRECTIONS.items()}
-    rows: list[tuple] = [
-        (f"mean at intensity {level}", *(found[name]["mean_by_intensity"][level] for name in spread))
-        for level in by_intensity["speech"]
-    ]
-    for key, label in (
-        ("intensity_spearman", "rank correlation with intensity"),
-        ("intensity_spearman_without_neutral", "the same without neutral clips"),
-        ("intensity_spearman_within_emotion", "the same within every emotion, averaged"),
-        ("hit_spearman", "rank correlation with finding the emotion"),
-    ):
-        rows.append((label, *(found[name][key] for name in spread)))
+    columns = [f"{name}_{kind}" for kind in ("variance", "entropy") for name in spread]
+    labels = {f"mean at intensity {level}": ("mean_by_intensity", level) for level in by_intensity["speech"]}
+    labels |= {
+        "rank correlation with intensity": ("intensity_spearman",),
+        "the same without neutral clips": ("intensity_spearman_without_neutral",),
+        "the same within every emotion, averaged": ("intensity_spearman_within_emotion",),
+        "rank correlation with finding the emotion": ("hit_spearman",),
+    }
+    rows = [(label, *(_at(details[column], keys) for column in columns)) for label, keys in labels.items()]
     return Panel(
         "variance",
         "What the variance says",
         "Total variance: the sum over channels of exp(log_variance). Faint emotion is ambiguous: its boxes should lie "
         "higher (left) and its retrieval lower (middle). Where the variance tells good queries from bad ones, the "
-        "curves on the right fall.",
+        "curves on the right fall. The table sets beside it the entropy (nats) of the emotions of the other side, each "
+        "clip by its match probability: what variance and place in the space say together.",
         draw_variances(
             spread,
             embeddings.intensity + 1,
@@ -286,8 +288,15 @@ def _variance_panel(embeddings: Embeddings, metrics: dict[str, float], details: 
             {name: values["r1_by_decile"] for name, values in found.items()},
             metrics["chance"],
         ),
-        Table(("total variance", *spread), rows),
+        Table(("", *(column.replace("_", ", ") for column in columns)), rows),
     )
+
+
+def _at(tree: dict[str, Any], keys: Sequence[Any]) -> Any:
+    """The entry of nested dictionaries at a path."""
+    for key in keys:
+        tree = tree[key]
+    return tree
 
 
 def _reliability_panel(curve: Reliability) -> Panel:

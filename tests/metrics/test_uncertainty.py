@@ -8,6 +8,7 @@ from deeptalk_jax.metrics.classification import accuracy, class_accuracy, confus
 from deeptalk_jax.metrics.uncertainty import (
     group_means,
     grouped_rank_correlation,
+    label_entropy,
     quantile_groups,
     rank_correlation,
     total_variance,
@@ -87,6 +88,17 @@ def test_calibration_rejects(probability, weights, message):
 
 def test_total_variance_is_the_trace_of_the_covariance():
     np.testing.assert_allclose(total_variance(np.log([[1.0, 2.0, 3.0], [0.5, 0.5, 0.25]])), [6.0, 1.25])
+
+
+def test_label_entropy_by_hand():
+    # Label 0 has the items 0 and 2: it holds all, half, or 3/4 of the probability.
+    probability = np.array([[0.2, 0.0, 0.1], [0.1, 0.3, 0.2], [0.5, 0.25, 0.25]])
+    expected = [0.0, np.log(2), -0.75 * np.log(0.75) - 0.25 * np.log(0.25)]
+    np.testing.assert_allclose(label_entropy(probability, np.array([0, 5, 0])), expected, atol=1e-12)
+    with pytest.raises(ValueError, match=r"probability \(3, 3\) for \(2,\) labels"):
+        label_entropy(probability, np.zeros(2))
+    with pytest.raises(ValueError, match="no item with a probability above 0"):
+        label_entropy(np.zeros((1, 2)), np.zeros(2))
 
 
 def test_rank_correlation_by_hand():

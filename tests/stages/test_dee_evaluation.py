@@ -63,6 +63,7 @@ def test_a_perfect_space():
     for tower in ("speech", "motion"):
         assert metrics[f"{tower}_variance"] == pytest.approx(8 * np.exp([-3, -4, -5]).mean(), rel=1e-5)
         assert metrics[f"{tower}_variance_intensity_spearman"] == pytest.approx(-1.0)
+        assert np.isfinite(metrics[f"{tower}_entropy_intensity_spearman"])
 
 
 def test_a_worthless_space():
