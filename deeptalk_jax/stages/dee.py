@@ -27,6 +27,7 @@ from deeptalk_jax.metrics.retrieval import label_chance, label_recall, pair_reca
 from deeptalk_jax.models.fer import FER
 from deeptalk_jax.stages.base import Stage, merged, valid_rows
 from deeptalk_jax.stages.builders import build_dee, build_fer, init_dee
+from deeptalk_jax.stages.emotion_centroids import emotion_centroids
 from deeptalk_jax.types import Array, Gaussian
 
 PyTree = Any
@@ -143,6 +144,10 @@ class DEEStage(Stage):
             self.config.loss, audio, motion, matches, scale, shift, jax.random.fold_in(key, 0)
         )
         return weighted_total(terms, weights), (model_state, {**terms, "scale": scale, "shift": shift})
+
+    def statistics(self, variables: PyTree) -> dict[str, np.ndarray]:
+        """Centroids of the emotions, by which a person can ask for one."""
+        return emotion_centroids(self.model, variables, self.config.data)._asdict()
 
     def evaluate(self, variables: PyTree, split: str) -> dict[str, float]:
         """Retrieval in both directions over all clips of the split, by emotion and by exact pair."""
