@@ -12,9 +12,11 @@ from ml_collections import ConfigDict
 
 from data_pipeline.loader import clip_loader
 from deeptalk_jax.models.dee import DEE
-from deeptalk_jax.types import EMOTIONS, NUM_INTENSITIES
+from deeptalk_jax.types import EMOTIONS, NUM_INTENSITIES, SAMPLES_PER_FRAME
 
 PyTree = Any
+
+_STEP_SAMPLES = 64 * SAMPLES_PER_FRAME  # lengths of batches are multiples of this: few programs
 
 
 class EmotionCentroids(NamedTuple):
@@ -58,7 +60,10 @@ def emotion_centroids(dee: DEE, variables: PyTree, data: ConfigDict) -> EmotionC
         max_frames=data.max_clip_frames,
         batch_size=data.eval_batch_size,
     ):
-        gaussian = jax.device_get(embed(variables, batch["audio"], batch["num_samples"]))
+        # Rows are as long as the longest clip may be; most batches need less.
+        length = -(-int(batch["num_samples"].max()) // _STEP_SAMPLES) * _STEP_SAMPLES
+        audio = batch["audio"][:, :length]
+        gaussian = jax.device_get(embed(variables, audio, batch["num_samples"]))
         valid = batch["valid"]
         cells = (batch["emotion"][valid], batch["intensity"][valid])
         np.add.at(counts, cells, 1)
