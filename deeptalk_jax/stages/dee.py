@@ -120,6 +120,10 @@ class DEEStage(Stage):
         """Variables before training."""
         return init_dee(self.model, self.fer.feature_dim, key)
 
+    def statistics(self, variables: PyTree) -> dict[str, np.ndarray]:
+        """Centroids of the emotions, by which a person can ask for one."""
+        return emotion_centroids(self.model, variables, self.config.data)._asdict()
+
     def embed(self, variables, frozen, batch, *, train=False, rngs=None) -> tuple[Gaussian, Gaussian]:
         """Gaussians of speech and motion of a batch."""
         features = self.fer.apply(frozen["fer"], batch["motion"], method=FER.features)
@@ -144,10 +148,6 @@ class DEEStage(Stage):
             self.config.loss, audio, motion, matches, scale, shift, jax.random.fold_in(key, 0)
         )
         return weighted_total(terms, weights), (model_state, {**terms, "scale": scale, "shift": shift})
-
-    def statistics(self, variables: PyTree) -> dict[str, np.ndarray]:
-        """Centroids of the emotions, by which a person can ask for one."""
-        return emotion_centroids(self.model, variables, self.config.data)._asdict()
 
     def evaluate(self, variables: PyTree, split: str) -> dict[str, float]:
         """Retrieval in both directions over all clips of the split, by emotion and by exact pair."""
