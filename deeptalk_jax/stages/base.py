@@ -160,9 +160,14 @@ class Stage:
             limit=data.eval_clips or None,
         )
 
+    def statistics(self, variables: PyTree) -> dict[str, np.ndarray]:
+        """Arrays to measure on the training data once training is done, and to keep with the part."""
+        return {}
+
     def export_parts(self, variables: PyTree) -> dict[str, Part]:
         """This stage's part and those it builds on, for `model_dir.save_model`."""
-        return {**self.upstream, self.name: Part(self.config, jax.device_get(variables))}
+        part = Part(self.config, jax.device_get(variables), self.statistics(variables))
+        return {**self.upstream, self.name: part}
 
 
 def valid_rows(batch: dict[str, np.ndarray]) -> np.ndarray:

@@ -31,6 +31,7 @@ from deeptalk_jax.models.fer import FER
 from deeptalk_jax.stages.base import Evaluation, Stage, merged
 from deeptalk_jax.stages.builders import build_dee, build_fer, init_dee
 from deeptalk_jax.stages.dee_evaluation import embed_clips, evaluate_space
+from deeptalk_jax.stages.emotion_centroids import emotion_centroids
 from deeptalk_jax.types import Array, Gaussian
 
 PyTree = Any
@@ -171,6 +172,10 @@ class DEEStage(Stage):
     def pretrained_params(self) -> PyTree:
         """Imported weights of the speech encoder."""
         return self.pretrained_speech()
+
+    def statistics(self, variables: PyTree) -> dict[str, np.ndarray]:
+        """Centroids of the emotions, by which a person can ask for one."""
+        return emotion_centroids(self.model, variables, self.config.data)._asdict()
 
     def embed(
         self, variables, frozen, batch, *, train=False, rngs=None, method=DEE.__call__
