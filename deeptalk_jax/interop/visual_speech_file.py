@@ -93,7 +93,7 @@ def visual_speech_places(model: VisualSpeech) -> Places:
     """Tensor name -> place, for a model of this size."""
     slopes = model.activation == "prelu"
     places = {
-        **_conv("frontend3D.0", "front_conv"),
+        "frontend3D.0.weight": Place((("params", "front_conv", "kernel"),), _frames_as_channels),
         **_batch_norm("frontend3D.1", "front_norm"),
         **(_slope("frontend3D.2", "front_activation") if slopes else {}),
     }
@@ -116,6 +116,13 @@ def visual_speech_places(model: VisualSpeech) -> Places:
 def _kernel(tensor: np.ndarray) -> list[np.ndarray]:
     """`[out, in, ...]` -> `[..., in, out]`."""
     return [np.moveaxis(tensor, (0, 1), (-1, -2))]
+
+
+def _frames_as_channels(tensor: np.ndarray) -> list[np.ndarray]:
+    """`[out, 1, t, h, w]` -> `[h, w, t, out]`."""
+    if tensor.ndim != 5 or tensor.shape[1] != 1:
+        raise ValueError("a 3-D convolution of one channel is expected")
+    return [tensor[:, 0].transpose(2, 3, 1, 0)]
 
 
 def _conv(theirs: str, *ours: str) -> Places:

@@ -108,19 +108,21 @@ class VisualSpeech(nn.Module):
         """
         if len(self.channels) != len(self.num_blocks):
             raise ValueError(f"channels {self.channels} and num_blocks {self.num_blocks} differ in length")
-        x = ((frames - self.mean) / self.std)[..., None].astype(self.dtype)  # [b, t, h, w, 1]
+        x = ((frames - self.mean) / self.std).astype(self.dtype)
+        # The 3-D convolution of one channel is a 2-D convolution of five frames as channels, which is far quicker.
+        around = jnp.pad(x, ((0, 0), (2, 2), (0, 0), (0, 0)))
+        x = jnp.stack([around[:, shift : shift + x.shape[1]] for shift in range(5)], axis=-1)
         x = nn.Conv(
             self.front_channels,
-            (5, 7, 7),
-            (1, 2, 2),
-            padding=((2, 2), (3, 3), (3, 3)),
+            (7, 7),
+            (2, 2),
+            padding=((3, 3), (3, 3)),
             use_bias=False,
             dtype=self.dtype,
             name="front_conv",
-        )(x)
+        )(rearrange(x, "b t h w c -> (b t) h w c"))
         x = BatchNorm(name="front_norm")(x, train=train)
         x = Activation(self.activation, name="front_activation")(x)
-        x = rearrange(x, "b t h w c -> (b t) h w c")
         x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
         for stage, (channels, depth) in enumerate(zip(self.channels, self.num_blocks, strict=True)):
             for index in range(depth):
