@@ -130,6 +130,7 @@ class Stage:
         return {
             "audio": shape(data.window_frames * SAMPLES_PER_FRAME, dtype=np.float32),
             "motion": shape(data.window_frames, MOTION_DIM, dtype=np.float32),
+            "viseme": shape(data.window_frames),
             **{name: shape() for name in labels},
         }
 
