@@ -59,8 +59,8 @@ class Gaussian(NamedTuple):
     """A diagonal Gaussian in the emotion space.
 
     Attributes:
-        mean: `[b, d]`, of unit length.
-        log_variance: `[b, d]`, unconstrained.
+        mean: `[b, d]`, or `[d]` of a single one; of unit length.
+        log_variance: of the same shape, unconstrained.
     """
 
     mean: Array

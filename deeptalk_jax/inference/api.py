@@ -157,7 +157,9 @@ class DeepTalk:
             return self._space.of_motion(emotion_motion)
         if isinstance(emotion, str):
             return self._space.of_blend(emotion)
-        return self._space.checked(emotion) if isinstance(emotion, Gaussian) else emotion
+        return (
+            emotion if emotion is None or isinstance(emotion, EmotionTrack) else self._space.checked(emotion)
+        )
 
     def animate(
         self,

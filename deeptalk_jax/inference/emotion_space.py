@@ -76,10 +76,12 @@ class EmotionSpace:
         """A Gaussian of a caller, held against the space.
 
         Raises:
-            UserError: not `[d]`, or not finite.
+            UserError: no Gaussian, not `[d]`, or not finite.
         """
-        shapes = [np.shape(array) for array in gaussian]
         dim = self._animator.embedding_dim
+        if not isinstance(gaussian, Gaussian):
+            raise UserError(f"an emotion is text or a Gaussian, got {type(gaussian).__name__}")
+        shapes = [np.shape(array) for array in gaussian]
         if shapes != [(dim,)] * 2 or not all(np.isfinite(array).all() for array in gaussian):
             raise UserError(f"an emotion Gaussian has finite mean and log_variance [{dim}], got {shapes}")
         return gaussian
@@ -116,14 +118,17 @@ class EmotionSpace:
         fer, dee = build_fer(parts["fer"].config), build_dee(parts["dee"].config)
         expected = jax.eval_shape(lambda key: init_fer(fer, key), jax.random.key(0))
         check_variables("fer", parts["fer"].variables, expected)
-        variables = jax.device_put({name: part.variables for name, part in parts.items()})
+        unused = ("speech_encoder", "audio_tower")
+        params = parts["dee"].variables["params"]
+        params = {name: tree for name, tree in params.items() if name not in unused}
+        variables = jax.device_put((parts["fer"].variables, {"params": params}))
 
         @jax.jit
-        def embed(variables, frames, num_frames):
-            features = fer.apply(variables["fer"], frames, method=FER.features)
-            return dee.apply(variables["dee"], features, num_frames, method=DEE.embed_motion)
+        def embed(fer_variables, dee_variables, frames, num_frames):
+            features = fer.apply(fer_variables, frames, method=FER.features)
+            return dee.apply(dee_variables, features, num_frames, method=DEE.embed_motion)
 
-        return lambda *inputs: embed(variables, *inputs), dee.motion_tower.max_length
+        return lambda *inputs: embed(*variables, *inputs), dee.motion_tower.max_length
 
 
 def _of_row(gaussian: Gaussian) -> Gaussian:
