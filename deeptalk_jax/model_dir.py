@@ -22,7 +22,7 @@ from deeptalk_jax.errors import UserError
 
 FORMAT = "deeptalk_jax model"
 FORMAT_VERSION = 1
-PARTS = ("fer", "dee", "motion_prior", "deeptalk")
+PARTS = ("fer", "dee", "motion_prior", "lip_reader", "deeptalk")
 INDEX = "model.json"
 
 PyTree = Any
