@@ -28,13 +28,20 @@ _ALPHA = flags.DEFINE_float("alpha", 0.0, "Spread of the emotion; 0: its mean, 1
 _SEED = flags.DEFINE_integer("seed", 0, "Of everything random, for every file alike.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Clips of 10 s that run together; fewer of longer ones.")
 _HEAD = flags.DEFINE_string("head", None, "FLAME file or 'procedural'; by default the model's head.")
-_EMOTION_AUDIO = flags.DEFINE_string("emotion_audio", None, "Take the emotion from this sound file.")
+_EMOTION = {
+    "emotion": "Emotions by name: happy, happy@2 or happy:0.8,surprised:0.2; see docs/emotion_control.md.",
+    "emotion_audio": "Take the emotion from this sound file.",
+    "emotion_motion": "Take the emotion from this motion, a .npz of infer.py.",
+    "emotion_track": "CSV file of emotions over time; see docs/emotion_control.md.",
+}
+for _name, _help in _EMOTION.items():
+    flags.DEFINE_string(_name, None, _help)
 flags.mark_flags_as_required(["model", "out"])
 
 
 def _infer(more_audio: list[str]) -> int:
-    from deeptalk_jax.inference.api import DeepTalk
-    from deeptalk_jax.inference.audio import find_audio_files, read_audio
+    from deeptalk_jax.inference.api import DeepTalk, only_one
+    from deeptalk_jax.inference.audio import find_audio_files
     from deeptalk_jax.inference.batch import animate_files, outcome_table
     from deeptalk_jax.inference.motion import FORMATS
 
@@ -45,12 +52,13 @@ def _infer(more_audio: list[str]) -> int:
     if not inputs:
         raise UserError("give sound files or directories with --audio=")
     files = find_audio_files(inputs)
+    sources = {name: flags.FLAGS[name].value for name in _EMOTION}
+    only_one(**{f"--{name}": source for name, source in sources.items()})
     out = Path(_OUT.value)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out={out}: cannot be made ({error.strerror})") from error
-    emotion_audio = None if _EMOTION_AUDIO.value is None else read_audio(_EMOTION_AUDIO.value)
     model = DeepTalk.load(_MODEL.value, head=_HEAD.value)
     settings = {
         "identity": _IDENTITY.value,
@@ -61,7 +69,8 @@ def _infer(more_audio: list[str]) -> int:
         "batch_size": _BATCH_SIZE.value,
     }
     model.check_settings(**settings)
-    animate_each = functools.partial(model.animate_each, emotion_audio=emotion_audio, **settings)
+    emotion = model.read_emotion(**sources, batch_size=_BATCH_SIZE.value)
+    animate_each = functools.partial(model.animate_each, emotion=emotion, **settings)
     outcomes = animate_files(animate_each, files, out, _FORMATS.value)
     print(outcome_table(outcomes))
     return int(any(outcome.problem for outcome in outcomes))

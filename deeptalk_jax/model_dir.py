@@ -1,7 +1,8 @@
 """A model directory: the weights and resolved configs of any subset of the parts, self-contained.
 
-    model.json             format, version, head, and of every part its config and the name of its weights file
-    <part>.safetensors     the part's variables, by path
+    model.json                     format, version, head, and of every part its config and the names of its files
+    <part>.safetensors             the part's variables, by path
+    <part>.statistics.safetensors  small arrays measured with the part on its training data, where there are any
 
 Every stage exports one with its own part and those it was built on; what `DeepTalk.load` needs is the export of
 the last stage.
@@ -9,7 +10,9 @@ the last stage.
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,8 +24,8 @@ from safetensors.numpy import load_file, save_file
 from deeptalk_jax.errors import UserError
 
 FORMAT = "deeptalk_jax model"
-FORMAT_VERSION = 1
-PARTS = ("fer", "dee", "motion_prior", "deeptalk")
+FORMAT_VERSION = 2
+PARTS = ("fer", "dee", "motion_prior", "lip_reader", "deeptalk")
 INDEX = "model.json"
 
 PyTree = Any
@@ -34,10 +37,12 @@ class Part(NamedTuple):
     Attributes:
         config: resolved config of its stage.
         variables: `params` and mutable collections, numpy arrays.
+        statistics: arrays measured with the trained part on its training data, by name.
     """
 
     config: ConfigDict
     variables: PyTree
+    statistics: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 def save_model(
@@ -62,19 +67,48 @@ def save_model(
         directory.mkdir(parents=True, exist_ok=True)
         for name, part in parts.items():
             weights = f"{name}.safetensors"
-            flat = flatten_dict(part.variables, sep="/")
-            temporary = directory / f".{weights}.tmp"
-            save_file({key: np.array(value, order="C") for key, value in flat.items()}, temporary)
-            os.replace(temporary, directory / weights)
-            index["parts"][name] = {
-                "config": json.loads(part.config.to_json_best_effort()),
-                "weights": weights,
-            }
-        temporary = directory / f".{INDEX}.tmp"
-        temporary.write_text(json.dumps(index, indent=2, sort_keys=True))
-        os.replace(temporary, directory / INDEX)
+            _write_arrays(directory / weights, flatten_dict(part.variables, sep="/"))
+            entry = {"config": json.loads(part.config.to_json_best_effort()), "weights": weights}
+            index["parts"][name] = entry | _write_statistics(directory, name, part.statistics)
+        _write_index(directory, index)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{directory}: cannot write the model directory ({error})") from error
+
+
+def save_statistics(directory: str | os.PathLike, name: str, statistics: Mapping[str, np.ndarray]) -> None:
+    """Gives a part of a model directory its statistics, in place of those that it has; its weights stay.
+
+    Raises:
+        UserError: no model directory, none with such a part, or it cannot be written.
+    """
+    index = read_index(directory)
+    entry = _entry(directory, index, name)
+    try:
+        entry |= _write_statistics(Path(directory), name, statistics)
+        _write_index(Path(directory), index)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{directory}: cannot write the model directory ({error})") from error
+
+
+def _write_statistics(directory: Path, name: str, statistics: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """Writes the statistics of a part, if any; gives what its entry in the index says of them."""
+    if not statistics:
+        return {}
+    file = f"{name}.statistics.safetensors"
+    _write_arrays(directory / file, statistics)
+    return {"statistics": file}
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    save_file({key: np.array(value, order="C") for key, value in arrays.items()}, temporary)
+    os.replace(temporary, path)
+
+
+def _write_index(directory: Path, index: dict[str, Any]) -> None:
+    temporary = directory / f".{INDEX}.tmp"
+    temporary.write_text(json.dumps(index, indent=2, sort_keys=True))
+    os.replace(temporary, directory / INDEX)
 
 
 def read_index(directory: str | os.PathLike) -> dict[str, Any]:
@@ -104,19 +138,28 @@ def load_part(directory: str | os.PathLike, name: str) -> Part:
     """One part of a model directory.
 
     Raises:
-        UserError: the part is not there, or its weights file is missing or damaged.
+        UserError: the part is not there, or one of its files is missing or damaged.
     """
-    index = read_index(directory)
+    entry = _entry(directory, read_index(directory), name)
+    flat = _read_arrays(directory, entry["weights"], "weights")
+    statistics = _read_arrays(directory, entry["statistics"], "statistics") if "statistics" in entry else {}
+    return Part(ConfigDict(entry["config"]), unflatten_dict(flat, sep="/"), statistics)
+
+
+def _entry(directory: str | os.PathLike, index: dict[str, Any], name: str) -> dict[str, Any]:
+    """What the index says of a part."""
     if name not in index["parts"]:
         held = ", ".join(sorted(index["parts"])) or "none"
         raise UserError(f"{directory}: holds no part {name!r}, only: {held}")
-    entry = index["parts"][name]
-    path = Path(directory) / os.path.basename(entry["weights"])
+    return index["parts"][name]
+
+
+def _read_arrays(directory: str | os.PathLike, file: str, what: str) -> dict[str, np.ndarray]:
+    path = Path(directory) / os.path.basename(file)
     try:
-        flat = load_file(path)
+        return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: weights missing or damaged ({error})") from error
-    return Part(ConfigDict(entry["config"]), unflatten_dict(flat, sep="/"))
+        raise UserError(f"{path}: {what} missing or damaged ({error})") from error
 
 
 def check_variables(name: str, variables: PyTree, expected: PyTree) -> None:

@@ -26,6 +26,22 @@ MOTION_DIM = EXPRESSION_DIM + JAW_POSE_DIM  # 53: FLAME expression, then jaw axi
 EMOTIONS = ("neutral", "happy", "sad", "surprised", "fear", "disgusted", "angry", "contempt")
 NUM_INTENSITIES = 3
 
+# Sounds that look alike on the lips, in the manner of Fisher (1968); which sounds: synthetic_talk/visemes.py.
+VISEME_CLASSES = (
+    "silence",
+    "bilabial",
+    "labiodental",
+    "dental",
+    "alveolar",
+    "sibilant",
+    "postalveolar",
+    "velar",
+    "rounded",
+    "spread",
+    "mid",
+    "open",
+)
+
 
 class SpeechFeatures(NamedTuple):
     """What a speech encoder gives for a padded batch of waveforms.
@@ -43,8 +59,8 @@ class Gaussian(NamedTuple):
     """A diagonal Gaussian in the emotion space.
 
     Attributes:
-        mean: `[b, d]`, of unit length.
-        log_variance: `[b, d]`, unconstrained.
+        mean: `[b, d]`, or `[d]` of a single one; of unit length.
+        log_variance: of the same shape, unconstrained.
     """
 
     mean: Array

@@ -5,7 +5,14 @@ import pytest
 from ml_collections import ConfigDict
 
 from deeptalk_jax.errors import UserError
-from deeptalk_jax.model_dir import Part, check_variables, load_part, read_index, save_model
+from deeptalk_jax.model_dir import (
+    Part,
+    check_variables,
+    load_part,
+    read_index,
+    save_model,
+    save_statistics,
+)
 
 
 @pytest.fixture
@@ -44,7 +51,7 @@ def test_damaged_directories(model, tmp_path):
     with pytest.raises(UserError, match=r"fer.safetensors: weights missing or damaged"):
         load_part(model, "fer")
     change_index(model, format_version=9)
-    with pytest.raises(UserError, match="format version 9; this program reads version 1"):
+    with pytest.raises(UserError, match="format version 9; this program reads version 2"):
         read_index(model)
     change_index(model, format="gltf")
     with pytest.raises(UserError, match="not a 'deeptalk_jax model' index"):
@@ -81,6 +88,28 @@ def test_parts_beside_others(model):
     assert load_part(model, "fer").config.stage == "fer"
     save_model(model, {"dee": part}, head="flame.pkl")
     assert list(read_index(model)["parts"]) == ["dee"]
+
+
+def test_statistics(model, tmp_path):
+    assert load_part(model, "fer").statistics == {}
+    weights = (model / "fer.safetensors").read_bytes()
+    save_statistics(model, "fer", {"mean": np.arange(6.0, dtype=np.float32).reshape(3, 2).T})
+    part = load_part(model, "fer")
+    np.testing.assert_array_equal(part.statistics["mean"], [[0, 2, 4], [1, 3, 5]])
+    assert (model / "fer.safetensors").read_bytes() == weights
+    # They go where the part goes, and go with it when another takes its place.
+    save_model(tmp_path / "later", {"fer": part}, head="procedural")
+    assert load_part(tmp_path / "later", "fer").statistics["mean"].dtype == np.float32
+    save_model(tmp_path / "later", {"fer": part._replace(statistics={})}, head="procedural")
+    assert load_part(tmp_path / "later", "fer").statistics == {}
+    with pytest.raises(UserError, match="holds no part 'dee', only: fer"):
+        save_statistics(model, "dee", {"mean": np.zeros(1)})
+    (model / "fer.statistics.safetensors").write_bytes(b"no")
+    with pytest.raises(UserError, match=r"fer.statistics.safetensors: statistics missing or damaged"):
+        load_part(model, "fer")
+    (model / ".fer.statistics.safetensors.tmp").mkdir()
+    with pytest.raises(UserError, match="cannot write the model directory"):
+        save_statistics(model, "fer", {"mean": np.zeros(1)})
 
 
 def test_directory_that_cannot_be_written(model, tmp_path):

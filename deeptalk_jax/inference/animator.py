@@ -11,11 +11,11 @@ from jaxtyping import Float
 
 from deeptalk_jax.inference.clip import Clip
 from deeptalk_jax.inference.options import InferenceOptions
-from deeptalk_jax.inference.windows import Window, bucket_for, cut_windows
+from deeptalk_jax.inference.windows import Window, bucket_for, cut_pieces, cut_windows
 from deeptalk_jax.models.dee import DEE, unit_length
 from deeptalk_jax.models.generator import Generator
 from deeptalk_jax.models.motion_prior import FRAMES_PER_TOP_CODE
-from deeptalk_jax.types import MOTION_RATE_HZ, SAMPLES_PER_FRAME, Array, Gaussian
+from deeptalk_jax.types import AUDIO_RATE_HZ, SAMPLES_PER_FRAME, Array, Gaussian
 
 PyTree = Any
 
@@ -40,7 +40,7 @@ class MotionRow(NamedTuple):
     Attributes:
         clip: the clip.
         window: frames to make.
-        emotion: `[d]` unit vector.
+        emotion: unit vector `[d]`, or `[t, d]` one for every frame of the bucket; of one kind in all rows of a call.
         key: random key of the clip.
     """
 
@@ -94,7 +94,7 @@ def pool_by_precision(gaussians: Gaussian, weights: Float[Array, " b"]) -> Gauss
 def draw_emotion(
     gaussian: Gaussian, alpha: float, key: KeyArray, *, mode: str = "standard_deviation"
 ) -> Float[Array, "b d"]:
-    """A unit vector from the emotion Gaussian; alpha 0 is its mean.
+    """Unit vectors from emotion Gaussians; alpha 0 is the mean. All share one noise: a track stays smooth.
 
     Args:
         gaussian: `[b, d]`.
@@ -104,7 +104,7 @@ def draw_emotion(
             more spreads more. `log_variance`, as the published demo: the log-variance is multiplied, so above 1
             spreads less wherever the variance is below 1.
     """
-    noise = jax.random.normal(key, gaussian.mean.shape)
+    noise = jax.random.normal(key, (1, gaussian.mean.shape[-1]))
     if mode == "log_variance":
         spread = jnp.where(alpha > 0, jnp.exp(0.5 * alpha * gaussian.log_variance), 0.0)
     else:
@@ -123,6 +123,10 @@ class Animator:
         dee: module and variables.
         generator: module and variables.
         options: rules of inference.
+
+    Attributes:
+        options: as given.
+        embedding_dim: size of the emotion space.
     """
 
     def __init__(
@@ -136,6 +140,7 @@ class Animator:
         self._dee = dee_model.clone(speech_encoder=dee_encoder.clone(waveform_eps=None))
         predictor = model.predictor.clone(speech_encoder=encoder.clone(waveform_eps=None))
         self._generator = model.clone(predictor=predictor)
+        self.embedding_dim = dee_model.audio_tower.embedding_dim
         self._max_emotion_frames = dee_model.motion_tower.max_length
         unused = ("motion_tower", "motion_map")
         params = {name: tree for name, tree in dee_variables["params"].items() if name not in unused}
@@ -154,11 +159,8 @@ class Animator:
         size = longest * SAMPLES_PER_FRAME
         pieces = [
             Piece(clip, start, min(size, clip.num_samples - start))
-            for start in range(0, clip.num_samples, size)
+            for start in cut_pieces(clip.num_samples, size, shortest=AUDIO_RATE_HZ)
         ]
-        # A last window of under a second says little and would weigh as one: it joins nothing.
-        if len(pieces) > 1 and pieces[-1].num_samples < MOTION_RATE_HZ * SAMPLES_PER_FRAME:
-            pieces.pop()
         return [(bucket_for(-(-piece.num_samples // SAMPLES_PER_FRAME), longest), piece) for piece in pieces]
 
     def motion_windows(self, clip: Clip) -> list[tuple[int, Window]]:

@@ -1,7 +1,7 @@
 """`DeepTalk`: a trained model directory, ready to animate."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -13,9 +13,11 @@ from deeptalk_jax.head.model import HeadModel
 from deeptalk_jax.inference.animator import Animator, MotionSettings, WindowMotion
 from deeptalk_jax.inference.audio import read_audio, to_model_rate
 from deeptalk_jax.inference.clip import Clip
+from deeptalk_jax.inference.emotion_space import EmotionSpace, MotionSource
+from deeptalk_jax.inference.emotion_track import EmotionTrack, TrackRow
 from deeptalk_jax.inference.motion import Motion, split_motion
 from deeptalk_jax.inference.options import InferenceOptions
-from deeptalk_jax.inference.pipeline import Pipeline, PipelineSettings, Progress, emotion_of
+from deeptalk_jax.inference.pipeline import Pipeline, PipelineSettings, Progress
 from deeptalk_jax.model_dir import check_variables, load_part, read_index
 from deeptalk_jax.stages.builders import (
     build_dee,
@@ -26,7 +28,7 @@ from deeptalk_jax.stages.builders import (
     init_predictor,
 )
 from deeptalk_jax.stages.deeptalk import with_prior
-from deeptalk_jax.types import AUDIO_RATE_HZ
+from deeptalk_jax.types import AUDIO_RATE_HZ, Gaussian
 
 Audio = str | os.PathLike | np.ndarray
 # Clips of 10 s that one call holds. On a CPU they run one after the other, so memory hardly depends on it.
@@ -34,6 +36,16 @@ DEFAULT_BATCH_SIZE = 8
 
 # FER, which only reads motion, may be missing: DEEPTalk.pth holds everything else.
 _NEEDED_PARTS = ("dee", "motion_prior", "deeptalk")
+
+# By name as `DeepTalk.emotion` takes it, or what that or `DeepTalk.read_emotion` gave.
+Emotion = str | Gaussian | EmotionTrack
+
+
+def only_one(**sources: object) -> None:
+    """Raises `UserError` where more than one source of an emotion is given."""
+    given = [name for name, source in sources.items() if source is not None]
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)} exclude one another: give one of {', '.join(sources)}")
 
 
 class DeepTalk:
@@ -44,8 +56,9 @@ class DeepTalk:
         num_identities: identities that the model was trained with.
     """
 
-    def __init__(self, animator: Animator, head: HeadModel, config):
+    def __init__(self, animator: Animator, space: EmotionSpace, head: HeadModel, config):
         self._animator = animator
+        self._space = space
         self._config = config
         self.head = head
 
@@ -78,12 +91,75 @@ class DeepTalk:
             check_variables(name, part.variables, jax.eval_shape(initialise, jax.random.key(0)))
         generator = (model, with_prior(predictor.variables, prior.variables))
         animator = Animator((dee_model, dee.variables), generator, options)
-        return cls(animator, load_head(head or index["head"]), predictor.config)
+        space = EmotionSpace(directory, animator, dee.statistics)
+        return cls(animator, space, load_head(head or index["head"]), predictor.config)
 
     @property
     def num_identities(self) -> int:
         """Identities that the model was trained with."""
         return self._config.data.num_identities
+
+    def emotion(
+        self,
+        blend: str | None = None,
+        *,
+        audio: Audio | None = None,
+        motion: MotionSource | None = None,
+        rate_hz: int = AUDIO_RATE_HZ,
+    ) -> Gaussian:
+        """Where an emotion lies in DEE's space; give one of the first three.
+
+        Args:
+            blend: emotions by name, such as `happy@2` or `happy:0.8,surprised:0.2`, see `emotion_blend`.
+            audio: a sound file, or `[s]` mono samples in [-1, 1].
+            motion: a `.npz` of `Motion.save`, a `Motion`, or frames `[t, 53]` at 25 per second.
+            rate_hz: rate of the samples, where samples are given.
+
+        Returns:
+            Gaussian of numpy arrays: `mean [d]`, of unit length, and `log_variance [d]`. Speech and motion go through
+            towers of their own into one space.
+
+        Raises:
+            UserError: no source or several, or the source cannot be used.
+        """
+        only_one(blend=blend, audio=audio, motion=motion)
+        given = self.read_emotion(emotion=blend, emotion_audio=audio, emotion_motion=motion, rate_hz=rate_hz)
+        if given is None:
+            raise UserError("an emotion is taken from blend, audio or motion; none is given")
+        return given
+
+    def read_emotion(
+        self,
+        *,
+        emotion: Emotion | None = None,
+        emotion_audio: Audio | None = None,
+        emotion_motion: MotionSource | None = None,
+        emotion_track: str | os.PathLike | Sequence[TrackRow] | None = None,
+        rate_hz: int = AUDIO_RATE_HZ,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+    ) -> Gaussian | EmotionTrack | None:
+        """The emotion that `animate` takes from its arguments of these names; None where all are None.
+
+        Raises:
+            UserError: several are given, or one cannot be used.
+        """
+        only_one(
+            emotion=emotion,
+            emotion_audio=emotion_audio,
+            emotion_motion=emotion_motion,
+            emotion_track=emotion_track,
+        )
+        if emotion_track is not None:
+            return self._space.track(emotion_track)
+        if emotion_audio is not None:
+            return self._space.of_clip(self._clip(emotion_audio, rate_hz), batch_size)
+        if emotion_motion is not None:
+            return self._space.of_motion(emotion_motion)
+        if isinstance(emotion, str):
+            return self._space.of_blend(emotion)
+        return (
+            emotion if emotion is None or isinstance(emotion, EmotionTrack) else self._space.checked(emotion)
+        )
 
     def animate(
         self,
@@ -95,7 +171,10 @@ class DeepTalk:
         temperature_bottom: float = 0.0,
         alpha: float = 0.0,
         seed: int = 0,
+        emotion: Emotion | None = None,
         emotion_audio: Audio | None = None,
+        emotion_motion: MotionSource | None = None,
+        emotion_track: str | os.PathLike | Sequence[TrackRow] | None = None,
     ) -> Motion:
         """Facial motion of speech of any length.
 
@@ -108,7 +187,12 @@ class DeepTalk:
             alpha: spread of the emotion around what the speech says; 0 is its mean. What 1 means is decided by the
                 model's `alpha_mode`: by default the learned Gaussian.
             seed: of everything random; 0 to 2^32 - 1.
-            emotion_audio: take the emotion from this sound instead.
+            emotion: take this emotion instead of that of the speech: by name, or what the method `emotion` gave. At
+                most one of the four.
+            emotion_audio: take the emotion from this sound.
+            emotion_motion: take the emotion from this motion, see the method `emotion`.
+            emotion_track: take an emotion that changes over time: a CSV file, see `inference.emotion_track`, or
+                rows `(seconds, blend by name or Gaussian [d])`.
 
         Returns:
             Motion of exactly `ceil(seconds * 25)` frames.
@@ -124,7 +208,10 @@ class DeepTalk:
             temperature_bottom=temperature_bottom,
             alpha=alpha,
             seed=seed,
+            emotion=emotion,
             emotion_audio=emotion_audio,
+            emotion_motion=emotion_motion,
+            emotion_track=emotion_track,
         )
         return motion
 
@@ -158,7 +245,10 @@ class DeepTalk:
         temperature_bottom: float = 0.0,
         alpha: float = 0.0,
         seed: int = 0,
+        emotion: Emotion | None = None,
         emotion_audio: Audio | None = None,
+        emotion_motion: MotionSource | None = None,
+        emotion_track: str | os.PathLike | Sequence[TrackRow] | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
         progress: Progress | None = None,
     ) -> Iterator[tuple[int, Motion | Exception]]:
@@ -176,7 +266,10 @@ class DeepTalk:
             temperature_bottom: for all sounds.
             alpha: for all sounds.
             seed: of every sound.
+            emotion: for all sounds.
             emotion_audio: for all sounds.
+            emotion_motion: for all sounds.
+            emotion_track: for all sounds, each from its beginning.
             batch_size: most clips that run together; fewer of those longer than 10 s.
             progress: called after every batch with the seconds of motion made.
 
@@ -184,7 +277,7 @@ class DeepTalk:
             Number of the sound in `audio`, and its motion or what kept it from being made.
 
         Raises:
-            UserError: a number is out of its range, or `emotion_audio` cannot be used.
+            UserError: a number is out of its range, or the emotion cannot be used.
         """
         self.check_settings(
             identity=identity,
@@ -194,12 +287,17 @@ class DeepTalk:
             seed=seed,
             batch_size=batch_size,
         )
-        emotion = None
-        if emotion_audio is not None:
-            emotion = emotion_of(self._animator, self._clip(emotion_audio, rate_hz), batch_size)
+        source = self.read_emotion(
+            emotion=emotion,
+            emotion_audio=emotion_audio,
+            emotion_motion=emotion_motion,
+            emotion_track=emotion_track,
+            rate_hz=rate_hz,
+            batch_size=batch_size,
+        )
         style = np.asarray(identity_vector(self._config, identity))
         motion_settings = MotionSettings(style, temperature_top, temperature_bottom)
-        settings = PipelineSettings(motion_settings, alpha, seed, batch_size, emotion)
+        settings = PipelineSettings(motion_settings, alpha, seed, batch_size, source)
 
         clips = self._clips(audio, rate_hz)
         for (index, clip), result in Pipeline(self._animator, settings, progress).run(clips):

@@ -1,6 +1,8 @@
-"""What inference gives: the motion of one clip, and how it is kept."""
+"""What inference gives: the motion of one clip, how it is kept and read again."""
 
 import os
+import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from deeptalk_jax.head.model import HeadModel
 from deeptalk_jax.interop.files import replace_when_whole
 from deeptalk_jax.rendering.render import render_frames
 from deeptalk_jax.rendering.video import write_video
-from deeptalk_jax.types import AUDIO_RATE_HZ, EXPRESSION_DIM, MOTION_RATE_HZ
+from deeptalk_jax.types import AUDIO_RATE_HZ, EXPRESSION_DIM, JAW_POSE_DIM, MOTION_DIM, MOTION_RATE_HZ
 
 FORMATS = ("npz", "mp4")
 _BLOCK_FRAMES = 64
@@ -102,3 +104,52 @@ class Motion:
 def split_motion(motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """`[t, 53]` to expression `[t, 50]` and jaw pose `[t, 3]`."""
     return motion[:, :EXPRESSION_DIM], motion[:, EXPRESSION_DIM:]
+
+
+def read_motion(source: str | os.PathLike | np.ndarray | Motion) -> np.ndarray:
+    """Frames of a motion.
+
+    Args:
+        source: a `.npz` as `Motion.save` writes it, a `Motion`, or `[t, 53]` expression and jaw pose at 25 frames
+            per second.
+
+    Returns:
+        `[t, 53]` float32, t at least 1.
+
+    Raises:
+        UserError: the file is missing or holds something else, another frame rate or shape, or numbers that are not
+            finite.
+    """
+    name = "motion"
+    if isinstance(source, Motion):
+        frames = source.frames()
+    elif isinstance(source, (str, os.PathLike)):
+        name, frames = str(source), _read_npz(Path(source))
+    else:
+        frames = np.asarray(source)
+    if frames.ndim != 2 or frames.shape[1] != MOTION_DIM or not len(frames) or frames.dtype.kind != "f":
+        raise UserError(
+            f"{name}: expected frames [t, {MOTION_DIM}] of floats, got {frames.dtype} of shape {frames.shape}"
+        )
+    bad = np.flatnonzero(~np.isfinite(frames).all(axis=1))
+    if len(bad):
+        raise UserError(f"{name}: {len(bad)} frames are not finite, the first is frame {bad[0]}")
+    return frames.astype(np.float32, copy=False)
+
+
+def _read_npz(path: Path) -> np.ndarray:
+    """Expression and jaw pose side by side."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            expression, jaw_pose, fps = (arrays[key] for key in ("expression", "jaw_pose", "fps"))
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path}: not a motion as infer.py writes it ({error})") from error
+    if fps.shape or fps != MOTION_RATE_HZ:
+        raise UserError(f"{path}: fps is {fps}, expected {MOTION_RATE_HZ}")
+    if expression.ndim != 2 or jaw_pose.shape != (len(expression), JAW_POSE_DIM):
+        raise UserError(
+            f"{path}: expression {expression.shape} and jaw_pose {jaw_pose.shape} do not fit together"
+        )
+    return np.concatenate([expression, jaw_pose], axis=-1)

@@ -16,6 +16,7 @@ from deeptalk_jax.inference.animator import (
 )
 from deeptalk_jax.inference.batcher import BucketBatcher
 from deeptalk_jax.inference.clip import Clip
+from deeptalk_jax.inference.emotion_track import EmotionTrack
 from deeptalk_jax.inference.windows import Window, crossfade_windows, join_windows
 from deeptalk_jax.models.motion_prior import FRAMES_PER_BOTTOM_CODE, FRAMES_PER_TOP_CODE
 from deeptalk_jax.types import MOTION_RATE_HZ, Gaussian
@@ -32,14 +33,14 @@ class PipelineSettings(NamedTuple):
         alpha: spread of the emotion.
         seed: of every clip: what a clip draws does not depend on its neighbours or on its place.
         batch_size: clips of 10 s that one call holds.
-        emotion: Gaussian `[1, d]` to use for every clip instead of its own.
+        emotion: Gaussian `[d]` or track to use for every clip instead of its own.
     """
 
     motion: MotionSettings
     alpha: float
     seed: int
     batch_size: int
-    emotion: Gaussian | None = None
+    emotion: Gaussian | EmotionTrack | None = None
 
 
 class _Job:
@@ -123,17 +124,24 @@ class Pipeline:
             if isinstance(result, Exception):
                 yield from _fail(row.job, result)
             elif gaussians := row.job.put(row.index, result):
-                yield from self._start_motion(row.job, pooled(gaussians, row.job.shares))
+                gaussian = pooled(gaussians, row.job.shares)
+                yield from self._start_motion(row.job, Gaussian(gaussian.mean[0], gaussian.log_variance[0]))
 
-    def _start_motion(self, job: _Job, gaussian: Gaussian) -> Iterator[tuple[Any, Any]]:
-        mode = self._animator.options.alpha_mode
-        emotion = np.asarray(draw_emotion(gaussian, self._settings.alpha, self._emotion_key, mode=mode))[0]
+    def _start_motion(self, job: _Job, source: Gaussian | EmotionTrack) -> Iterator[tuple[Any, Any]]:
+        if isinstance(source, Gaussian):
+            emotion = self._drawn(Gaussian(source.mean[None], source.log_variance[None]))[0]
         buckets, windows = zip(*self._animator.motion_windows(job.clip), strict=True)
         job.windows = list(windows)
         job.expect(len(windows))
         for index, (bucket, window) in enumerate(zip(buckets, windows, strict=True)):
+            if isinstance(source, EmotionTrack):
+                emotion = self._drawn(source.frames(window.first_frame, bucket))
             content = MotionRow(job.clip, window, emotion, self._code_key)
             yield from self._sampled(self._motions.add(bucket, _Row(job, index, content)))
+
+    def _drawn(self, gaussians: Gaussian) -> np.ndarray:
+        mode = self._animator.options.alpha_mode
+        return np.asarray(draw_emotion(gaussians, self._settings.alpha, self._emotion_key, mode=mode))
 
     def _sampled(self, done: list[tuple[_Row, Any]]) -> Iterator[tuple[Any, Any]]:
         for row, result in done:

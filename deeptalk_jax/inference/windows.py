@@ -39,6 +39,18 @@ def bucket_for(num_frames: int, longest: int) -> int:
     return min(max(half_way if num_frames <= half_way else power, SHORTEST_BUCKET_FRAMES), longest)
 
 
+def cut_pieces(length: int, size: int, *, shortest: int) -> list[int]:
+    """Starts of the pieces that the emotion of a clip is pooled from, side by side.
+
+    Args:
+        length: of the clip, frames or samples.
+        size: of a piece.
+        shortest: a last piece below this says little and would weigh as one: it joins nothing.
+    """
+    starts = list(range(0, length, size))
+    return starts[:-1] if len(starts) > 1 and length - starts[-1] < shortest else starts
+
+
 def cut_windows(num_frames: int, size: int) -> list[Window]:
     """Windows that cover a clip; starts are multiples of 4 frames, so that codes of neighbours coincide.
 

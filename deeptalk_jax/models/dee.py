@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
+from deeptalk_jax.models.dropout import Dropout
 from deeptalk_jax.models.gpo import Pooling
 from deeptalk_jax.models.masks import length_mask
 from deeptalk_jax.models.positions import sinusoidal_positions
@@ -120,7 +121,7 @@ class Tower(nn.Module):
         if length > self.max_length:
             raise ValueError(f"sequence of {length} positions is longer than max_length={self.max_length}")
         x = x.astype(self.dtype) + jnp.asarray(sinusoidal_positions(length, dim), self.dtype)[None]
-        x = nn.Dropout(self.dropout_rate)(x, deterministic=not train)
+        x = Dropout(self.dropout_rate)(x, train=train)
         x = TransformerEncoder(
             self.num_layers,
             self.num_heads,

@@ -77,7 +77,7 @@ class Generator(nn.Module):
         self,
         waveform: Float[Array, "b s"],
         num_samples: Int[Array, " b"],
-        emotion: Float[Array, "b d"],
+        emotion: Float[Array, "b d"] | Float[Array, "b t d"],
         identity: Float[Array, "b i"],
         keys: KeyArray,
         *,
@@ -92,7 +92,7 @@ class Generator(nn.Module):
         Args:
             waveform: 16 kHz, in [-1, 1].
             num_samples: valid samples of every clip.
-            emotion: vectors of unit length.
+            emotion: vectors of unit length, one for every clip or one for every frame.
             identity: one-hot or a mixture.
             keys: `[b]` random keys, one for each clip; unused at temperature 0.
             num_codes: valid top codes of every clip: frames / 4, rounded up.
@@ -102,7 +102,7 @@ class Generator(nn.Module):
             first_frames: place of every window in its clip, multiples of 4; decides the noise. By default 0.
 
         Raises:
-            ValueError: `num_frames` is no multiple of 4.
+            ValueError: `num_frames` is no multiple of 4; see also `IndexPredictor.face_features`.
         """
         if num_frames % FRAMES_PER_TOP_CODE:
             raise ValueError(f"num_frames={num_frames} is no multiple of {FRAMES_PER_TOP_CODE}")

@@ -101,7 +101,7 @@ class IndexPredictor(nn.Module):
         self,
         waveform: Float[Array, "b s"],
         num_samples: Int[Array, " b"],
-        emotion: Float[Array, "b d"],
+        emotion: Float[Array, "b d"] | Float[Array, "b t d"],
         identity: Float[Array, "b i"],
         *,
         num_frames: int,
@@ -113,24 +113,37 @@ class IndexPredictor(nn.Module):
         Args:
             waveform: 16 kHz, in [-1, 1].
             num_samples: valid samples of every clip.
-            emotion: vector of unit length from DEE's audio tower.
+            emotion: vector of unit length from DEE's audio tower, for the whole clip or one for every frame.
             identity: one-hot, or any convex mixture of identities.
             num_frames: static number of frames to make.
             mask: valid frames of a padded batch.
             train: dropout on.
 
         Raises:
-            ValueError: `identity` has not `num_identities` entries.
+            ValueError: `identity` has not `num_identities` entries, or `emotion` vectors for another number of
+                frames.
         """
         if identity.shape[-1] != self.num_identities:
             raise ValueError(f"identity has {identity.shape[-1]} entries, expected {self.num_identities}")
+        if emotion.ndim == 3 and emotion.shape[1] != num_frames:
+            raise ValueError(f"emotion has vectors for {emotion.shape[1]} frames, expected {num_frames}")
         speech = self.speech_encoder(waveform, num_samples, num_frames=num_frames, train=train)
         content = self.content_map(speech.values)  # [b, t, d]
-        style = self.style_map(jnp.concatenate([self.emotion_map(emotion), identity], axis=-1))
-        style = jnp.broadcast_to(style[:, None, :], content.shape)
+        style = self._style(emotion, identity)
+        if style.ndim == 2:
+            style = jnp.broadcast_to(style[:, None, :], content.shape)
         bias = periodic_alibi(self.num_heads, num_frames, period=MOTION_RATE_HZ)
         joint = jnp.concatenate([content, style], axis=-1)
         return self.face_map(self.face_transformer(joint, bias=bias, mask=mask, train=train))
+
+    def _style(
+        self, emotion: Float[Array, "b *t d"], identity: Float[Array, "b i"]
+    ) -> Float[Array, "b *t d"]:
+        """What emotion and identity say, once for a clip or for every frame."""
+        mapped = self.emotion_map(emotion)
+        if mapped.ndim == 3:
+            identity = jnp.broadcast_to(identity[:, None, :], (*mapped.shape[:2], identity.shape[-1]))
+        return self.style_map(jnp.concatenate([mapped, identity], axis=-1))
 
     def logits_top(
         self, face_features: Float[Array, "b t d"], *, mask: Bool[Array, "b k"] | None = None

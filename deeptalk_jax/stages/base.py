@@ -1,8 +1,8 @@
 """What all stages share: their data, the shapes of a batch, and the models of earlier stages."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -12,10 +12,25 @@ from ml_collections import ConfigDict
 from data_pipeline.loader import clip_loader, train_loader
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.model_dir import Part, check_variables, load_part
+from deeptalk_jax.rendering.page import Panel
 from deeptalk_jax.stages.builders import build_speech_encoder
 from deeptalk_jax.types import MOTION_DIM, SAMPLES_PER_FRAME
 
 PyTree = Any
+
+
+class Evaluation(NamedTuple):
+    """What an evaluation found.
+
+    Attributes:
+        metrics: numbers that are compared between runs.
+        details: what else is worth keeping: tables by class or group, as JSON has them.
+        draw: pictures of it, drawn when asked for.
+    """
+
+    metrics: dict[str, float]
+    details: dict[str, Any]
+    draw: Callable[[], Sequence[Panel]]
 
 
 class Stage:
@@ -93,7 +108,11 @@ class Stage:
 
     def evaluate(self, variables: PyTree, split: str) -> dict[str, float]:
         """Metrics of a split."""
-        raise NotImplementedError
+        return self.evaluation(variables, split).metrics
+
+    def evaluation(self, variables: PyTree, split: str) -> Evaluation:
+        """Metrics of a split, with details and pictures where the stage has them; a stage has this or `evaluate`."""
+        return Evaluation(self.evaluate(variables, split), {}, tuple)
 
     def frozen_variables(self) -> PyTree:
         """Variables of the upstream parts."""
@@ -111,6 +130,7 @@ class Stage:
         return {
             "audio": shape(data.window_frames * SAMPLES_PER_FRAME, dtype=np.float32),
             "motion": shape(data.window_frames, MOTION_DIM, dtype=np.float32),
+            "viseme": shape(data.window_frames),
             **{name: shape() for name in labels},
         }
 
@@ -141,9 +161,14 @@ class Stage:
             limit=data.eval_clips or None,
         )
 
+    def statistics(self, variables: PyTree) -> dict[str, np.ndarray]:
+        """Arrays to measure on the training data once training is done, and to keep with the part."""
+        return {}
+
     def export_parts(self, variables: PyTree) -> dict[str, Part]:
         """This stage's part and those it builds on, for `model_dir.save_model`."""
-        return {**self.upstream, self.name: Part(self.config, jax.device_get(variables))}
+        part = Part(self.config, jax.device_get(variables), self.statistics(variables))
+        return {**self.upstream, self.name: part}
 
 
 def valid_rows(batch: dict[str, np.ndarray]) -> np.ndarray:

@@ -20,7 +20,14 @@ from deeptalk_jax.models.speech.emotion2vec import Emotion2Vec
 from deeptalk_jax.models.speech.mel_encoder import MelEncoder
 from deeptalk_jax.models.speech.wav2vec2 import Wav2Vec2
 from deeptalk_jax.models.temporal_vae import TemporalVAE
-from deeptalk_jax.types import MOTION_DIM, MOTION_RATE_HZ, SAMPLES_PER_FRAME, SPEECH_FEATURE_RATE_HZ
+from deeptalk_jax.models.visual_speech import LipReader, VisualSpeech
+from deeptalk_jax.types import (
+    MOTION_DIM,
+    MOTION_RATE_HZ,
+    SAMPLES_PER_FRAME,
+    SPEECH_FEATURE_RATE_HZ,
+    VISEME_CLASSES,
+)
 
 PyTree = Any
 
@@ -145,10 +152,12 @@ def build_motion_prior(config: ConfigDict) -> Prior:
             commitment_weight=model.commitment_weight,
             ema_smoothing=model.ema_smoothing,
             codebook_initialisation=model.codebook_initialisation,
+            start_after=model.start_after,
             revive_after=model.revive_after,
             codebook_update=model.codebook_update,
             frames_per_top_code=model.frames_per_top_code,
             frames_per_bottom_code=model.frames_per_bottom_code,
+            top_condition_scale=model.top_condition_scale,
         )
     baseline = {
         "mlp_dim": model.decoder_mlp_dim,
@@ -182,8 +191,18 @@ def _one_level_quantizer(model: ConfigDict) -> Quantizer:
         commitment_weight=model.commitment_weight,
         ema_smoothing=model.ema_smoothing,
         initialisation=model.codebook_initialisation,
+        start_after=model.start_after,
         revive_after=model.revive_after,
     )
+
+
+def build_lip_reader(config: ConfigDict) -> LipReader:
+    """Lip reader from `config.model`; the size of its pictures is `config.model.crop_size`."""
+    model = config.model
+    encoder = VisualSpeech(
+        model.front_channels, tuple(model.channels), tuple(model.num_blocks), model.activation
+    )
+    return LipReader(encoder, len(VISEME_CLASSES))
 
 
 def build_generator(config: ConfigDict, prior_config: ConfigDict) -> Generator:
@@ -250,6 +269,11 @@ def init_dee(model: DEE, feature_dim: int, key: KeyArray) -> PyTree:
     features = jnp.zeros((1, _EXAMPLE_FRAMES, feature_dim))
     length = jnp.ones((1,), jnp.int32)
     return model.init(key, audio, length, features, length)
+
+
+def init_lip_reader(model: LipReader, crop_size: int, key: KeyArray) -> PyTree:
+    """Variables of a lip reader before training."""
+    return model.init(key, jnp.zeros((1, 1, crop_size, crop_size)))
 
 
 def init_motion_prior(model: Prior, key: KeyArray) -> PyTree:

@@ -23,14 +23,15 @@ from deeptalk_jax.losses.contrastive import (
     sampled_match_logits,
     standard_normal_kl,
 )
-from deeptalk_jax.losses.distances import gaussian_distance, squared_euclidean_distance
+from deeptalk_jax.losses.distances import gaussian_distance
 from deeptalk_jax.losses.reduce import masked_mean, weighted_total
 from deeptalk_jax.losses.row_blocks import over_row_blocks
-from deeptalk_jax.metrics.retrieval import label_chance, label_recall, pair_recall
 from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.models.fer import FER
-from deeptalk_jax.stages.base import Stage, merged, valid_rows
+from deeptalk_jax.stages.base import Evaluation, Stage, merged
 from deeptalk_jax.stages.builders import build_dee, build_fer, init_dee
+from deeptalk_jax.stages.dee_evaluation import embed_clips, evaluate_space
+from deeptalk_jax.stages.emotion_centroids import emotion_centroids
 from deeptalk_jax.types import Array, Gaussian
 
 PyTree = Any
@@ -153,13 +154,6 @@ def _pair_means(
     return jax.tree.map(masked_mean, over_row_blocks(row_losses, (rows, labels), loss.chunk_rows))
 
 
-def retrieval_distance(loss: ConfigDict, audio: Gaussian, motion: Gaussian) -> Float[Array, "b c"]:
-    """The distance that the loss has trained: of points for `info_nce`, else of Gaussians."""
-    if loss.kind == "info_nce":
-        return squared_euclidean_distance(audio.mean, motion.mean)
-    return gaussian_distance(loss.distance, audio, motion)
-
-
 class DEEStage(Stage):
     """Trains both towers with a contrastive loss; FER is frozen."""
 
@@ -178,6 +172,10 @@ class DEEStage(Stage):
     def pretrained_params(self) -> PyTree:
         """Imported weights of the speech encoder."""
         return self.pretrained_speech()
+
+    def statistics(self, variables: PyTree) -> dict[str, np.ndarray]:
+        """Centroids of the emotions, by which a person can ask for one."""
+        return emotion_centroids(self.model, variables, self.config.data)._asdict()
 
     def embed(
         self, variables, frozen, batch, *, train=False, rngs=None, method=DEE.__call__
@@ -208,31 +206,11 @@ class DEEStage(Stage):
         )
         return weighted_total(terms, weights), (model_state, {**terms, "scale": scale, "shift": shift})
 
-    def evaluate(self, variables: PyTree, split: str) -> dict[str, float]:
-        """Retrieval in both directions over all clips of the split, by emotion and by exact pair."""
-        frozen = self.frozen_variables()
-        embed = jax.jit(self.embed)
-        rows = []
-        for batch in self.clips(split):
-            names = ("audio", "motion", "num_samples", "num_frames")
-            gaussians = embed(variables, frozen, {name: batch[name] for name in names})
-            valid = valid_rows(batch)
-            rows.append(
-                (*jax.tree.map(lambda x, keep=valid: np.asarray(x)[keep], gaussians), batch["emotion"][valid])
-            )
-        audio, motion = (
-            Gaussian(*(np.concatenate(parts) for parts in zip(*side, strict=True)))
-            for side in list(zip(*rows, strict=True))[:2]
+    def evaluation(self, variables: PyTree, split: str) -> Evaluation:
+        """Retrieval, calibration and the meaning of the variance over all clips of the split."""
+        embeddings = embed_clips(self.embed, variables, self.frozen_variables(), self.clips(split))
+        matches = np.asarray(matching_pairs(self.config.loss.matching, embeddings.emotion))
+        scale, shift = (variables["params"][name] for name in ("scale", "shift"))
+        return evaluate_space(
+            self.config.loss, embeddings, matches, scale, shift, self.config.data.batch_size
         )
-        emotion = np.concatenate([row[2] for row in rows])
-        distance = np.asarray(retrieval_distance(self.config.loss, audio, motion))
-        return {
-            "speech_to_motion_r1": label_recall(distance, emotion, emotion),
-            "motion_to_speech_r1": label_recall(distance.T, emotion, emotion),
-            "speech_to_motion_r5": label_recall(distance, emotion, emotion, k=min(5, len(emotion))),
-            "motion_to_speech_r5": label_recall(distance.T, emotion, emotion, k=min(5, len(emotion))),
-            "speech_to_motion_pair_r1": pair_recall(distance),
-            "motion_to_speech_pair_r1": pair_recall(distance.T),
-            "chance": label_chance(emotion, emotion),
-            "num_clips": len(emotion),
-        }

@@ -69,6 +69,16 @@ def _random_variables(init, generator):
     return jax.tree_util.tree_map_with_path(leaf, jax.eval_shape(init, jax.random.key(0)))
 
 
+def _random_centroids(dim):
+    mean = np.random.default_rng(8).normal(size=(8, 3, dim)).astype(np.float32)
+    mean /= np.linalg.norm(mean, axis=-1, keepdims=True)
+    return {
+        "mean": mean,
+        "log_variance": np.full_like(mean, -2.0),
+        "num_clips": np.ones(mean.shape[:2], np.int32),
+    }
+
+
 @pytest.fixture(scope="session")
 def model_parts():
     """Parts of a whole model directory, by stage name."""
@@ -82,7 +92,9 @@ def model_parts():
         "deeptalk": lambda key: builders.init_predictor(generator, configs["dee"].model.embedding_dim, key),
     }
     numbers = np.random.default_rng(5)
-    return {name: Part(configs[name], _random_variables(init, numbers)) for name, init in initialise.items()}
+    parts = {name: Part(configs[name], _random_variables(init, numbers)) for name, init in initialise.items()}
+    parts["dee"] = parts["dee"]._replace(statistics=_random_centroids(configs["dee"].model.embedding_dim))
+    return parts
 
 
 @pytest.fixture(scope="session")

@@ -57,6 +57,15 @@ def test_alpha_of_the_published_demo_multiplies_the_log_variance():
     np.testing.assert_allclose(draw_emotion(gaussian, 0.0, key, mode="log_variance"), mean, rtol=1e-6)
 
 
+def test_frames_of_a_track_share_the_noise():
+    mean = np.float32([[0.6, 0.8], [0.6, 0.8], [1.0, 0.0]])
+    gaussian = Gaussian(jnp.asarray(mean), jnp.full((3, 2), -2.0))
+    drawn = draw_emotion(gaussian, 1.0, jax.random.key(1))
+    alone = draw_emotion(Gaussian(*(array[:1] for array in gaussian)), 1.0, jax.random.key(1))
+    np.testing.assert_allclose(drawn[:2], np.repeat(alone, 2, axis=0), rtol=1e-6)
+    assert np.abs(drawn[2] - drawn[1]).max() > 0.1
+
+
 def test_rows_that_fill_a_call_take_no_time_on_a_cpu():
     computed = []
 

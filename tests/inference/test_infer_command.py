@@ -58,7 +58,13 @@ def test_folder_with_good_and_bad_files(model_directory, babble, tmp_path):
     missing = tmp_path / "missing.wav"
     out = tmp_path / "deep" / "out"
 
-    flags = [f"--model={model_directory}", f"--audio={first}", f"--out={out}", "--formats=npz,mp4"]
+    flags = [
+        f"--model={model_directory}",
+        f"--audio={first}",
+        f"--out={out}",
+        "--formats=npz,mp4",
+        "--emotion=happy@3:0.8,sad:0.2",
+    ]
     result = run_python([ROOT / "infer.py", *flags, second, missing], tmp_path)
 
     assert result.returncode == 1, result.stderr
@@ -91,7 +97,12 @@ def test_what_cannot_be_started(model_directory, babble, tmp_path):
         ({"model": "nothing"}, "nothing: no model directory (it holds no model.json)"),
         ({"model": None}, "Flag --model must have a value other than None."),
         ({"out": "file/out"}, "--out=file/out: cannot be made (Not a directory)"),
-        ({"emotion_audio": "gone.wav"}, "gone.wav: no such file"),
+        ({"emotion_track": "gone.csv"}, "gone.csv: cannot be read (No such file or directory)"),
+        ({"emotion": "joy:0.5"}, "emotion 'joy:0.5': unknown name 'joy'; known: neutral, happy, sad, "),
+        (
+            {"emotion": "happy", "emotion_audio": "a.wav"},
+            "--emotion and --emotion_audio exclude one another: give one of --emotion, --emotion_audio, ",
+        ),
         ({"identity": "99"}, "identity 99 is not one of the trained identities 0 to 2"),
         ({"temperature_top": "warm"}, "flag --temperature_top=warm: "),
         ({"colour": "red"}, "Unknown command line flag 'colour'"),

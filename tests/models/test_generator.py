@@ -90,6 +90,28 @@ def test_emotion_and_identity_change_the_logits(generator, keys):
     assert float(jnp.abs(base - other).max()) > 1e-3
 
 
+def test_emotion_of_every_frame(generator):
+    model, variables, (audio, lengths, emotion, identity) = generator
+
+    @jax.jit
+    def features(emotion):
+        def call(module):
+            return module.predictor.face_features(audio, lengths, emotion, identity, num_frames=FRAMES)
+
+        return model.apply(variables, method=call)
+
+    whole, other = features(emotion), features(-emotion)
+    still = jnp.repeat(emotion[:, None], FRAMES, axis=1)
+    np.testing.assert_allclose(features(still), whole, rtol=1e-5, atol=1e-6)
+    changing = np.asarray(features(still.at[:, FRAMES // 2 :].multiply(-1.0)))
+    # Frames hear one another, but most of all their own emotion.
+    for half, near, far in ((slice(0, 6), whole, other), (slice(6, 12), other, whole)):
+        distance = [np.abs(changing[:, half] - np.asarray(x)[:, half]).mean() for x in (near, far)]
+        assert distance[0] < 0.5 * distance[1]
+    with pytest.raises(ValueError, match="emotion has vectors for 5 frames, expected 12"):
+        features(still[:, :5])
+
+
 def test_training_gradient_reaches_both_predictors_through_the_frozen_prior(generator):
     model, variables, (audio, lengths, emotion, identity) = generator
 

@@ -95,6 +95,8 @@ def test_evaluation_gives_finite_numbers_and_writes_them(trained, tiny_config, s
     assert first.pop("stage") == stage
     assert first.pop("split") == "test"
     assert all(np.isfinite(value) for value in first.values())
+    page = trained / stage / "eval" / f"{stage}_test.html"
+    assert page.exists() == (stage in ("fer", "dee"))
 
 
 def test_a_finished_run_is_left_alone_and_another_config_refused(trained, tiny_config):

@@ -1,0 +1,132 @@
+"""How far emotions that are asked for come through: a neutral sentence as every emotion and intensity.
+
+    python -m benchmarks.emotion_control --model=outputs/demo/model --out=outputs/emotion_control.png
+
+Voices of the test split speak the sentence in neutral. It is animated with `emotion=NAME@INTENSITY`, and FER classifies
+the motion: a clip by the sum of its frames' logits. Writes a picture of one voice, a row for every emotion at intensity
+3. The last line is one JSON object: for every emotion, by intensity 1 to 3, the shares of clips (`clips_right`) and of
+frames (`frames_right`) that FER puts into it and the correlation of the jaw's opening with that of the neutral version
+(`jaw_correlation`); and what FER says of the clips at intensity 3 (`confusion`).
+"""
+
+import functools
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from data_pipeline.synthetic_talk.say import say
+from deeptalk_jax.cli import run_tool
+from deeptalk_jax.inference.api import DeepTalk
+from deeptalk_jax.inference.motion import Motion
+from deeptalk_jax.interop.files import replace_when_whole
+from deeptalk_jax.metrics.motion import jaw_opening
+from deeptalk_jax.model_dir import load_part
+from deeptalk_jax.rendering.render import render_frames
+from deeptalk_jax.stages.builders import build_fer
+from deeptalk_jax.types import EMOTIONS, MOTION_DIM, NUM_INTENSITIES
+
+_MODEL = flags.DEFINE_string(
+    "model", None, "Model directory with all parts and the centroids.", required=True
+)
+_OUT = flags.DEFINE_string("out", "outputs/emotion_control.png", "Picture to write.")
+_TEXT = flags.DEFINE_string(
+    "text", "I can hardly believe that you came all this way to see me!", "What to speak."
+)
+_NUM_VOICES = flags.DEFINE_integer("num_voices", 4, "Voices of the test split.", lower_bound=1, upper_bound=4)
+
+_INT16_SCALE = np.float32(1 / 32768)
+_BLOCK_FRAMES = 64  # that FER takes at once
+_PICTURES = 8
+
+
+def _classifier(directory: str) -> Callable[[np.ndarray], np.ndarray]:
+    """`[t, 53]` frames to FER's logits `[t, 8]`."""
+    part = load_part(directory, "fer")
+    apply = jax.jit(functools.partial(build_fer(part.config).apply, part.variables))
+
+    def classify(frames):
+        padded = np.zeros((-(-len(frames) // _BLOCK_FRAMES), _BLOCK_FRAMES, MOTION_DIM), np.float32)
+        for block, start in zip(padded, range(0, len(frames), _BLOCK_FRAMES), strict=True):
+            block[: len(frames) - start] = frames[start : start + _BLOCK_FRAMES]
+        return np.concatenate([apply(block) for block in padded])[: len(frames)]
+
+    return classify
+
+
+def study(
+    animate: Callable[[str], Sequence[Motion]], classify: Callable[[np.ndarray], np.ndarray]
+) -> tuple[dict[str, Any], dict[str, Motion]]:
+    """Shares and correlations of all emotions and intensities.
+
+    Args:
+        animate: an emotion to the motions of all voices.
+        classify: frames to logits.
+
+    Returns:
+        The report, and the first voice's motion of every emotion at intensity 3.
+    """
+    neutral = [jaw_opening(motion.frames()) for motion in animate("neutral")]
+    report = {name: {} for name in ("clips_right", "frames_right", "jaw_correlation", "confusion")}
+    pictures = {}
+    for label, name in enumerate(EMOTIONS):
+        rows = []
+        for level in range(1, NUM_INTENSITIES + 1):
+            motions = animate(f"{name}@{level}")
+            logits = [classify(motion.frames()) for motion in motions]
+            classes = [int(frames.sum(axis=0).argmax()) for frames in logits]
+            rows.append((
+                np.mean([found == label for found in classes]),
+                np.mean([(frames.argmax(axis=1) == label).mean() for frames in logits]),
+                np.mean([
+                    np.corrcoef(jaw_opening(motion.frames()), jaw)[0, 1]
+                    for motion, jaw in zip(motions, neutral, strict=True)
+                ]),
+            ))  # fmt: skip
+        pictures[name] = motions[0]
+        for key, values in zip(report, np.transpose(rows), strict=False):
+            report[key][name] = [round(float(value), 3) for value in values]
+        report["confusion"][name] = {EMOTIONS[found]: classes.count(found) for found in sorted(set(classes))}
+    return report, pictures
+
+
+def draw(path: Path, motions: dict[str, Motion]) -> None:
+    """A row of frames for every emotion, at the same times."""
+    length = min(map(len, motions.values()))
+    indices = np.linspace(0.1 * length, 0.9 * length, _PICTURES).round().astype(int)
+    figure = Figure(figsize=(1.3 * _PICTURES + 0.9, 1.35 * len(motions)), dpi=80, layout="constrained")
+    axes = figure.subplots(len(motions), _PICTURES, squeeze=False)
+    for row, (name, motion) in zip(axes, motions.items(), strict=True):
+        frames = render_frames(motion.head, motion.vertices()[indices], size=224)
+        for axis, frame in zip(row, frames, strict=True):
+            axis.imshow(frame)
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.spines[:].set_visible(False)
+        row[0].set_ylabel(name)
+    for axis, index in zip(axes[-1], indices, strict=True):
+        axis.set_xlabel(f"{(index + 0.5) / 25:.2f} s", fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replace_when_whole(path) as temporary, open(temporary, "wb") as file:
+        FigureCanvasAgg(figure).print_png(file)
+
+
+def _emotion_control() -> None:
+    model = DeepTalk.load(_MODEL.value)
+    voices = range(_NUM_VOICES.value)
+    sounds = [say(_TEXT.value, emotion="neutral", speaker=voice) * _INT16_SCALE for voice in voices]
+    report, motions = study(
+        lambda emotion: model.animate_many(sounds, emotion=emotion), _classifier(_MODEL.value)
+    )
+    draw(Path(_OUT.value), motions)
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    run_tool(_emotion_control)

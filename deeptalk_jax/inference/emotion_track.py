@@ -1,0 +1,146 @@
+"""Emotion that changes over a clip: rows at given seconds, linear between them.
+
+A file has one of two heads. Weights of emotions, a column for each, where an empty cell is 0 and what a row lacks to 1
+is neutral; or one emotion with its intensity:
+
+    seconds,happy,surprised@2          seconds,emotion,intensity
+    0.0,0,0                            0.0,neutral,0
+    1.5,0.8,0.2                        1.5,happy,3
+"""
+
+import csv
+import math
+import os
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from deeptalk_jax.errors import UserError
+from deeptalk_jax.inference.emotion_blend import (
+    Emotion,
+    EmotionTable,
+    Moments,
+    parse_emotion,
+)
+from deeptalk_jax.types import MOTION_RATE_HZ, Gaussian
+
+# Seconds, and a blend by name or a Gaussian `[d]`.
+TrackRow = tuple[float, str | Gaussian]
+
+
+class EmotionTrack:
+    """Emotion over time. Before the first row and after the last it stands still.
+
+    Args:
+        seconds: `[r]` times of the rows, rising.
+        rows: moments of every row.
+    """
+
+    def __init__(self, seconds: Sequence[float], rows: Sequence[Moments]):
+        self._seconds = np.float64(seconds)
+        self._moments = Moments(*(np.stack(arrays) for arrays in zip(*rows, strict=True)))
+
+    def frames(self, first_frame: int, num_frames: int) -> Gaussian:
+        """Gaussians `[t, d]` of a stretch of frames, each at its middle."""
+        seconds = (np.arange(first_frame, first_frame + num_frames) + 0.5) / MOTION_RATE_HZ
+        after = np.searchsorted(self._seconds, seconds)
+        left = np.clip(after - 1, 0, len(self._seconds) - 1)
+        right = np.minimum(after, len(self._seconds) - 1)
+        span = np.maximum(self._seconds[right] - self._seconds[left], 1e-9)
+        share = np.clip((seconds - self._seconds[left]) / span, 0.0, 1.0)[:, None]
+        return Moments(
+            *((1.0 - share) * array[left] + share * array[right] for array in self._moments)
+        ).gaussian()
+
+
+def track_of_rows(rows: Sequence[tuple[float, Moments]]) -> EmotionTrack:
+    """A track of times and moments.
+
+    Raises:
+        UserError: no rows, or times that are not finite or do not rise.
+    """
+    if not rows:
+        raise UserError("the emotion track has no rows")
+    seconds = [float(second) for second, _ in rows]
+    if not all(map(math.isfinite, seconds)) or any(one >= other for one, other in pairwise(seconds)):
+        raise UserError(f"the seconds of the emotion track must be finite and rise: {seconds}")
+    return EmotionTrack(seconds, [moments for _, moments in rows])
+
+
+def read_track(path: str | os.PathLike, table: EmotionTable) -> EmotionTrack:
+    """Reads a track file.
+
+    Raises:
+        UserError: names file, line and value of what cannot be used.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file)
+            lines = [([cell.strip() for cell in row], reader.line_num) for row in reader if any(row)]
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: not a CSV file in UTF-8 ({error})") from error
+    if len(lines) < 2:
+        raise UserError(f"{path}: expected a line with the names of the columns, and rows below it")
+    return _Reader(Path(path), lines[0], table).track(lines[1:])
+
+
+class _Reader:
+    """Rows of a file to moments.
+
+    Args:
+        path: for errors.
+        head: names of the columns, and their line.
+        table: of the emotions.
+    """
+
+    def __init__(self, path: Path, head: tuple[list[str], int], table: EmotionTable):
+        self._path, self._table = path, table
+        (self._columns, line) = head
+        if self._columns[0] != "seconds" or len(self._columns) < 2:
+            raise self._error(line, f"columns {self._columns} must begin with 'seconds', then emotions")
+        self._by_name = self._columns[1:] == ["emotion", "intensity"]
+        if not self._by_name:
+            self._emotions = [self._located(line, parse_emotion, name) for name in self._columns[1:]]
+
+    def track(self, lines: Sequence[tuple[list[str], int]]) -> EmotionTrack:
+        """All rows."""
+        seconds, rows = [], []
+        for cells, line in lines:
+            if len(cells) != len(self._columns):
+                raise self._error(line, f"{len(cells)} cells, expected {len(self._columns)}")
+            second = self._number(line, "seconds", cells[0])
+            if seconds and second <= seconds[-1]:
+                raise self._error(line, f"seconds {cells[0]!r} must be above those of the row before")
+            seconds.append(second)
+            rows.append(self._located(line, self._table.moments, self._blend(line, cells[1:])))
+        return EmotionTrack(seconds, rows)
+
+    def _blend(self, line: int, cells: list[str]) -> list[tuple[Emotion, float]]:
+        if self._by_name:
+            return [(self._located(line, parse_emotion, "@".join(cells)), 1.0)]
+        weights = [
+            self._number(line, name, cell or "0") for name, cell in zip(self._columns[1:], cells, strict=True)
+        ]
+        return list(zip(self._emotions, weights, strict=True))
+
+    def _number(self, line: int, column: str, cell: str) -> float:
+        try:
+            number = float(cell)
+        except ValueError:
+            number = math.nan
+        if not (0 <= number < math.inf):
+            raise self._error(line, f"{column} {cell!r} is no number, 0 or above")
+        return number
+
+    def _located(self, line: int, function, *arguments):
+        try:
+            return function(*arguments)
+        except UserError as error:
+            raise self._error(line, str(error)) from error
+
+    def _error(self, line: int, message: str) -> UserError:
+        return UserError(f"{self._path}, line {line}: {message}")

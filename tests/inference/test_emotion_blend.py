@@ -1,0 +1,109 @@
+"""Emotions by name: the grammar, and blends by hand."""
+
+import numpy as np
+import pytest
+
+from deeptalk_jax.errors import UserError
+from deeptalk_jax.inference.emotion_blend import Emotion, EmotionTable, Moments, parse_blend, parse_emotion
+from deeptalk_jax.stages.emotion_centroids import EmotionCentroids
+from deeptalk_jax.types import EMOTIONS, Gaussian
+
+NEUTRAL, HAPPY, SAD, ANGRY = (EMOTIONS.index(name) for name in ("neutral", "happy", "sad", "angry"))
+KNOWN = "known: neutral, happy, sad, surprised, fear, disgusted, angry, contempt"
+
+
+@pytest.fixture
+def table():
+    """Neutral along the first axis at level 1 only; happy turns from the first to the second; sad opposes happy."""
+    mean = np.zeros((8, 3, 3), np.float32)
+    mean[NEUTRAL, 0] = 1, 0, 0
+    mean[HAPPY] = [(0.8, 0.6, 0), (0.6, 0.8, 0), (0, 1, 0)]
+    mean[SAD, :] = 0, -1, 0
+    variance = np.ones((8, 3, 3), np.float32)
+    variance[NEUTRAL] = 0.04
+    variance[HAPPY, :, 0] = 0.01, 0.02, 0.03
+    counts = np.zeros((8, 3), np.int32)
+    counts[NEUTRAL, 0] = 4
+    counts[HAPPY] = 1, 1, 2
+    counts[SAD, 0] = counts[SAD, 2] = 5
+    return EmotionTable(EmotionCentroids(mean, np.log(variance), counts))
+
+
+def test_grammar():
+    assert parse_blend("happy") == [(Emotion("happy", None), 1.0)]
+    assert parse_blend(" happy@3 : 0.8 , sad:.2,fear@0.5") == [
+        (Emotion("happy", 3.0), 0.8),
+        (Emotion("sad", None), 0.2),
+        (Emotion("fear", 0.5), 1.0),
+    ]
+    assert parse_emotion("contempt@2") == Emotion("contempt", 2.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("hapy", "emotion 'hapy': unknown name 'hapy'"),
+        ("Happy", "unknown name 'Happy'"),
+        ("", "'' is not NAME"),
+        ("happy,", "'' is not NAME"),
+        ("happy:0.5:0.5", "'happy:0.5:0.5' is not NAME"),
+        ("happy:", "'happy:' is not NAME"),
+        ("happy@", "'happy@' is not NAME"),
+        ("happy@4", "intensity '4' is no number from 0 to 3"),
+        ("happy@-1", "intensity '-1' is no number from 0 to 3"),
+        ("happy@nan", "intensity 'nan' is no number from 0 to 3"),
+        ("happy:-0.1", "weight '-0.1' is no number 0 or above"),
+        ("happy:nan", "weight 'nan' is no number 0 or above"),
+        ("happy:inf", "weight 'inf' is no number 0 or above"),
+        ("happy:much", "weight 'much' is no number 0 or above"),
+        ("happy:0,sad:0", "no weight is above 0"),
+    ],
+)
+def test_what_cannot_be_read(text, message):
+    with pytest.raises(UserError) as raised:
+        parse_blend(text)
+    assert message in str(raised.value) and KNOWN in str(raised.value) and repr(text) in str(raised.value)
+
+
+def test_a_column_has_no_weight():
+    with pytest.raises(UserError, match="'happy:1' must have no weight"):
+        parse_emotion("happy:1")
+
+
+@pytest.mark.parametrize(
+    ("text", "direction", "first_variance"),
+    [
+        ("happy@3", (0, 1, 0), 0.03),
+        ("happy@2.5", (0.3, 0.9, 0), 0.025),
+        ("happy@1", (0.8, 0.6, 0), 0.01),
+        ("happy@0.5", (0.9, 0.3, 0), 0.025),  # half-way to neutral
+        ("happy@0", (1, 0, 0), 0.04),
+        ("happy", (0.35, 0.85, 0), 0.0225),  # 1, 1 and 2 clips
+        ("neutral", (1, 0, 0), 0.04),
+        ("neutral@3", (1, 0, 0), 0.04),
+        ("happy@3:0.75", (0.25, 0.75, 0), 0.0325),  # the rest is neutral
+        ("happy@3:3,neutral:1", (0.25, 0.75, 0), 0.0325),  # in proportion
+        ("happy@3,neutral", (0.5, 0.5, 0), 0.035),
+        ("happy@3:0.5,happy@1:0.5", (0.4, 0.8, 0), 0.02),
+        ("sad@2", (0, -1, 0), 1.0),  # no such clips: the nearest level stands for it
+    ],
+)
+def test_blends_by_hand(table, text, direction, first_variance):
+    gaussian = table.gaussian(text)
+    assert gaussian.mean.dtype == gaussian.log_variance.dtype == np.float32
+    np.testing.assert_allclose(gaussian.mean, np.float64(direction) / np.linalg.norm(direction), atol=1e-6)
+    np.testing.assert_allclose(np.exp(gaussian.log_variance[0]), first_variance, rtol=1e-5)
+
+
+def test_emotions_that_are_not_there_or_cancel_out(table):
+    with pytest.raises(UserError, match="'angry': the model was trained on no clip of it"):
+        table.gaussian("angry")
+    with pytest.raises(UserError, match="the emotions happy, sad cancel out"):
+        table.gaussian("happy@3,sad")
+
+
+def test_moments_of_a_gaussian_give_it_back():
+    gaussian = Gaussian(np.float32([0.6, -0.8]), np.float32([-2.0, 0.3]))
+    again = Moments.of(gaussian).gaussian()
+    np.testing.assert_allclose(again.mean, gaussian.mean, rtol=1e-6)
+    np.testing.assert_allclose(again.log_variance, gaussian.log_variance, rtol=1e-5)

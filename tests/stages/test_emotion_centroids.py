@@ -1,0 +1,68 @@
+"""Centroids of the emotions: by hand, and of a stage that was trained."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from data_pipeline.records import open_split
+from deeptalk_jax.model_dir import Part, load_part, save_model
+from deeptalk_jax.models.dee import DEE
+from deeptalk_jax.stages.builders import build_dee
+from deeptalk_jax.stages.emotion_centroids import _centroids
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_moments_by_hand():
+    """Two clips of one class, none of the other."""
+    means = np.array([[[1.2, 1.6], [0.0, 0.0]]])  # (1, 0) + (0.2, 1.6)
+    squares = np.array([[[1.04, 2.56], [0.0, 0.0]]])
+    variances = np.array([[[0.3, 0.5], [0.0, 0.0]]])
+    mean, log_variance, num_clips = _centroids(np.array([[2, 0]]), means, squares, variances)
+    np.testing.assert_allclose(mean, [[[0.6, 0.8], [0, 0]]], rtol=1e-6)
+    # Half the sums, less the squared mean: 0.15 + 0.52 - 0.36, and 0.25 + 1.28 - 0.64.
+    np.testing.assert_allclose(np.exp(log_variance), [[[0.31, 0.89], [1, 1]]], rtol=1e-6)
+    assert mean.dtype == log_variance.dtype == np.float32 and num_clips.tolist() == [[2, 0]]
+
+
+def test_training_keeps_them_and_the_command_makes_them(trained, corpus, tmp_path):
+    part = load_part(trained / "dee" / "model", "dee")
+    statistics = part.statistics
+    records = list(open_split(corpus, "synthetic_talk", "train"))
+    longest = part.config.data.max_clip_frames * 640
+    cells = [(record.labels["emotion"], record.labels["intensity"]) for record in records]
+    assert statistics["num_clips"].sum() == len(records)
+    cell = max(set(cells), key=cells.count)
+    audio = np.zeros((16, longest), np.float32)
+    clips = [record.audio[:longest] for record, place in zip(records, cells, strict=True) if place == cell]
+    for row, clip in zip(audio, clips, strict=False):
+        row[: len(clip)] = clip / np.float32(32_768)
+    lengths = np.array([*map(len, clips), *[1] * (16 - len(clips))], np.int32)
+    embed = jax.jit(lambda audio, lengths: build_dee(part.config).apply(
+        part.variables, audio, lengths, method=DEE.embed_audio
+    ))  # fmt: skip
+    gaussian = jax.tree.map(lambda array: np.asarray(array)[: len(clips)], embed(audio, lengths))
+    mean = gaussian.mean.mean(axis=0)
+    np.testing.assert_allclose(statistics["mean"][cell], mean / np.linalg.norm(mean), rtol=1e-3, atol=1e-4)
+    variance = np.exp(gaussian.log_variance).mean(axis=0) + gaussian.mean.var(axis=0)
+    np.testing.assert_allclose(statistics["log_variance"][cell], np.log(variance), rtol=1e-3, atol=1e-3)
+
+    # The last stage hands them on.
+    after = load_part(trained / "deeptalk" / "model", "dee").statistics
+    assert all(np.array_equal(after[name], statistics[name]) for name in statistics)
+
+    shutil.copytree(trained / "dee" / "model", tmp_path / "model")
+    save_model(tmp_path / "model", {"dee": Part(part.config, part.variables)}, head="procedural")
+    command = ["deeptalk_jax.emotion_centroids", "--model", tmp_path / "model", "--data_dir", corpus]
+    ended = subprocess.run(
+        [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[0].startswith("neutral    ") and len(ended.stdout.splitlines()) == 8
+    made = load_part(tmp_path / "model", "dee").statistics
+    for name, array in statistics.items():
+        np.testing.assert_allclose(made[name], array, rtol=1e-3, atol=1e-3, err_msg=name)
