@@ -1,5 +1,7 @@
 """Evaluates the trained model of a work directory; the last line is one JSON object, also in metrics.json.
 
+Stages fer and dee also write a page of pictures into `eval/` of the work directory; see docs/dee.md.
+
 python eval.py --config=configs/fer.py:variant=mini --workdir=outputs/fer --split=test
 """
 

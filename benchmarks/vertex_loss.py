@@ -1,60 +1,179 @@
-"""Exact vertex loss by Gram factor against explicit vertices: time of value and gradient, and their difference.
+"""Exact vertex loss by Gram factor against explicit vertices, and the training step of the motion prior it serves.
 
-    python -m benchmarks.vertex_loss --batch=16
+    python -m benchmarks.vertex_loss
 
-Median of several warm runs of both, one after the other in one process. The last line is one JSON object.
+Loss: value and gradient for 256 windows of 32 frames on a head of FLAME's size. Explicit vertices go through in
+chunks of windows, which fits caches and memory. Step: the base motion prior as `train.py` runs it, beside the same
+model and explicit vertices in PyTorch (`benchmarks/torch_motion_prior.py`, which takes 10 GB) where that is
+installed. Random motion; every time is a median of warm runs, all cases in turn in one process.
+
+The last line is one JSON object: `loss_speedup` (explicit time over Gram time), `loss_speedup_full_rank` (the same
+with the largest factor that any head can have), `step_speedup_vs_torch` (null without PyTorch),
+`max_relative_error_float32` (value and gradient against explicit float64 vertices), the `seconds` of every case,
+`gram_bytes` and `vertices_bytes` (temporary memory of the compiled losses), `peak_bytes` of the process, and the
+sizes.
 """
 
+import functools
+import importlib.util
+import itertools
 import json
-import time
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
+import einops
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
+from ml_collections import ConfigDict
 
+from benchmarks.timing import median_s, peak_bytes
+from configs import motion_prior
 from deeptalk_jax.cli import run_tool
-from deeptalk_jax.head.gram import distance_factor, squared_distance
+from deeptalk_jax.head.gram import FEATURE_DIM, distance_factor, squared_distance
 from deeptalk_jax.head.lbs import motion_vertices
 from deeptalk_jax.head.load import load_head
+from deeptalk_jax.head.model import HeadModel
+from deeptalk_jax.stages.motion_prior import MotionPriorStage, savitzky_golay
+from deeptalk_jax.training.loop import Trainer
+from deeptalk_jax.types import MOTION_DIM
 
-_BATCH = flags.DEFINE_integer("batch", 16, "Windows of 32 frames.")
-_RUNS = flags.DEFINE_integer("runs", 5, "Runs of each, after one to compile.")
+_BATCH = flags.DEFINE_integer("batch", 256, "Windows of 32 frames.")
+_CHUNK = flags.DEFINE_integer(
+    "chunk", 4, "Windows whose vertices are in memory at a time; divides the batch."
+)
+_RUNS = flags.DEFINE_integer("runs", 5, "Warm runs of which the median counts.")
+_HEAD = flags.DEFINE_string("head", "synthetic", "A head, or the synthetic one of FLAME's size.")
+_STEP = flags.DEFINE_bool("step", True, "Whether to time the training step too.")
+
+_NUM_FRAMES = 32
+_CHECKED_WINDOWS = 2
+_GOLDENS = Path(__file__).resolve().parents[1] / "tests" / "goldens"
 
 
-def _median_s(function, *arguments) -> float:
-    jax.block_until_ready(function(*arguments))
-    times = []
-    for _ in range(_RUNS.value):
-        start = time.perf_counter()
-        jax.block_until_ready(function(*arguments))
-        times.append(time.perf_counter() - start)
-    return float(np.median(times))
+def _head_spec(directory: str) -> str:
+    """What `load_head` takes; the synthetic head is written to a file."""
+    if _HEAD.value != "synthetic":
+        return _HEAD.value
+    spec = importlib.util.spec_from_file_location("pseudo_weights", _GOLDENS / "pseudo_weights.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    path = Path(directory) / "synthetic.npz"
+    np.savez(path, **module.synthetic_flame())
+    return str(path)
+
+
+def _motions() -> tuple[np.ndarray, np.ndarray]:
+    """Motion and target `[b, t, 53]`, millimetres apart."""
+    generator = np.random.default_rng(0)
+    target = generator.standard_normal((_BATCH.value, _NUM_FRAMES, MOTION_DIM))
+    error = generator.standard_normal(target.shape)
+    target[..., -3:] *= 0.1
+    error[..., -3:] *= 0.1
+    return (target + 0.1 * error).astype(np.float32), target.astype(np.float32)
+
+
+def _gram_loss(factor, motion, target):
+    return jax.value_and_grad(lambda m: jnp.mean(squared_distance(factor, m, target)))(motion)
+
+
+def _vertex_loss(head, motion, target, *, chunk):
+    """Mean squared vertex coordinate and its gradient, `chunk` windows at a time."""
+    num_chunks = motion.shape[0] // chunk
+
+    def one(pair):
+        def loss(motion):
+            error = motion_vertices(head, motion) - motion_vertices(head, pair[1])
+            return jnp.mean(jnp.square(error)) / num_chunks
+
+        return jax.value_and_grad(loss)(pair[0])
+
+    pairs = [einops.rearrange(x, "(n b) t d -> n b t d", b=chunk) for x in (motion, target)]
+    values, gradients = jax.lax.map(one, pairs)
+    return jnp.sum(values), einops.rearrange(gradients, "n b t d -> (n b) t d")
+
+
+def _program(function: Callable, *arguments: Any) -> tuple[Callable[[], Any], int]:
+    """The compiled function on its arguments, and the bytes of its temporaries."""
+    arguments = jax.device_put(arguments)
+    compiled = jax.jit(function).lower(*arguments).compile()
+    return (
+        lambda: jax.block_until_ready(compiled(*arguments)),
+        compiled.memory_analysis().temp_size_in_bytes,
+    )
+
+
+def _error_float32(head: HeadModel, motion: np.ndarray, target: np.ndarray) -> float:
+    """Largest relative error of the float32 Gram loss and its gradient, over a few windows."""
+    motion, target = motion[:_CHECKED_WINDOWS], target[:_CHECKED_WINDOWS]
+    narrow = jax.device_get(jax.jit(_gram_loss)(distance_factor(head), motion, target))
+    with jax.enable_x64(True):
+        head, motion, target = jax.tree.map(
+            lambda x: jnp.asarray(np.asarray(x, np.float64)), (head, motion, target)
+        )
+        exact = jax.device_get(jax.jit(functools.partial(_vertex_loss, chunk=1))(head, motion, target))
+    return max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(narrow, exact, strict=True))
+
+
+class _SameBatch(MotionPriorStage):
+    """The stage of the motion prior, which gets one batch again and again."""
+
+    def __init__(self, config: ConfigDict, motion: np.ndarray):
+        super().__init__(config)
+        shapes = self.batch_shapes(len(motion))
+        self._batch = {name: np.zeros(shape.shape, shape.dtype) for name, shape in shapes.items()}
+        self._batch |= {"motion": motion, "num_frames": np.full(len(motion), motion.shape[1], np.int32)}
+
+    def train_batches(self, *, num_processes: int, process_index: int) -> Iterator[dict[str, np.ndarray]]:
+        """The batch, for ever."""
+        return itertools.repeat(self._batch)
+
+
+def _train_step(head_spec: str, motion: np.ndarray, workdir: str) -> Callable[[], float]:
+    """A step of the training loop, from a batch on the host to its loss."""
+    config = motion_prior.get_config("variant=base").unlock()
+    config.head, config.data.batch_size, config.num_devices = head_spec, len(motion), 1
+    trainer = Trainer(_SameBatch(config, motion), config, workdir)
+    return lambda: float(trainer.next_step()["loss"])
 
 
 def _benchmark() -> None:
-    head = load_head("procedural")
-    factor = distance_factor(head)
-    motion, target = 0.1 * jax.random.normal(jax.random.key(0), (2, _BATCH.value, 32, 53))
+    with tempfile.TemporaryDirectory() as directory:
+        spec = _head_spec(directory)
+        head = load_head(spec)
+        motion, target = _motions()
+        factor = distance_factor(head)
+        full = np.random.default_rng(1).standard_normal((FEATURE_DIM, FEATURE_DIM)).astype(np.float32)
+        cases = {}
+        cases["gram"], gram_bytes = _program(_gram_loss, factor, motion, target)
+        cases["gram_full_rank"], _ = _program(_gram_loss, full, motion, target)
+        explicit = functools.partial(_vertex_loss, chunk=_CHUNK.value)
+        cases["vertices"], vertices_bytes = _program(explicit, head, motion, target)
+        if _STEP.value:
+            cases["step"] = _train_step(spec, motion, directory)
+            if importlib.util.find_spec("torch"):
+                from benchmarks.torch_motion_prior import torch_step
 
-    @jax.jit
-    def by_gram(motion):
-        return jax.value_and_grad(lambda m: jnp.mean(squared_distance(factor, m, target)))(motion)
-
-    @jax.jit
-    def by_vertices(motion):
-        def loss(m):
-            return jnp.mean(jnp.square(motion_vertices(head, m) - motion_vertices(head, target)))
-
-        return jax.value_and_grad(loss)(motion)
-
-    (value, gradient), (expected, expected_gradient) = by_gram(motion), by_vertices(motion)
-    error = float(jnp.abs(gradient - expected_gradient).max() / jnp.abs(expected_gradient).max())
+                smooth = np.asarray(savitzky_golay(motion))
+                cases["torch_step"] = torch_step(head, motion, smooth, learning_rate=5e-4)
+        seconds = dict(zip(cases, median_s(*cases.values(), runs=_RUNS.value), strict=True))
+    torch_s = seconds.get("torch_step")
     result = {
-        "loss_speedup": _median_s(by_vertices, motion) / _median_s(by_gram, motion),
-        "max_relative_error_float32": max(error, abs(float(value / expected) - 1.0)),
-        "rank": factor.shape[0],
+        "loss_speedup": seconds["vertices"] / seconds["gram"],
+        "loss_speedup_full_rank": seconds["vertices"] / seconds["gram_full_rank"],
+        "step_speedup_vs_torch": None if torch_s is None else torch_s / seconds["step"],
+        "max_relative_error_float32": _error_float32(head, motion, target),
+        "seconds": seconds,
+        "gram_bytes": gram_bytes,
+        "vertices_bytes": vertices_bytes,
+        "peak_bytes": peak_bytes(),
+        "rank": len(factor),
         "batch": _BATCH.value,
+        "num_frames": _NUM_FRAMES,
+        "num_vertices": head.num_vertices,
     }
     print(json.dumps(result))
 

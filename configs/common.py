@@ -65,6 +65,9 @@ def common_config(stage: str, variant: str) -> ConfigDict:
     config.optimiser.epsilon = 1e-8  # of Adam's denominator
     config.optimiser.weight_decay = 0.0  # above 0: AdamW
     config.optimiser.max_gradient_norm = 0.0  # 0: no clipping
+    # Patterns of parameter paths, such as "speech_encoder/block_[0-5]/*".
+    config.optimiser.frozen = ()  # of parameters that stay as they start
+    config.optimiser.rate_factors = ()  # (pattern, factor of the learning rate) pairs, the first match counts
     return config
 
 

@@ -18,6 +18,16 @@ ABLATIONS = {
     # Point embeddings; the logits' scale starts at 1 / 0.07 as in CLIP.
     "info_nce": {"loss.kind": "info_nce", "model.initial_scale": 2.6593},
     "pseudo_positives": {"loss.smoothing": 0.1},
+    "mixture": {"loss.kind": "mc_soft_contrastive", "loss.num_samples": 4, "model.num_components": 2},
+    # The bottleneck term that keeps variances from vanishing; 1e-6 as published.
+    "no_bottleneck": {"loss.kl_weight": 0.0},
+    "strong_bottleneck": {"loss.kl_weight": 1e-4},
+    # Less memory for the same loss.
+    "chunked_loss": {"loss.chunk_rows": 8},
+    "bfloat16": {"model.dtype": "bfloat16"},
+    # Section 2, published training: what of the speech encoder learns, and how fast.
+    "nothing_frozen": {"optimiser.frozen": ()},
+    "slow_encoder": {"optimiser.frozen": (), "optimiser.rate_factors": (("speech_encoder/*", 0.1),)},
 }
 
 
@@ -25,9 +35,15 @@ def get_config(arg: str | None = None) -> ConfigDict:
     variant, ablation = parse_arg(arg, ABLATIONS)
     config = common_config("dee", variant)
     config.upstream.fer = ""
+    config.pretrained = ConfigDict()
+    config.pretrained.speech = ""  # model directory with the part that model.speech.kind names; none for mel
     config.model = model = ConfigDict()
     model.pooling = "gpo"  # gpo | mean | max
     model.dropout_rate = 0.1
+    model.num_components = (
+        1  # Gaussians of the mixture that a clip becomes; above 1 for mc_soft_contrastive only
+    )
+    model.dtype = "float32"  # of the layers: float32 | bfloat16; parameters and losses are float32
     model.initial_scale = 5.0  # of the match logits; with loss.kind = info_nce the logarithm of their scale
     model.initial_shift = 5.0  # of the match logits
     model.speech = ConfigDict()
@@ -36,7 +52,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.loss.distance = (
         "csd"  # csd | wasserstein; of the logits of kind csd, and of retrieval unless info_nce
     )
-    config.loss.num_samples = 8  # of every Gaussian, for kind mc_soft_contrastive
+    config.loss.num_samples = 8  # of every Gaussian of a mixture, for kind mc_soft_contrastive
+    config.loss.chunk_rows = 0  # rows of the batch-by-batch matrix in memory at once; 0: all of them
     config.loss.smoothing = 0.0  # weight of the loss against pseudo-positives (alpha); not for info_nce
     config.loss.kl_weight = 1e-6  # of both towers' divergence from N(0, 1); not for info_nce
     if variant == "base":
@@ -52,6 +69,16 @@ def get_config(arg: str | None = None) -> ConfigDict:
         config.data.window_frames = 250  # 10 s
         config.data.batch_size = 64
         config.optimiser.learning_rate = 1e-4
+        # As in the reference training, of emotion2vec only blocks 6 and 7 learn.
+        config.optimiser.frozen = (
+            "speech_encoder/frontend/*",
+            "speech_encoder/feature_*",
+            "speech_encoder/position_branch/*",
+            "speech_encoder/extra_tokens",
+            "speech_encoder/alibi_scale",
+            "speech_encoder/prenet_*",
+            "speech_encoder/block_[0-5]/*",
+        )
     else:
         model.speech.kind = "mel"
         model.speech.rate_hz = 25  # half the published 50: half the attention, and time enough for emotion

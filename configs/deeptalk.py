@@ -27,6 +27,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = common_config("deeptalk", variant)
     config.upstream.dee = ""
     config.upstream.motion_prior = ""
+    config.pretrained = ConfigDict()
+    config.pretrained.speech = ""  # model directory with the part that model.speech.kind names; none for mel
     config.data.num_identities = 24  # training speakers of the data set
     config.tau_start, config.tau_end = 2.0, 0.1  # of the Gumbel-softmax, falling linearly over the run
     config.model = model = ConfigDict()
@@ -57,6 +59,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         config.data.batch_size = 16
         config.optimiser.learning_rate = 1e-4
         config.optimiser.schedule = "step"
+        config.optimiser.frozen = ("speech_encoder/*",)
         config.optimiser.decay_every_steps = 70_000  # 50 epochs
         config.optimiser.decay_factor = 0.5
     else:

@@ -25,6 +25,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.augmentation.sample_rate = 0.5  # share of the samples that get noise
     config.augmentation.entry_rate = 0.7  # share of their entries that do
     config.augmentation.noise_std = 0.02  # in units of expression coefficients and radians
+    # Labelled single frames (npz or csv, see data_pipeline/frames.py) instead of the corpus's; {split} in the name
+    # stands for train, validation or test. "": the corpus.
+    config.data.frames_file = ""
+    config.data.frames_keys = ConfigDict()  # names of the file's arrays
+    config.data.frames_keys.expression = "expression"
+    config.data.frames_keys.jaw_pose = "jaw_pose"
+    config.data.frames_keys.emotion = "emotion"
     if variant == "base":
         config.model.hidden_dims = (256, 512, 1024, 512, 256, 128, 64)
         config.model.feature_path = "published"

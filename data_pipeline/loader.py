@@ -41,7 +41,8 @@ def cut(record: Record, start_frame: int, num_frames: int) -> Batch:
 
     Returns:
         audio `[640 * num_frames]` float32 in [-1, 1], motion `[num_frames, 53]`, num_frames and num_samples
-        (how much of them is not padding), emotion, intensity, speaker, identity: int32.
+        (how much of them is not padding), viseme `[num_frames]` (-1 in padding and where unknown), emotion,
+        intensity, speaker, identity: int32.
     """
     num_samples = num_frames * SAMPLES_PER_FRAME
     start_sample = start_frame * SAMPLES_PER_FRAME
@@ -51,9 +52,12 @@ def cut(record: Record, start_frame: int, num_frames: int) -> Batch:
     audio[: len(samples)] = samples * _INT16_SCALE
     motion = np.zeros((num_frames, MOTION_DIM), np.float32)
     motion[: len(frames)] = frames
+    viseme = np.full(num_frames, -1, np.int32)
+    visemes = record.visemes[start_frame : start_frame + num_frames]
+    viseme[: len(visemes)] = visemes
     labels = {name: np.int32(record.labels[name]) for name in LABELS}
     lengths = {"num_frames": np.int32(len(frames)), "num_samples": np.int32(len(samples))}
-    return {"audio": audio, "motion": motion, **lengths, **labels}
+    return {"audio": audio, "motion": motion, "viseme": viseme, **lengths, **labels}
 
 
 def train_loader(
@@ -91,9 +95,10 @@ def train_loader(
         cache_bytes: how much of the split to keep in memory; 0 reads every clip anew.
 
     Returns:
-        An iterator of dicts: audio `[b, s]` float32, motion `[b, t, 53]` float32, and `[b]` int32 num_frames,
-        num_samples, emotion, intensity, speaker, identity; `b = batch_size / num_processes`. Its `get_state`
-        and `set_state` resume exactly, also through `grain.checkpoint.CheckpointSave`.
+        An iterator of dicts: audio `[b, s]` float32, motion `[b, t, 53]` float32, viseme `[b, t]` int32 (-1 where
+        there is none), and `[b]` int32 num_frames, num_samples, emotion, intensity, speaker, identity;
+        `b = batch_size / num_processes`. Its `get_state` and `set_state` resume exactly, also through
+        `grain.checkpoint.CheckpointSave`.
 
     Raises:
         UserError: no such dataset or split, a window longer than every clip, a batch that the processes

@@ -15,6 +15,7 @@ from deeptalk_jax.types import MOTION_DIM
 
 LABELS = ("emotion", "intensity", "speaker", "identity")
 DEFAULT_CACHE_BYTES = 2 << 30
+_NO_VISEMES = np.zeros(0, np.uint8)
 
 
 class Record(NamedTuple):
@@ -26,6 +27,7 @@ class Record(NamedTuple):
         labels: the int of each of `LABELS`.
         clip_name: unique in the dataset.
         text: what is said.
+        visemes: `[t]` uint8, index into `types.VISEME_CLASSES`; empty where unknown.
     """
 
     audio: np.ndarray
@@ -33,6 +35,7 @@ class Record(NamedTuple):
     labels: dict[str, int]
     clip_name: str
     text: str
+    visemes: np.ndarray = _NO_VISEMES
 
 
 class Records(Sequence[Record]):
@@ -62,7 +65,7 @@ class Records(Sequence[Record]):
         with contextlib.suppress(KeyError):
             return self._cache[index]
         record = parse_record(self._raw[index])
-        size = record.audio.nbytes + record.motion.nbytes
+        size = record.audio.nbytes + record.motion.nbytes + record.visemes.nbytes
         if size <= self._free_bytes:  # threads may overshoot by a clip each, which does no harm
             self._free_bytes -= size
             self._cache[index] = record
@@ -75,6 +78,8 @@ def parse_record(serialised: bytes) -> Record:
     return Record(
         audio=np.frombuffer(features["audio"].bytes_list.value[0], np.int16),
         motion=np.frombuffer(features["motion"].bytes_list.value[0], np.float32).reshape(-1, MOTION_DIM),
+        # Data sets without phonemes, and those built before records held them, have none.
+        visemes=np.frombuffer(b"".join(features["visemes"].bytes_list.value), np.uint8),
         labels={name: features[name].int64_list.value[0] for name in LABELS},
         clip_name=features["clip_name"].bytes_list.value[0].decode(),
         text=features["text"].bytes_list.value[0].decode(),

@@ -24,7 +24,7 @@ from safetensors.numpy import load_file, save_file
 from deeptalk_jax.errors import UserError
 
 FORMAT = "deeptalk_jax model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PARTS = ("fer", "dee", "motion_prior", "deeptalk")
 INDEX = "model.json"
 

@@ -26,6 +26,22 @@ MOTION_DIM = EXPRESSION_DIM + JAW_POSE_DIM  # 53: FLAME expression, then jaw axi
 EMOTIONS = ("neutral", "happy", "sad", "surprised", "fear", "disgusted", "angry", "contempt")
 NUM_INTENSITIES = 3
 
+# Sounds that look alike on the lips, in the manner of Fisher (1968); which sounds: synthetic_talk/visemes.py.
+VISEME_CLASSES = (
+    "silence",
+    "bilabial",
+    "labiodental",
+    "dental",
+    "alveolar",
+    "sibilant",
+    "postalveolar",
+    "velar",
+    "rounded",
+    "spread",
+    "mid",
+    "open",
+)
+
 
 class SpeechFeatures(NamedTuple):
     """What a speech encoder gives for a padded batch of waveforms.

@@ -66,10 +66,11 @@ class SyntheticTalk(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     name = "synthetic_talk"
     VERSION = tfds.core.Version(
-        "1.2.0"
+        "1.3.0"
     )  # raised whenever a record changes: old corpora are not taken for new
     RELEASE_NOTES = {  # noqa: RUF012 (TFDS reads it)
         "1.0.0": "32 speakers, 8 emotions, 3 intensities.",
+        "1.3.0": "Records say the viseme class of every frame; speech and motion as in 1.2.0.",
         "1.2.0": "Slower speech, softer coarticulation, stronger expressions.",
         "1.1.0": "Happy, surprised and angry voices further apart; lips rest in short pauses at the ends.",
     }
@@ -139,6 +140,7 @@ class SyntheticTalk(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 {
                     "audio": clip.audio,
                     "motion": clip.motion,
+                    "visemes": clip.visemes,
                     "emotion": EMOTIONS[plan.emotion],
                     "intensity": plan.intensity,
                     "speaker": plan.speaker,

@@ -44,11 +44,13 @@ class Clip(NamedTuple):
     Attributes:
         audio: `[s]` int16 at 16 kHz, a whole number of motion frames.
         motion: `[t, 53]` float32 at 25 Hz, `t = s / 640`.
+        visemes: `[t]` uint8, index into `types.VISEME_CLASSES` of what the mouth is at in every frame.
         text: the sentence.
     """
 
     audio: np.ndarray
     motion: np.ndarray
+    visemes: np.ndarray
     text: str
 
 
@@ -112,7 +114,7 @@ def make_clip(plan: ClipPlan, sentence: str | None = None) -> Clip:
         style=speakers.motion_style(plan.speaker),
         rng=face_rng,
     )
-    return Clip(audio, frames, sentence)
+    return Clip(audio, frames, visemes.frame_classes(segments, len(frames)), sentence)
 
 
 def _punctuate(sentence: str, prosody: acoustics.Prosody, rng: np.random.Generator) -> str:

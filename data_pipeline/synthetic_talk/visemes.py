@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data_pipeline.synthetic_talk.espeak import PAUSE, Phoneme
+from deeptalk_jax.types import MOTION_RATE_HZ, VISEME_CLASSES
 
 ARTICULATORS = (
     "jaw",  # radians
@@ -121,6 +122,24 @@ VISEMES = {
 }
 
 
+# Class of `types.VISEME_CLASSES` -> its sounds.
+CLASS_SOUNDS = {
+    "silence": SILENCE,
+    "bilabial": "pbm",
+    "labiodental": "fv",
+    "dental": "θð",
+    "alveolar": "tdnlɾr",
+    "sibilant": "sz",
+    "postalveolar": "ʃʒɹ",
+    "velar": "kɡŋxhʔ",
+    "rounded": "wʍuʊʉoɔ",
+    "spread": "iɪᵻej",
+    "mid": "əɛɜɚɐ",
+    "open": "æaɑɒʌ",
+}
+_CLASS_OF = {sound: VISEME_CLASSES.index(name) for name, sounds in CLASS_SOUNDS.items() for sound in sounds}
+
+
 class Segments(NamedTuple):
     """Sounds in time with their mouth shapes.
 
@@ -200,6 +219,13 @@ def segment(phonemes: tuple[Phoneme, ...], *, lead_s: float, total_s: float) -> 
         np.stack([_TARGETS[sound] for sound in sounds]),
         np.stack([_PEAKS[sound] for sound in sounds]),
     )
+
+
+def frame_classes(segments: Segments, num_frames: int) -> np.ndarray:
+    """`[t]` uint8: index into `types.VISEME_CLASSES` of the sound in the middle of every motion frame."""
+    middles_s = (np.arange(num_frames) + 0.5) / MOTION_RATE_HZ
+    index = np.minimum(np.searchsorted(segments.ends_s, middles_s, side="right"), len(segments.sounds) - 1)
+    return np.array([_CLASS_OF[sound] for sound in segments.sounds], np.uint8)[index]
 
 
 def _is_break(phonemes: tuple[Phoneme, ...], index: int) -> bool:

@@ -10,7 +10,8 @@ from deeptalk_jax.ablation.table import MAIN_METRICS, long_form, markdown, metri
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.interop.files import replace_when_whole
 
-_PLACES = ("data.data_dir", "upstream.")  # overrides that say where things lie, not what they are
+# Overrides that say where things lie, not what they are.
+_PLACES = ("data.data_dir", "upstream.", "pretrained.")
 
 
 class Report:

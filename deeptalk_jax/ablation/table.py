@@ -13,7 +13,7 @@ from deeptalk_jax.ablation.results import Failure, Result
 # First pattern that fits a metric: -1 where lower is better, 1 where higher is, 0 where neither: references that
 # depend on the data alone, and counts.
 DIRECTIONS = (
-    ("chance", 0),
+    ("chance*", 0),
     ("num_*", 0),
     ("mean_pose_*", 0),
     ("clip_mean_*", 0),
@@ -24,13 +24,18 @@ DIRECTIONS = (
     ("*_correlation", 1),
     ("*_r1", 1),
     ("*_r5", 1),
+    ("*_r10", 1),
+    ("*_rank", -1),
+    ("ece", -1),
+    ("brier_skill", 1),
+    ("*_intensity_spearman", -1),  # of variance or entropy: faint emotion is ambiguous
     ("perplexity_*", 1),
     ("used_*", 1),
 )
 # What the picture shows of every stage unless --metrics says otherwise.
 MAIN_METRICS = {
     "fer": ("frame_accuracy", "class_mean_accuracy", "clip_accuracy"),
-    "dee": ("speech_to_motion_r1", "motion_to_speech_r1", "speech_to_motion_r5", "motion_to_speech_r5"),
+    "dee": ("speech_to_motion_r1", "motion_to_speech_r1", "ece", "motion_variance_intensity_spearman"),
     "motion_prior": ("vertex_error_mm", "lip_error_mm", "used_top", "used_bottom"),
     "deeptalk": ("jaw_correlation", "lip_error_mm", "vertex_error_mm"),
 }

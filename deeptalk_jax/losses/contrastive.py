@@ -29,10 +29,10 @@ def match_logits(
     return -scale * distance + shift
 
 
-def gaussian_samples(gaussian: Gaussian, noise: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
-    """`mean + exp(lv / 2) * noise`, not normalised; `noise` is from N(0, 1)."""
+def gaussian_samples(gaussian: Gaussian, noise: Float[Array, "... n d"]) -> Float[Array, "... n d"]:
+    """`mean + exp(lv / 2) * noise` of Gaussians `[..., d]`, not normalised; `noise` is from N(0, 1)."""
     deviation = jnp.exp(0.5 * gaussian.log_variance.astype(jnp.float32))
-    return gaussian.mean.astype(jnp.float32)[:, None] + deviation[:, None] * noise
+    return gaussian.mean.astype(jnp.float32)[..., None, :] + deviation[..., None, :] * noise
 
 
 def sampled_match_logits(
@@ -58,15 +58,13 @@ def match_loss(logits: Float[Array, "b c"], matches: Bool[Array, "b c"]) -> Floa
 
 
 def pseudo_match_loss(logits: Float[Array, "b c"], matches: Bool[Array, "b c"]) -> Float[Array, "b c"]:
-    """Binary cross-entropy with the pseudo-positives of each row as matches, plus that of each column.
+    """Binary cross-entropy with the pseudo-positives of each row as matches.
 
-    Without pseudo-positives it is `match_loss`, to which PCME++ (section 3.3) adds it with weight alpha.
+    PCME++ (section 3.3) adds it, for the rows and for the columns, with weight alpha to `match_loss`; without
+    pseudo-positives the two directions sum up to that.
     """
-    rows = pseudo_matches(logits, matches)
-    columns = pseudo_matches(logits.T, matches.T).T
-    return sum(
-        optax.sigmoid_binary_cross_entropy(logits, labels.astype(jnp.float32)) for labels in (rows, columns)
-    )
+    labels = pseudo_matches(logits, matches).astype(jnp.float32)
+    return optax.sigmoid_binary_cross_entropy(logits, labels)
 
 
 def pseudo_matches(logits: Float[Array, "b c"], matches: Bool[Array, "b c"]) -> Bool[Array, "b c"]:
@@ -104,7 +102,10 @@ def info_nce(logits: Float[Array, "b c"], matches: Bool[Array, "b c"]) -> Float[
     return optax.softmax_cross_entropy(logits.astype(jnp.float32), labels)
 
 
-def standard_normal_kl(gaussian: Gaussian) -> Float[Array, "b d"]:
-    """`-(1 + lv - mean^2 - exp(lv)) / 2` of every channel: KL divergence from N(0, 1)."""
+def standard_normal_kl(gaussian: Gaussian) -> Float[Array, "... d"]:
+    """`-(1 + lv - mean^2 - exp(lv)) / 2` of every channel: KL divergence from N(0, 1), nats.
+
+    Its mean, times a small weight, is the bottleneck term ("VIB") of PCME and of DEE.
+    """
     log_variance = gaussian.log_variance.astype(jnp.float32)
     return -0.5 * (1.0 + log_variance - jnp.square(gaussian.mean) - jnp.exp(log_variance))

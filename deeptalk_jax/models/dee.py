@@ -4,10 +4,12 @@ Two towers map speech and facial motion to diagonal Gaussians in one space: the 
 log-variances are free and say how ambiguous a clip is.
 """
 
+import einops
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
+from deeptalk_jax.models.dropout import Dropout
 from deeptalk_jax.models.gpo import Pooling
 from deeptalk_jax.models.masks import length_mask
 from deeptalk_jax.models.positions import sinusoidal_positions
@@ -22,8 +24,21 @@ def unit_length(x: Float[Array, "... d"]) -> Float[Array, "... d"]:
     return x / (norm + 1e-8)
 
 
+def single_gaussian(components: Gaussian) -> Gaussian:
+    """One Gaussian `[b, d]` for a mixture `[b, k, d]` of equal weights: that of its one component if k is 1.
+
+    Else its mean is the direction of the mixture's, and its variance the mixture's second moment about that point,
+    so that the expected squared distance of a sample from it is kept.
+    """
+    if components.mean.shape[1] == 1:
+        return Gaussian(*(moment[:, 0] for moment in components))
+    mean = unit_length(jnp.mean(components.mean, axis=1))
+    spread = jnp.exp(components.log_variance) + jnp.square(components.mean - mean[:, None])
+    return Gaussian(mean, jnp.log(jnp.mean(spread, axis=1)))
+
+
 class GaussianHead(nn.Module):
-    """Sequence to Gaussian: one transformer layer, a linear map and a pooling for each of the two moments.
+    """Sequence to a mixture of Gaussians: a transformer layer, a linear map and a pooling for each of the two moments.
 
     Attributes:
         embedding_dim: size of the emotion space.
@@ -32,6 +47,8 @@ class GaussianHead(nn.Module):
         pooling: kind of pooling.
         dropout_rate: of the transformer layers.
         initial_log_variance: bias of the log-variance map at the start.
+        num_components: Gaussians of the mixture.
+        dtype: compute type of the layers; pooling and moments are float32.
     """
 
     embedding_dim: int = 128
@@ -40,19 +57,24 @@ class GaussianHead(nn.Module):
     pooling: str = "gpo"
     dropout_rate: float = 0.1
     initial_log_variance: float = 0.0
+    num_components: int = 1
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b s d"], mask: Bool[Array, "b s"], *, train: bool = False
     ) -> Gaussian:
-        """Gaussian of every clip."""
+        """Components `[b, k, d]` of every clip, of equal weights."""
+        width = self.num_components * self.embedding_dim
 
         def moment(name, bias_init):
             encoded = TransformerEncoder(
-                1, self.num_heads, self.mlp_dim, "relu", self.dropout_rate, name=f"{name}_encoder"
+                1, self.num_heads, self.mlp_dim, "relu", self.dropout_rate, self.dtype, name=f"{name}_encoder"
             )(x, mask=mask, train=train)
-            mapped = nn.Dense(self.embedding_dim, bias_init=bias_init, name=f"{name}_map")(encoded)
-            return Pooling(self.pooling, name=f"{name}_pool")(mapped, mask)
+            mapped = nn.Dense(width, dtype=self.dtype, bias_init=bias_init, name=f"{name}_map")(encoded)
+            # float32: distances of means are differences of nearly equal numbers.
+            pooled = Pooling(self.pooling, name=f"{name}_pool")(mapped.astype(jnp.float32), mask)
+            return einops.rearrange(pooled, "b (k d) -> b k d", k=self.num_components)
 
         mean = moment("mean", nn.initializers.zeros)
         log_variance = moment("log_variance", nn.initializers.constant(self.initial_log_variance))
@@ -71,6 +93,8 @@ class Tower(nn.Module):
         pooling: kind of pooling.
         dropout_rate: of positions and layers.
         initial_log_variance: see `GaussianHead`.
+        num_components: Gaussians of the mixture that a clip becomes.
+        dtype: compute type; moments are float32.
     """
 
     num_layers: int
@@ -81,12 +105,14 @@ class Tower(nn.Module):
     pooling: str = "gpo"
     dropout_rate: float = 0.1
     initial_log_variance: float = 0.0
+    num_components: int = 1
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b s d"], mask: Bool[Array, "b s"], *, train: bool = False
     ) -> Gaussian:
-        """Gaussian of every clip.
+        """Components `[b, k, d]` of every clip.
 
         Raises:
             ValueError: the sequence is longer than `max_length`.
@@ -94,10 +120,16 @@ class Tower(nn.Module):
         length, dim = x.shape[1:]
         if length > self.max_length:
             raise ValueError(f"sequence of {length} positions is longer than max_length={self.max_length}")
-        x = x + jnp.asarray(sinusoidal_positions(length, dim))[None]
-        x = nn.Dropout(self.dropout_rate)(x, deterministic=not train)
+        x = x.astype(self.dtype) + jnp.asarray(sinusoidal_positions(length, dim), self.dtype)[None]
+        x = Dropout(self.dropout_rate)(x, train=train)
         x = TransformerEncoder(
-            self.num_layers, self.num_heads, self.mlp_dim, "relu", self.dropout_rate, name="encoder"
+            self.num_layers,
+            self.num_heads,
+            self.mlp_dim,
+            "relu",
+            self.dropout_rate,
+            self.dtype,
+            name="encoder",
         )(x, mask=mask, train=train)
         return GaussianHead(
             self.embedding_dim,
@@ -106,6 +138,8 @@ class Tower(nn.Module):
             self.pooling,
             self.dropout_rate,
             self.initial_log_variance,
+            self.num_components,
+            self.dtype,
             name="head",
         )(x, mask, train=train)
 
@@ -120,6 +154,7 @@ class DEE(nn.Module):
         motion_dim: width of the motion tower.
         initial_scale: start of the match logit's scale.
         initial_shift: start of the match logit's shift.
+        dtype: compute type of what is neither encoder nor tower.
     """
 
     speech_encoder: nn.Module
@@ -128,10 +163,11 @@ class DEE(nn.Module):
     motion_dim: int = 512
     initial_scale: float = 5.0
     initial_shift: float = 5.0
+    dtype: jnp.dtype = jnp.float32
 
     def setup(self):
         """Besides the towers: the map of FER features and the criterion's scale and shift."""
-        self.motion_map = nn.Dense(self.motion_dim)
+        self.motion_map = nn.Dense(self.motion_dim, dtype=self.dtype)
         self.scale = self.param("scale", nn.initializers.constant(self.initial_scale), ())
         self.shift = self.param("shift", nn.initializers.constant(self.initial_shift), ())
 
@@ -145,21 +181,40 @@ class DEE(nn.Module):
         train: bool = False,
     ) -> tuple[Gaussian, Gaussian]:
         """Gaussians of the speech and of the motion of every clip."""
-        audio = self.embed_audio(waveform, num_samples, train=train)
-        return audio, self.embed_motion(features, num_frames, train=train)
+        both = self.components(waveform, num_samples, features, num_frames, train=train)
+        return tuple(map(single_gaussian, both))
+
+    def components(
+        self,
+        waveform: Float[Array, "b s"],
+        num_samples: Int[Array, " b"],
+        features: Float[Array, "b t d"],
+        num_frames: Int[Array, " b"],
+        *,
+        train: bool = False,
+    ) -> tuple[Gaussian, Gaussian]:
+        """The same before the components `[b, k, d]` of every clip become one Gaussian."""
+        audio = self._audio_components(waveform, num_samples, train=train)
+        return audio, self._motion_components(features, num_frames, train=train)
 
     def embed_audio(
         self, waveform: Float[Array, "b s"], num_samples: Int[Array, " b"], *, train: bool = False
     ) -> Gaussian:
         """Gaussian of every waveform (16 kHz, in [-1, 1]); speech past the tower's `max_length` is not heard."""
-        speech = self.speech_encoder(waveform, num_samples, train=train)
-        limit = self.audio_tower.max_length
-        return self.audio_tower(speech.values[:, :limit], speech.mask[:, :limit], train=train)
+        return single_gaussian(self._audio_components(waveform, num_samples, train=train))
 
     def embed_motion(
         self, features: Float[Array, "b t d"], num_frames: Int[Array, " b"], *, train: bool = False
     ) -> Gaussian:
         """Gaussian of every sequence of FER features (25 Hz)."""
+        return single_gaussian(self._motion_components(features, num_frames, train=train))
+
+    def _audio_components(self, waveform, num_samples, *, train) -> Gaussian:
+        speech = self.speech_encoder(waveform, num_samples, train=train)
+        limit = self.audio_tower.max_length
+        return self.audio_tower(speech.values[:, :limit], speech.mask[:, :limit], train=train)
+
+    def _motion_components(self, features, num_frames, *, train) -> Gaussian:
         mask = length_mask(num_frames, features.shape[1])
         return self.motion_tower(self.motion_map(features), mask, train=train)
 

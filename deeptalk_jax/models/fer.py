@@ -4,6 +4,7 @@ import flax.linen as nn
 from jaxtyping import Float
 
 from deeptalk_jax.models.batch_norm import BatchNorm
+from deeptalk_jax.models.dropout import Dropout
 from deeptalk_jax.types import Array
 
 FEATURE_PATHS = ("published", "normalised")
@@ -35,7 +36,7 @@ class FER(nn.Module):
             raise ValueError(f"feature_path={self.feature_path!r} is not one of {FEATURE_PATHS}")
         self.dense = [nn.Dense(dim) for dim in self.hidden_dims]
         self.norm = [BatchNorm(axis_name=self.axis_name) for _ in self.hidden_dims]
-        self.dropout = nn.Dropout(self.dropout_rate)
+        self.dropout = Dropout(self.dropout_rate)
         self.classifier = nn.Dense(self.num_classes)
 
     @property
@@ -48,7 +49,7 @@ class FER(nn.Module):
         x = motion
         for dense, norm in zip(self.dense, self.norm, strict=True):
             x = nn.leaky_relu(norm(dense(x), train=train), 0.01)
-            x = self.dropout(x, deterministic=not train)
+            x = self.dropout(x, train=train)
         return self.classifier(x)
 
     def features(self, motion: Float[Array, "... 53"]) -> Float[Array, "... d"]:

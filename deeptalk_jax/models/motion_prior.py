@@ -42,6 +42,9 @@ class MotionPrior(nn.Module):
         codebook_update: "ema" or "gradient"; see `make_quantizer`.
         frames_per_top_code: a power of two times `frames_per_bottom_code`.
         frames_per_bottom_code: a power of two.
+        top_condition_scale: of the decoded top codes beside the encoder's latents in the bottom codebook. At 1, as
+            published, both count alike in its distances, and bottom codes spend half of their precision on what the
+            top codes have said already.
     """
 
     dim: int = 128
@@ -55,11 +58,13 @@ class MotionPrior(nn.Module):
     commitment_weight: float = 0.25
     ema_smoothing: str = "standard"
     codebook_initialisation: str = "uniform"
+    start_after: int = 0
     revive_after: int = 0
     axis_name: str | None = None
     codebook_update: str = "ema"
     frames_per_top_code: int = FRAMES_PER_TOP_CODE
     frames_per_bottom_code: int = FRAMES_PER_BOTTOM_CODE
+    top_condition_scale: float = 1.0
 
     def setup(self):
         """Names follow SPEC section 3."""
@@ -83,6 +88,7 @@ class MotionPrior(nn.Module):
                 commitment_weight=self.commitment_weight,
                 ema_smoothing=self.ema_smoothing,
                 initialisation=self.codebook_initialisation,
+                start_after=self.start_after,
                 revive_after=self.revive_after,
                 axis_name=self.axis_name,
             )
@@ -121,7 +127,7 @@ class MotionPrior(nn.Module):
         latents_bottom = self.encoder_bottom(motion, train=train)
         top = self.quantizer_top(self.encoder_top(latents_bottom, train=train), train=train)
         decoded_top = self.decode_top(top.codes, train=train)
-        joint = jnp.concatenate([decoded_top, latents_bottom], axis=-1)
+        joint = jnp.concatenate([self.top_condition_scale * decoded_top, latents_bottom], axis=-1)
         return top, self.quantizer_bottom(joint, train=train)
 
     def decode_top(

@@ -131,6 +131,8 @@ class EMAQuantizer(Quantizer):
             size, which is what the published code does; "none" leaves the counts as they are.
         initialisation: "uniform" in (-1/k, 1/k), or from the latents of the first training batch: "first_batch"
             draws them evenly, "kmeans++" apart from each other.
+        start_after: updates during which latents pass as they are; only then the codebook starts from a batch, and
+            from latents that mean something (Lancucki et al., IJCNN 2020).
         revive_after: a code that no latent chose for so many updates moves to a random latent; 0 never.
     """
 
@@ -138,6 +140,7 @@ class EMAQuantizer(Quantizer):
     epsilon: float = 1e-5
     ema_smoothing: str = "standard"
     initialisation: str = "uniform"
+    start_after: int = 0
     revive_after: int = 0
 
     def setup(self):
@@ -145,6 +148,10 @@ class EMAQuantizer(Quantizer):
         for field, choices in (("ema_smoothing", SMOOTHINGS), ("initialisation", INITIALISATIONS)):
             if getattr(self, field) not in choices:
                 raise ValueError(f"{field}={getattr(self, field)!r} is not one of {choices}")
+        if self.start_after and self.initialisation == "uniform":
+            raise ValueError(
+                f"start_after={self.start_after} needs a start from a batch, not initialisation='uniform'"
+            )
         sizes = (self.codebook_size,)
         self.embedding = self.variable(
             "codebook", "embedding", lambda: self._uniform_codes(self.make_rng("params"))
@@ -171,7 +178,13 @@ class EMAQuantizer(Quantizer):
             self._start_from(latents)
         quantized, _, count = self._quantise(latents)
         if train:
+            waiting = self.updates.value < self.start_after
             self._update(latents, quantized.indices, count)
+            if self.start_after:
+                quantized = quantized._replace(
+                    codes=jnp.where(waiting, latents, quantized.codes),
+                    commitment=jnp.where(waiting, 0.0, quantized.commitment),
+                )
         return quantized
 
     def _update(self, latents: Array, indices: Array, count: Array) -> None:
@@ -197,10 +210,10 @@ class EMAQuantizer(Quantizer):
             self._replace(dead, random_rows(self._global_latents(latents), self.codebook_size, key))
 
     def _start_from(self, latents: Array) -> None:
-        """On the first update, puts every code on a latent of the batch."""
+        """On the update after `start_after` others, puts every code on a latent of the batch."""
         draw = kmeans_plus_plus if self.initialisation == "kmeans++" else random_rows
         key, latents = self.make_rng("sample"), self._global_latents(latents)
-        first = self.updates.value == 0
+        first = self.updates.value == self.start_after
         # A condition, not a choice between results: k-means++ takes as many steps as there are codes.
         codes = jax.lax.cond(
             first, lambda: draw(latents, self.codebook_size, key), lambda: self.embedding.value
@@ -229,6 +242,7 @@ def make_quantizer(
     *,
     commitment_weight: float,
     initialisation: str,
+    start_after: int,
     revive_after: int,
     axis_name: str | None = None,
     **ema: float | str,
@@ -240,13 +254,13 @@ def make_quantizer(
     """
     common = {"commitment_weight": commitment_weight, "axis_name": axis_name}
     if update == "ema":
-        start = {"initialisation": initialisation, "revive_after": revive_after}
+        start = {"initialisation": initialisation, "start_after": start_after, "revive_after": revive_after}
         return EMAQuantizer(codebook_size, code_dim, **common, **start, **ema)
     if update != "gradient":
         raise ValueError(f"codebook_update={update!r} is not one of {UPDATES}")
-    if initialisation != "uniform" or revive_after:
+    if initialisation != "uniform" or start_after or revive_after:
         raise ValueError(
-            "codes trained by gradient start uniform and are not revived, got "
-            f"initialisation={initialisation!r}, revive_after={revive_after}"
+            "codes trained by gradient start uniform, at once, and are not revived, got "
+            f"initialisation={initialisation!r}, start_after={start_after}, revive_after={revive_after}"
         )
     return GradientQuantizer(codebook_size, code_dim, **common)

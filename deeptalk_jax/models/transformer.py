@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
+from deeptalk_jax.models.dropout import Dropout
 from deeptalk_jax.types import Array
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -97,7 +98,7 @@ class SelfAttention(nn.Module):
         query, key, value = project("query"), project("key"), project("value")
         if train or self.num_heads * x.shape[1] ** 2 < _MANY_SCORES:
             weights = attention_weights(query, key, bias, mask).astype(self.dtype)
-            weights = nn.Dropout(self.dropout_rate)(weights, deterministic=not train)
+            weights = Dropout(self.dropout_rate)(weights, train=train)
             mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
         else:
             mixed = jax.lax.platform_dependent(
@@ -142,7 +143,7 @@ class TransformerLayer(nn.Module):
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
 
         def drop(y):
-            return nn.Dropout(self.dropout_rate)(y, deterministic=not train)
+            return Dropout(self.dropout_rate)(y, train=train)
 
         def norm(name):
             return nn.LayerNorm(epsilon=1e-5, name=name, **types)

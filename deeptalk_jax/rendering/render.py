@@ -89,8 +89,8 @@ def _downsample(image: np.ndarray) -> np.ndarray:
     return ((blocks.sum(axis=(1, 3)) + 2) // 4).astype(np.uint8)
 
 
-def _occlusion(head: HeadModel, template: np.ndarray) -> np.ndarray | None:
-    """Light that reaches each vertex: the inside of the mouth darkens with its depth behind the lips."""
+def interior_light(head: HeadModel, template: np.ndarray) -> np.ndarray | None:
+    """Share of light that reaches each vertex, `[v]`: the mouth darkens with depth; None for heads without inside."""
     interior, lips = head.masks["mouth_interior"], head.masks["lips"]
     if not len(interior) or not len(lips):
         return None
@@ -133,7 +133,7 @@ def _render(
 ) -> Iterator[np.ndarray]:
     canvas = background(camera.size).reshape(camera.size * camera.size, 3)
     albedo = srgb_to_linear(head.albedo)
-    occlusion = _occlusion(head, template)
+    occlusion = interior_light(head, template)
     sums = face_sums(head.faces, head.num_vertices)
     axes = camera.axes.T.astype(np.float32)
     for frame in vertices:

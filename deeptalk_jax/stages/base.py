@@ -1,8 +1,8 @@
 """What all stages share: their data, the shapes of a batch, and the models of earlier stages."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -11,10 +11,26 @@ from ml_collections import ConfigDict
 
 from data_pipeline.loader import clip_loader, train_loader
 from deeptalk_jax.errors import UserError
-from deeptalk_jax.model_dir import Part, load_part
+from deeptalk_jax.model_dir import Part, check_variables, load_part
+from deeptalk_jax.rendering.page import Panel
+from deeptalk_jax.stages.builders import build_speech_encoder
 from deeptalk_jax.types import MOTION_DIM, SAMPLES_PER_FRAME
 
 PyTree = Any
+
+
+class Evaluation(NamedTuple):
+    """What an evaluation found.
+
+    Attributes:
+        metrics: numbers that are compared between runs.
+        details: what else is worth keeping: tables by class or group, as JSON has them.
+        draw: pictures of it, drawn when asked for.
+    """
+
+    metrics: dict[str, float]
+    details: dict[str, Any]
+    draw: Callable[[], Sequence[Panel]]
 
 
 class Stage:
@@ -53,13 +69,50 @@ class Stage:
         """Variables before training."""
         raise NotImplementedError
 
+    def pretrained_params(self) -> PyTree:
+        """Top-level entries of `params` to start from instead of those of `init`; by default none."""
+        return {}
+
+    def pretrained_speech(self) -> PyTree:
+        """Imported weights of the speech encoder that `config.model.speech` describes; none for kind mel.
+
+        Raises:
+            UserError: `config.pretrained.speech` names no model directory that holds them, or one where none are
+                wanted.
+        """
+        kind, directory = self.config.model.speech.kind, self.config.pretrained.speech
+        if kind == "mel":
+            if directory:
+                raise UserError(
+                    f"--config.pretrained.speech={directory}: speech.kind='mel' is trained from scratch"
+                )
+            return {}
+        if not directory:
+            raise UserError(
+                f"stage {self.name!r} starts from the weights of {kind}: import them "
+                f"(python -m deeptalk_jax.interop.published --{kind}=... --out=DIR) and give that directory, "
+                "--config.pretrained.speech=DIR"
+            )
+        part = load_part(directory, kind)
+        encoder = build_speech_encoder(self.config.model.speech)
+        shapes = jax.eval_shape(encoder.init, jax.random.key(0), np.zeros((1, SAMPLES_PER_FRAME), np.float32))
+        try:
+            check_variables(kind, part.variables, shapes)
+        except UserError as error:
+            raise UserError(f"--config.pretrained.speech={directory}: {error}") from error
+        return {"speech_encoder": part.variables["params"]}
+
     def loss_fn(self, params, model_state, frozen, batch, step, key):
         """See `training.trainable.Trainable.loss_fn`."""
         raise NotImplementedError
 
     def evaluate(self, variables: PyTree, split: str) -> dict[str, float]:
         """Metrics of a split."""
-        raise NotImplementedError
+        return self.evaluation(variables, split).metrics
+
+    def evaluation(self, variables: PyTree, split: str) -> Evaluation:
+        """Metrics of a split, with details and pictures where the stage has them; a stage has this or `evaluate`."""
+        return Evaluation(self.evaluate(variables, split), {}, tuple)
 
     def frozen_variables(self) -> PyTree:
         """Variables of the upstream parts."""
@@ -77,6 +130,7 @@ class Stage:
         return {
             "audio": shape(data.window_frames * SAMPLES_PER_FRAME, dtype=np.float32),
             "motion": shape(data.window_frames, MOTION_DIM, dtype=np.float32),
+            "viseme": shape(data.window_frames),
             **{name: shape() for name in labels},
         }
 

@@ -29,11 +29,23 @@ Prior = MotionPrior | OneLevelPrior | TemporalVAE
 PRIORS = ("hierarchical", "one_level", "temporal_vae")
 ONE_LEVEL_CODEBOOKS = ("bottom", "both")
 SPEECH_ENCODERS = ("mel", "wav2vec2", "emotion2vec")
+DTYPES = ("float32", "bfloat16")
 MAX_EMOTION_S = 10  # what both DEE towers take at the most
 
 
-def build_speech_encoder(config: ConfigDict) -> nn.Module:
-    """The speech encoder of kind `config.kind`, giving `config.rate_hz` features per second.
+def compute_dtype(name: str) -> jnp.dtype:
+    """The type that `model.dtype` names; parameters, moments and losses are float32 at all times.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if name not in DTYPES:
+        raise ValueError(f"model.dtype={name!r} is not one of {DTYPES}")
+    return jnp.dtype(name)
+
+
+def build_speech_encoder(config: ConfigDict, dtype: str = "float32") -> nn.Module:
+    """The speech encoder of kind `config.kind`, giving `config.rate_hz` features per second, computed in `dtype`.
 
     Raises:
         ValueError: an unknown kind, or emotion2vec at another rate than 50 Hz.
@@ -47,14 +59,22 @@ def build_speech_encoder(config: ConfigDict) -> nn.Module:
             num_heads=config.num_heads,
             dropout_rate=config.dropout_rate,
             rate_hz=rate_hz,
+            dtype=compute_dtype(dtype),
         )
     if config.kind == "wav2vec2":
         resample_to_hz = None if rate_hz == SPEECH_FEATURE_RATE_HZ else float(rate_hz)
-        return Wav2Vec2(resample_to_hz=resample_to_hz, rounding=config.rounding)
+        # Frozen in DEEPTalk, and without dropout while the rest is trained.
+        rates = ("dropout", "attention_dropout", "activation_dropout", "projection_dropout", "layer_drop")
+        return Wav2Vec2(
+            resample_to_hz=resample_to_hz,
+            rounding=config.rounding,
+            dtype=compute_dtype(dtype),
+            **{f"{name}_rate": 0.0 for name in rates},
+        )
     if config.kind == "emotion2vec":
         if rate_hz != SPEECH_FEATURE_RATE_HZ:
             raise ValueError(f"emotion2vec gives {SPEECH_FEATURE_RATE_HZ} features per second, not {rate_hz}")
-        return Emotion2Vec()
+        return Emotion2Vec(dtype=compute_dtype(dtype))
     raise ValueError(f"speech.kind={config.kind!r} is not one of {SPEECH_ENCODERS}")
 
 
@@ -71,8 +91,14 @@ def build_fer(config: ConfigDict) -> FER:
 
 
 def build_dee(config: ConfigDict) -> DEE:
-    """DEE from `config.model`."""
-    model = config.model
+    """DEE from `config.model`.
+
+    Raises:
+        ValueError: an unknown type, or no component.
+    """
+    model, dtype = config.model, compute_dtype(config.model.dtype)
+    if model.num_components < 1:
+        raise ValueError(f"model.num_components={model.num_components} is too small; expected at least 1")
 
     def tower(num_layers, rate_hz):
         return Tower(
@@ -84,15 +110,18 @@ def build_dee(config: ConfigDict) -> DEE:
             model.pooling,
             model.dropout_rate,
             model.initial_log_variance,
+            model.num_components,
+            dtype,
         )
 
     return DEE(
-        speech_encoder=build_speech_encoder(model.speech),
+        speech_encoder=build_speech_encoder(model.speech, model.dtype),
         audio_tower=tower(model.audio_layers, model.speech.rate_hz),
         motion_tower=tower(model.motion_layers, MOTION_RATE_HZ),
         motion_dim=model.motion_dim,
         initial_scale=model.initial_scale,
         initial_shift=model.initial_shift,
+        dtype=dtype,
     )
 
 
@@ -116,10 +145,12 @@ def build_motion_prior(config: ConfigDict) -> Prior:
             commitment_weight=model.commitment_weight,
             ema_smoothing=model.ema_smoothing,
             codebook_initialisation=model.codebook_initialisation,
+            start_after=model.start_after,
             revive_after=model.revive_after,
             codebook_update=model.codebook_update,
             frames_per_top_code=model.frames_per_top_code,
             frames_per_bottom_code=model.frames_per_bottom_code,
+            top_condition_scale=model.top_condition_scale,
         )
     baseline = {
         "mlp_dim": model.decoder_mlp_dim,
@@ -153,6 +184,7 @@ def _one_level_quantizer(model: ConfigDict) -> Quantizer:
         commitment_weight=model.commitment_weight,
         ema_smoothing=model.ema_smoothing,
         initialisation=model.codebook_initialisation,
+        start_after=model.start_after,
         revive_after=model.revive_after,
     )
 

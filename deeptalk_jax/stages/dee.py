@@ -1,8 +1,10 @@
 """Stage DEE: the emotion space of speech and motion (SPEC section 2)."""
 
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+import einops
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,12 +23,14 @@ from deeptalk_jax.losses.contrastive import (
     sampled_match_logits,
     standard_normal_kl,
 )
-from deeptalk_jax.losses.distances import gaussian_distance, squared_euclidean_distance
+from deeptalk_jax.losses.distances import gaussian_distance
 from deeptalk_jax.losses.reduce import masked_mean, weighted_total
-from deeptalk_jax.metrics.retrieval import label_chance, label_recall, pair_recall
+from deeptalk_jax.losses.row_blocks import over_row_blocks
+from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.models.fer import FER
-from deeptalk_jax.stages.base import Stage, merged, valid_rows
+from deeptalk_jax.stages.base import Evaluation, Stage, merged
 from deeptalk_jax.stages.builders import build_dee, build_fer, init_dee
+from deeptalk_jax.stages.dee_evaluation import embed_clips, evaluate_space
 from deeptalk_jax.stages.emotion_centroids import emotion_centroids
 from deeptalk_jax.types import Array, Gaussian
 
@@ -36,73 +40,118 @@ MATCHINGS = ("diagonal", "same_emotion")
 LOSS_KINDS = ("csd", "mc_soft_contrastive", "info_nce")
 
 
-def matching_pairs(kind: str, emotion: Int[Array, " b"]) -> Bool[Array, "b b"]:
-    """Which speech-motion pairs of a batch count as matches.
+def match_labels(kind: str, emotion: Int[Array, " b"]) -> Int[Array, " b"]:
+    """Labels whose equality makes a speech-motion pair a match.
 
     Raises:
         ValueError: an unknown kind.
     """
     if kind == "diagonal":
-        return jnp.eye(emotion.shape[0], dtype=bool)
+        return jnp.arange(emotion.shape[0])
     if kind == "same_emotion":
-        return emotion[:, None] == emotion[None, :]
+        return emotion
     raise ValueError(f"matching={kind!r} is not one of {MATCHINGS}")
+
+
+def matching_pairs(kind: str, emotion: Int[Array, " b"]) -> Bool[Array, "b b"]:
+    """Which speech-motion pairs of a batch count as matches; for what it raises see `match_labels`."""
+    labels = match_labels(kind, emotion)
+    return labels[:, None] == labels[None, :]
 
 
 def contrastive_terms(
     loss: ConfigDict,
     audio: Gaussian,
     motion: Gaussian,
-    matches: Bool[Array, "b b"],
+    labels: Int[Array, " b"],
     scale: Float[Array, ""],
     shift: Float[Array, ""],
     key: KeyArray,
 ) -> tuple[dict[str, Array], dict[str, float]]:
-    """Loss terms of a batch of Gaussians, and their weights.
+    """Loss terms of a batch of mixtures of Gaussians, and their weights.
 
     Args:
         loss: `config.loss`.
-        audio: of the speech.
+        audio: of the speech, `[b, k, d]` with k components.
         motion: of the motion.
-        matches: which pairs match.
+        labels: as `match_labels`.
         scale: DEE's parameter; of `info_nce` the logarithm of the logits' scale.
         shift: DEE's parameter.
         key: of the samples.
 
     Raises:
-        ValueError: an unknown kind of loss, or smoothing of one that has no pseudo-positives.
+        ValueError: an unknown kind of loss, several components for one that compares single Gaussians, smoothing of
+            one that has no pseudo-positives, or `chunk_rows` that do not divide the batch.
     """
+    sides = _compared(loss, audio, motion, key)
+    parameters = (scale, shift)
     if loss.kind == "info_nce":
-        if loss.smoothing:
-            raise ValueError(f"loss.smoothing={loss.smoothing} does not go with loss.kind='info_nce'")
-        logits = cosine_logits(audio.mean, motion.mean, info_nce_scale(scale))
-        directions = (info_nce(logits, matches), info_nce(logits.T, matches.T))
-        return {"match": sum(map(masked_mean, directions)) / 2.0}, {"match": 1.0}
-    if loss.kind == "csd":
-        logits = match_logits(gaussian_distance(loss.distance, audio, motion), scale, shift)
-    elif loss.kind == "mc_soft_contrastive":
-        noise = jax.random.normal(key, (2, audio.mean.shape[0], loss.num_samples, audio.mean.shape[1]))
-        samples = (gaussian_samples(*side) for side in zip((audio, motion), noise, strict=True))
-        logits = sampled_match_logits(*samples, scale, shift)
-    else:
-        raise ValueError(f"loss.kind={loss.kind!r} is not one of {LOSS_KINDS}")
-    terms = {
-        "match": masked_mean(match_loss(logits, matches)),
-        "kl_audio": masked_mean(standard_normal_kl(audio)),
-        "kl_motion": masked_mean(standard_normal_kl(motion)),
-    }
+        directions = (sides, sides[::-1])
+        means = [_pair_means(loss, *pair, labels, parameters, {"match": info_nce}) for pair in directions]
+        return {"match": (means[0]["match"] + means[1]["match"]) / 2.0}, {"match": 1.0}
+    functions = {"match": match_loss}
     weights = {"match": 1.0, "kl_audio": loss.kl_weight, "kl_motion": loss.kl_weight}
     if loss.smoothing:
-        terms["pseudo_match"] = masked_mean(pseudo_match_loss(logits, matches))
+        functions["pseudo_match"] = pseudo_match_loss
         weights["pseudo_match"] = loss.smoothing
+    terms = _pair_means(loss, *sides, labels, parameters, functions)
+    terms["kl_audio"] = masked_mean(standard_normal_kl(audio))
+    terms["kl_motion"] = masked_mean(standard_normal_kl(motion))
+    if loss.smoothing:
+        columns = {"pseudo_match": pseudo_match_loss}
+        terms["pseudo_match"] += _pair_means(loss, *sides[::-1], labels, parameters, columns)["pseudo_match"]
     return terms, weights
 
 
-def retrieval_distance(loss: ConfigDict, audio: Gaussian, motion: Gaussian) -> Float[Array, "b c"]:
-    """The distance that the loss has trained: of points for `info_nce`, else of Gaussians."""
+def _compared(loss: ConfigDict, audio: Gaussian, motion: Gaussian, key: KeyArray) -> tuple[PyTree, PyTree]:
+    """What the loss compares of speech and motion: samples `[b, n, d]`, Gaussians `[b, d]` or points `[b, d]`."""
+    if loss.kind not in LOSS_KINDS:
+        raise ValueError(f"loss.kind={loss.kind!r} is not one of {LOSS_KINDS}")
+    if loss.kind == "mc_soft_contrastive":
+        rows, components, dim = audio.mean.shape
+        noise = jax.random.normal(key, (2, rows, components, loss.num_samples, dim))
+        samples = (gaussian_samples(*side) for side in zip((audio, motion), noise, strict=True))
+        return tuple(einops.rearrange(points, "b k n d -> b (k n) d") for points in samples)
+    if audio.mean.shape[1] > 1:
+        raise ValueError(
+            f"model.num_components={audio.mean.shape[1]} goes with loss.kind='mc_soft_contrastive' only, "
+            f"not with {loss.kind!r}"
+        )
+    if loss.kind == "info_nce" and loss.smoothing:
+        raise ValueError(f"loss.smoothing={loss.smoothing} does not go with loss.kind='info_nce'")
+    singles = tuple(Gaussian(*(moment[:, 0] for moment in side)) for side in (audio, motion))
+    return tuple(side.mean for side in singles) if loss.kind == "info_nce" else singles
+
+
+def _pair_logits(loss: ConfigDict, rows: PyTree, columns: PyTree, scale: Array, shift: Array) -> Array:
+    """Match logits `[b, c]` of all pairs of what `_compared` gives."""
     if loss.kind == "info_nce":
-        return squared_euclidean_distance(audio.mean, motion.mean)
-    return gaussian_distance(loss.distance, audio, motion)
+        return cosine_logits(rows, columns, info_nce_scale(scale))
+    if loss.kind == "csd":
+        return match_logits(gaussian_distance(loss.distance, rows, columns), scale, shift)
+    return sampled_match_logits(rows, columns, scale, shift)
+
+
+def _pair_means(
+    loss: ConfigDict,
+    rows: PyTree,
+    columns: PyTree,
+    labels: Int[Array, " b"],
+    parameters: tuple[Array, Array],
+    functions: Mapping[str, Callable[[Array, Array], Array]],
+) -> dict[str, Float[Array, ""]]:
+    """Means over all pairs of functions of (logits, matches), by blocks of `loss.chunk_rows` rows."""
+
+    def row_losses(block):
+        side, block_labels = block
+        logits = _pair_logits(loss, side, columns, *parameters)
+        matches = block_labels[:, None] == labels[None, :]
+        return {
+            name: einops.reduce(function(logits, matches), "b ... -> b", "mean")
+            for name, function in functions.items()
+        }
+
+    return jax.tree.map(masked_mean, over_row_blocks(row_losses, (rows, labels), loss.chunk_rows))
 
 
 class DEEStage(Stage):
@@ -120,12 +169,18 @@ class DEEStage(Stage):
         """Variables before training."""
         return init_dee(self.model, self.fer.feature_dim, key)
 
+    def pretrained_params(self) -> PyTree:
+        """Imported weights of the speech encoder."""
+        return self.pretrained_speech()
+
     def statistics(self, variables: PyTree) -> dict[str, np.ndarray]:
         """Centroids of the emotions, by which a person can ask for one."""
         return emotion_centroids(self.model, variables, self.config.data)._asdict()
 
-    def embed(self, variables, frozen, batch, *, train=False, rngs=None) -> tuple[Gaussian, Gaussian]:
-        """Gaussians of speech and motion of a batch."""
+    def embed(
+        self, variables, frozen, batch, *, train=False, rngs=None, method=DEE.__call__
+    ) -> tuple[Gaussian, Gaussian]:
+        """Gaussians of speech and motion of a batch; with `DEE.components` those of the mixtures."""
         features = self.fer.apply(frozen["fer"], batch["motion"], method=FER.features)
         return self.model.apply(
             variables,
@@ -135,45 +190,27 @@ class DEEStage(Stage):
             batch["num_frames"],
             train=train,
             rngs=rngs,
+            method=method,
         )
 
     def loss_fn(self, params, model_state, frozen, batch, step, key):
         """Contrastive loss over all pairs of the batch; of Gaussians also a small divergence from N(0, 1)."""
+        variables = merged(params, model_state)
         audio, motion = self.embed(
-            merged(params, model_state), frozen, batch, train=True, rngs={"dropout": key}
+            variables, frozen, batch, train=True, rngs={"dropout": key}, method=DEE.components
         )
         scale, shift = params["scale"], params["shift"]
-        matches = matching_pairs(self.config.loss.matching, batch["emotion"])
+        labels = match_labels(self.config.loss.matching, batch["emotion"])
         terms, weights = contrastive_terms(
-            self.config.loss, audio, motion, matches, scale, shift, jax.random.fold_in(key, 0)
+            self.config.loss, audio, motion, labels, scale, shift, jax.random.fold_in(key, 0)
         )
         return weighted_total(terms, weights), (model_state, {**terms, "scale": scale, "shift": shift})
 
-    def evaluate(self, variables: PyTree, split: str) -> dict[str, float]:
-        """Retrieval in both directions over all clips of the split, by emotion and by exact pair."""
-        frozen = self.frozen_variables()
-        embed = jax.jit(self.embed)
-        rows = []
-        for batch in self.clips(split):
-            names = ("audio", "motion", "num_samples", "num_frames")
-            gaussians = embed(variables, frozen, {name: batch[name] for name in names})
-            valid = valid_rows(batch)
-            rows.append(
-                (*jax.tree.map(lambda x, keep=valid: np.asarray(x)[keep], gaussians), batch["emotion"][valid])
-            )
-        audio, motion = (
-            Gaussian(*(np.concatenate(parts) for parts in zip(*side, strict=True)))
-            for side in list(zip(*rows, strict=True))[:2]
+    def evaluation(self, variables: PyTree, split: str) -> Evaluation:
+        """Retrieval, calibration and the meaning of the variance over all clips of the split."""
+        embeddings = embed_clips(self.embed, variables, self.frozen_variables(), self.clips(split))
+        matches = np.asarray(matching_pairs(self.config.loss.matching, embeddings.emotion))
+        scale, shift = (variables["params"][name] for name in ("scale", "shift"))
+        return evaluate_space(
+            self.config.loss, embeddings, matches, scale, shift, self.config.data.batch_size
         )
-        emotion = np.concatenate([row[2] for row in rows])
-        distance = np.asarray(retrieval_distance(self.config.loss, audio, motion))
-        return {
-            "speech_to_motion_r1": label_recall(distance, emotion, emotion),
-            "motion_to_speech_r1": label_recall(distance.T, emotion, emotion),
-            "speech_to_motion_r5": label_recall(distance, emotion, emotion, k=min(5, len(emotion))),
-            "motion_to_speech_r5": label_recall(distance.T, emotion, emotion, k=min(5, len(emotion))),
-            "speech_to_motion_pair_r1": pair_recall(distance),
-            "motion_to_speech_pair_r1": pair_recall(distance.T),
-            "chance": label_chance(emotion, emotion),
-            "num_clips": len(emotion),
-        }

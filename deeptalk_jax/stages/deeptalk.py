@@ -64,6 +64,10 @@ class DEEPTalkStage(Stage):
         """Variables of the predictor before training."""
         return init_predictor(self.model, self.upstream["dee"].config.model.embedding_dim, key)
 
+    def pretrained_params(self) -> PyTree:
+        """Imported weights of the speech encoder."""
+        return self.pretrained_speech()
+
     def frozen_variables(self) -> PyTree:
         """Upstream variables and the factors of the distances of all vertices and of the lips."""
         head = load_head(self.config.head)

@@ -1,5 +1,7 @@
 """Stage FER: emotion of single frames (SPEC section 1)."""
 
+from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -8,15 +10,30 @@ import numpy as np
 from jaxtyping import Array as KeyArray
 from jaxtyping import Float
 
+from data_pipeline.frames import (
+    FrameKeys,
+    Frames,
+    frame_counts,
+    frame_loader,
+    frames_in_order,
+    read_frames,
+    split_file,
+)
 from data_pipeline.statistics import emotion_frame_counts
+from deeptalk_jax.errors import UserError
 from deeptalk_jax.losses.classification import balanced_class_weights, cross_entropy
 from deeptalk_jax.losses.reduce import masked_mean
+from deeptalk_jax.metrics.classification import accuracy, class_accuracy, confusion_matrix
 from deeptalk_jax.models.masks import length_mask
-from deeptalk_jax.stages.base import Stage, merged
+from deeptalk_jax.rendering.charts import draw_confusions
+from deeptalk_jax.rendering.page import Panel, Table
+from deeptalk_jax.stages.base import Evaluation, Stage, merged, valid_rows
 from deeptalk_jax.stages.builders import build_fer, init_fer
-from deeptalk_jax.types import Array
+from deeptalk_jax.types import EMOTIONS, MOTION_DIM, Array
 
 PyTree = Any
+
+_FRAMES_AT_ONCE = 1024  # of a file, in evaluation
 
 
 def perturb(
@@ -31,7 +48,7 @@ def perturb(
 
 
 class FERStage(Stage):
-    """Trains the frame classifier with class-weighted cross-entropy."""
+    """Trains the frame classifier with class-weighted cross-entropy, on the corpus or on a file of single frames."""
 
     name = "fer"
 
@@ -43,9 +60,54 @@ class FERStage(Stage):
         """Variables before training."""
         return init_fer(self.model, key)
 
+    @cached_property
+    def _training_frames(self) -> Frames:
+        return self._frames("train")
+
+    def _frames(self, split: str) -> Frames:
+        data = self.config.data
+        return read_frames(split_file(data.frames_file, split), FrameKeys(**data.frames_keys))
+
+    def train_batches(self, *, num_processes: int, process_index: int) -> Iterator[dict[str, np.ndarray]]:
+        """Random windows of the corpus, or random frames of the file."""
+        data = self.config.data
+        processes = {"num_processes": num_processes, "process_index": process_index}
+        if not data.frames_file:
+            return super().train_batches(**processes)
+        return frame_loader(
+            self._training_frames,
+            batch_size=data.batch_size,
+            seed=self.config.seed,
+            num_threads=data.num_threads,
+            **processes,
+        )
+
+    def batch_shapes(self, batch_size: int | None = None) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes of a global training batch; frames of a file come without sound."""
+        shapes = super().batch_shapes(batch_size)
+        if not self.config.data.frames_file:
+            return shapes
+        rows = shapes["emotion"].shape[0]
+        motion = jax.ShapeDtypeStruct((rows, 1, MOTION_DIM), np.float32)
+        return {"motion": motion, "emotion": shapes["emotion"], "num_frames": shapes["num_frames"]}
+
     def frozen_variables(self) -> PyTree:
-        """Weight of every class, from the training split."""
-        counts = emotion_frame_counts(self.config.data.data_dir, self.config.data.dataset, "train")
+        """Weight of every class, from the training split.
+
+        Raises:
+            UserError: an emotion has no frame.
+        """
+        data = self.config.data
+        if data.frames_file:
+            counts = frame_counts(self._training_frames)
+        else:
+            counts = emotion_frame_counts(data.data_dir, data.dataset, "train")
+        missing = [emotion for emotion, count in zip(EMOTIONS, counts, strict=True) if not count]
+        if missing:
+            source = data.frames_file or data.dataset
+            raise UserError(
+                f"{source}: no training frame shows {', '.join(missing)}; every emotion needs one"
+            )
         return {"class_weights": balanced_class_weights(counts)}
 
     def loss_fn(self, params, model_state, frozen, batch, step, key):
@@ -66,23 +128,53 @@ class FERStage(Stage):
         correct = masked_mean(jnp.argmax(logits, -1) == labels, mask)
         return loss, (model_state, {"cross_entropy": loss, "accuracy": correct})
 
-    def evaluate(self, variables: PyTree, split: str) -> dict[str, float]:
-        """Accuracy over frames, its mean over classes, and accuracy of each clip's summed logits."""
+    def evaluation(self, variables: PyTree, split: str) -> Evaluation:
+        """Accuracy over frames, by class and its mean over classes, and of each clip's summed logits."""
+        of_file = bool(self.config.data.frames_file)
+        batches = frames_in_order(self._frames(split), _FRAMES_AT_ONCE) if of_file else self.clips(split)
         predict = jax.jit(self.model.apply)
-        num_classes = self.config.model.num_classes
-        confusion, clips_right, clips = np.zeros((num_classes, num_classes)), 0, 0
-        for batch in self.clips(split):
-            logits = np.asarray(predict(variables, batch["motion"]))
-            for row, num_frames in enumerate(batch["num_frames"]):
-                if num_frames == 0:
-                    continue
-                label, frames = batch["emotion"][row], logits[row, :num_frames]
-                np.add.at(confusion[label], frames.argmax(-1), 1)
-                clips_right += int(frames.sum(0).argmax() == label)
-                clips += 1
-        recall = np.diag(confusion) / np.maximum(confusion.sum(1), 1)
-        return {
-            "frame_accuracy": float(np.trace(confusion) / confusion.sum()),
-            "class_mean_accuracy": float(recall[confusion.sum(1) > 0].mean()),
-            "clip_accuracy": clips_right / clips,
-        }
+        confusion = np.zeros((2, len(EMOTIONS), len(EMOTIONS)), int)  # of frames and of clips
+        for batch in batches:
+            logits, valid = np.asarray(predict(variables, batch["motion"])), valid_rows(batch)
+            logits, num_frames, labels = (x[valid] for x in (logits, batch["num_frames"], batch["emotion"]))
+            mask = np.arange(logits.shape[1]) < num_frames[:, None]
+            of_clips = np.sum(logits * mask[..., None], axis=1).argmax(-1)
+            of_frames, frame_labels = logits.argmax(-1)[mask], np.repeat(labels, num_frames)
+            confusion[0] += confusion_matrix(frame_labels, of_frames, len(EMOTIONS))
+            confusion[1] += confusion_matrix(labels, of_clips, len(EMOTIONS))
+        names = ("frames",) if of_file else ("frames", "clips")  # a frame of a file is its own clip
+        return _evaluation(dict(zip(names, confusion, strict=False)))
+
+
+def _evaluation(confusions: dict[str, np.ndarray]) -> Evaluation:
+    """Metrics and pictures of the confusion matrices of frames and, from a corpus, of clips."""
+    recall = class_accuracy(confusions["frames"])
+    present = np.isfinite(recall)
+    metrics = {
+        "frame_accuracy": accuracy(confusions["frames"]),
+        "class_mean_accuracy": float(recall[present].mean()),
+    }
+    if "clips" in confusions:
+        metrics["clip_accuracy"] = accuracy(confusions["clips"])
+    by_class = dict(zip(EMOTIONS, recall.tolist(), strict=True))
+    metrics |= {f"{emotion}_accuracy": value for emotion, value in by_class.items() if np.isfinite(value)}
+
+    def draw() -> list[Panel]:
+        columns = [class_accuracy(confusion) for confusion in confusions.values()]
+        rows = [
+            (emotion, *(None if np.isnan(value) else float(value) for value in values))
+            for emotion, *values in zip(EMOTIONS, *columns, strict=True)
+        ]
+        titles = {f"{name}, of {matrix.sum()}": matrix for name, matrix in confusions.items()}
+        return [
+            Panel(
+                "confusion",
+                "Predicted emotion",
+                "Rows: true emotion; columns: predicted emotion. A clip is predicted from the sum of its frames' "
+                "logits. Faint expressions and the start and end of a clip look neutral.",
+                draw_confusions(titles, EMOTIONS, "predicted emotion"),
+                Table(("accuracy", *confusions), rows),
+            )
+        ]
+
+    return Evaluation(metrics, {f"confusion_{name}": m.tolist() for name, m in confusions.items()}, draw)

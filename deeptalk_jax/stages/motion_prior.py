@@ -9,27 +9,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.signal
+from absl import logging
 from jaxtyping import Array as KeyArray
 from jaxtyping import Bool, Float
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from deeptalk_jax.head.gram import distance_factor, squared_distance
+from deeptalk_jax.head.gram import region_factors, squared_distance, squared_velocity_distance
 from deeptalk_jax.head.load import load_head
 from deeptalk_jax.losses.contrastive import standard_normal_kl
+from deeptalk_jax.losses.motion import jaw_error, parameter_error
 from deeptalk_jax.losses.reduce import masked_mean, weighted_total
 from deeptalk_jax.metrics.codebook import CodebookUse
-from deeptalk_jax.metrics.motion import MotionErrors
+from deeptalk_jax.metrics.motion import MotionErrors, RegionErrors
 from deeptalk_jax.models.masks import length_mask
 from deeptalk_jax.models.prior_output import PriorOutput
 from deeptalk_jax.stages.base import Stage, merged
 from deeptalk_jax.stages.builders import build_motion_prior, init_motion_prior
-from deeptalk_jax.types import EXPRESSION_DIM, MOTION_DIM, Array
+from deeptalk_jax.types import MOTION_DIM, Array
 
 PyTree = Any
 Terms = dict[str, Array]
 
-RECONSTRUCTIONS = ("vertices", "parameters_l1", "parameters_l2")
+# By name, the kind of parameter error; None where vertices count.
+RECONSTRUCTIONS = {"vertices": None, "parameters_l1": "l1", "parameters_l2": "l2"}
+# Of every vertex distance, the region of the head.
+REGIONS = {"vertex": "all", "velocity": "all", "lips": "lips", "eyes": "eyes"}
 _SMOOTHING_WINDOW, _SMOOTHING_ORDER = 5, 2
 
 
@@ -43,29 +48,48 @@ def savitzky_golay(motion: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
     return jnp.einsum("ut,btd->bud", operator.astype(np.float32), motion)
 
 
+def distance_weights(loss: ConfigDict) -> dict[str, float]:
+    """Weights of the vertex distances that count; a key is a term of `reconstruction_terms`."""
+    weights = {"lips": loss.lip_weight, "eyes": loss.eye_weight, "velocity": loss.velocity_weight}
+    if loss.reconstruction == "vertices":
+        weights["vertex"] = loss.vertex_weight
+    return {name: weight for name, weight in weights.items() if weight}
+
+
 def reconstruction_terms(
     loss: ConfigDict,
-    vertex_factor: Float[Array, "r 599"],
+    factors: dict[str, Float[Array, "r 599"]],
     motion: Float[Array, "b t 53"],
     target: Float[Array, "b t 53"],
     mask: Bool[Array, "b t"],
 ) -> tuple[Terms, dict[str, float]]:
-    """How far the reconstruction is from its target, in the measure of `loss.reconstruction`; terms and weights.
+    """How far the reconstruction is from its target, in the measures that have a weight; terms and weights.
+
+    Args:
+        loss: `config.loss`.
+        factors: of the distance over the vertices of every region in `REGIONS` that counts (`head/gram.py`).
+        motion: the reconstruction.
+        target: what it should be.
+        mask: valid frames.
 
     Raises:
-        ValueError: an unknown measure.
+        ValueError: an unknown `loss.reconstruction`.
     """
-    difference = motion - target
-    if loss.reconstruction == "vertices":
-        error = squared_distance(vertex_factor, motion, target)
-        terms, weights = {"vertex": masked_mean(error, mask)}, {"vertex": loss.vertex_weight}
-    elif loss.reconstruction in RECONSTRUCTIONS:
-        error = jnp.abs(difference) if loss.reconstruction == "parameters_l1" else jnp.square(difference)
-        terms, weights = {"parameters": masked_mean(error, mask)}, {"parameters": loss.parameters_weight}
-    else:
-        raise ValueError(f"loss.reconstruction={loss.reconstruction!r} is not one of {RECONSTRUCTIONS}")
+    if loss.reconstruction not in RECONSTRUCTIONS:
+        raise ValueError(
+            f"loss.reconstruction={loss.reconstruction!r} is not one of {tuple(RECONSTRUCTIONS)}"
+        )
+    weights = distance_weights(loss)
+    terms = {}
+    for name in weights:
+        distance = squared_velocity_distance if name == "velocity" else squared_distance
+        error = distance(factors[REGIONS[name]], motion, target)
+        terms[name] = masked_mean(error, mask[:, -error.shape[1] :])
+    if kind := RECONSTRUCTIONS[loss.reconstruction]:
+        terms["parameters"] = masked_mean(parameter_error(kind, motion, target), mask)
+        weights["parameters"] = loss.parameters_weight
     if loss.jaw_weight:
-        terms["jaw"] = masked_mean(jnp.square(difference[..., EXPRESSION_DIM:]), mask)
+        terms["jaw"] = masked_mean(jaw_error(motion, target), mask)
         weights["jaw"] = loss.jaw_weight
     return terms, weights
 
@@ -92,14 +116,21 @@ class MotionPriorStage(Stage):
     def __init__(self, config):
         super().__init__(config)
         self.model = build_motion_prior(config)
+        if config.model.kind != "temporal_vae" and config.model.start_after >= config.num_steps:
+            logging.warning(
+                "model.start_after=%d, num_steps=%d: no latent is quantised while training",
+                config.model.start_after,
+                config.num_steps,
+            )
 
     def init(self, key: KeyArray) -> PyTree:
         """Variables before training."""
         return init_motion_prior(self.model, key)
 
     def frozen_variables(self) -> PyTree:
-        """Factor of the vertex distance."""
-        return {"vertex_factor": distance_factor(load_head(self.config.head))}
+        """Factors of the vertex distances that have a weight."""
+        regions = {REGIONS[name] for name in distance_weights(self.config.loss)}
+        return {"factors": region_factors(load_head(self.config.head), sorted(regions))}
 
     def loss_fn(self, params, model_state, frozen, batch, step, key):
         """Error of the reconstruction, and the losses of the bottleneck."""
@@ -114,7 +145,7 @@ class MotionPriorStage(Stage):
         loss = self.config.loss
         target = savitzky_golay(batch["motion"]) if loss.smooth_targets else batch["motion"]
         mask = length_mask(batch["num_frames"], target.shape[1])
-        terms, weights = reconstruction_terms(loss, frozen["vertex_factor"], output.motion, target, mask)
+        terms, weights = reconstruction_terms(loss, frozen["factors"], output.motion, target, mask)
         costs, cost_weights = bottleneck_terms(loss, output)
         terms, weights = terms | costs, weights | cost_weights
         perplexities = {
@@ -123,7 +154,7 @@ class MotionPriorStage(Stage):
         return weighted_total(terms, weights), (model_state, {**terms, **perplexities})
 
     def evaluate(self, variables: PyTree, split: str) -> dict[str, float]:
-        """Vertex and lip errors of the reconstruction beside two mean poses, bottleneck losses, use of codebooks.
+        """Errors of the reconstruction, of its regions and of two mean poses; bottleneck losses, use of codebooks.
 
         Clips are cut into whole training windows, so that no padding enters the encoder.
         """
@@ -138,7 +169,8 @@ class MotionPriorStage(Stage):
         costs = collections.defaultdict(list)
         clips = self._windows_of_clips(split)
         global_mean = np.concatenate([windows.reshape(-1, MOTION_DIM) for windows in clips]).mean(0)
-        errors = MotionErrors(load_head(self.config.head))
+        head = load_head(self.config.head)
+        errors, region_errors = MotionErrors(head), RegionErrors(head)
         for windows in tqdm(clips, desc=f"{self.name} {split}", unit="clip", leave=False):
             most = self.config.data.max_clip_frames // windows.shape[1]
             padding = ((0, most - len(windows)), (0, 0), (0, 0))
@@ -149,9 +181,11 @@ class MotionPriorStage(Stage):
             for name, values in terms.items():
                 costs[name].extend(values)
             truth = windows.reshape(-1, MOTION_DIM)
+            reconstruction = output.motion.reshape(truth.shape)
+            region_errors.add(truth, reconstruction=reconstruction)
             errors.add(
                 truth,
-                reconstruction=output.motion.reshape(truth.shape),
+                reconstruction=reconstruction,
                 clip_mean=truth.mean(0, keepdims=True),
                 global_mean=global_mean[None],
             )
@@ -160,6 +194,7 @@ class MotionPriorStage(Stage):
             "lip_error_mm": errors.lip_error_mm("reconstruction"),
             "clip_mean_error_mm": errors.vertex_error_mm("clip_mean"),
             "global_mean_error_mm": errors.vertex_error_mm("global_mean"),
+            **{f"rms_{region}_mm": error for region, error in region_errors.rms_mm("reconstruction").items()},
             **{name: float(np.mean(values)) for name, values in costs.items()},
             **{f"perplexity_{level}": codes.perplexity for level, codes in use.items()},
             **{f"used_{level}": codes.used_fraction for level, codes in use.items()},

@@ -8,7 +8,10 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
+from deeptalk_jax.interop.files import replace_when_whole
 from deeptalk_jax.model_dir import INDEX, check_variables, load_part, read_index, save_model
+from deeptalk_jax.rendering.page import render_page
+from deeptalk_jax.stages.base import Evaluation
 from deeptalk_jax.stages.registry import make_stage
 from deeptalk_jax.training.loop import claim_workdir, fit
 
@@ -37,7 +40,8 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> Path:
 def evaluate(config: ConfigDict, workdir: str | os.PathLike, split: str) -> dict[str, float]:
     """Metrics of the exported model of a work directory; also written to `workdir/metrics.json`.
 
-    The exported config decides the model, the given one where the data lie.
+    The exported config decides the model, the given one where the data lie. Stages with pictures write them too; see
+    `write_evaluation`.
 
     Raises:
         UserError: there is no exported model, or its weights do not fit its config.
@@ -51,7 +55,29 @@ def evaluate(config: ConfigDict, workdir: str | os.PathLike, split: str) -> dict
         resolved.upstream[upstream] = str(model)  # an export holds the parts that it was built on
     stage = make_stage(resolved)
     check_variables(stage.name, part.variables, jax.eval_shape(stage.init, jax.random.key(0)))
-    metrics = stage.evaluate(part.variables, split)
-    report = {"stage": stage.name, "split": split, **metrics}
+    evaluation = stage.evaluation(part.variables, split)
+    report = {"stage": stage.name, "split": split, **evaluation.metrics}
+    write_evaluation(Path(workdir) / "eval", f"{stage.name}_{split}", evaluation)
     (Path(workdir) / "metrics.json").write_text(json.dumps(report, indent=2) + "\n")
     return report
+
+
+def write_evaluation(directory: Path, name: str, evaluation: Evaluation) -> None:
+    """Writes `NAME.html` (self-contained), `NAME.json` and `NAME_*.png`; nothing where there are no pictures.
+
+    Args:
+        directory: made when missing.
+        name: of the files.
+        evaluation: what to write.
+    """
+    panels = evaluation.draw()
+    if not panels:
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    page = render_page(name, f"written by eval.py into {directory.name}/", evaluation.metrics, panels)
+    numbers = json.dumps({"metrics": evaluation.metrics, **evaluation.details}, indent=2, allow_nan=False)
+    files = {f"{name}_{panel.name}.png": panel.picture for panel in panels}
+    files |= {f"{name}.json": f"{numbers}\n".encode(), f"{name}.html": page.encode()}
+    for file, contents in files.items():
+        with replace_when_whole(directory / file) as temporary:
+            temporary.write_bytes(contents)

@@ -50,13 +50,16 @@ class Trainer:
         )
         self.frozen = jax.device_put(stage.frozen_variables(), replicated(self.mesh))
         optimiser = make_optimiser(config.optimiser, config.num_steps)
+        frozen_patterns = config.optimiser.frozen
         shapes = jax.eval_shape(stage.init, jax.random.key(0))
         self.names = self._metric_names(shapes)
         self.state = jax.jit(
-            lambda key: create_state(stage.init(key), optimiser, len(self.names)),
+            lambda key: create_state(stage.init(key), optimiser, len(self.names), frozen_patterns),
             out_shardings=replicated(self.mesh),
         )(jax.random.key(config.seed))
-        self.train_step = make_train_step(stage.loss_fn, optimiser, self.mesh, config.seed)
+        pretrained = jax.device_put(stage.pretrained_params(), replicated(self.mesh))
+        self.state = self.state.replace(params={**self.state.params, **pretrained})
+        self.train_step = make_train_step(stage.loss_fn, optimiser, self.mesh, config.seed, frozen_patterns)
 
     def _metric_names(self, variables: PyTree) -> list[str]:
         model_state = {name: tree for name, tree in variables.items() if name != "params"}

@@ -1,7 +1,12 @@
 """Optimisers and learning-rate schedules from a config."""
 
+from collections.abc import Sequence
+
 import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
+
+from deeptalk_jax.training.path_patterns import first_matches
 
 SCHEDULES = ("constant", "cosine", "step")
 
@@ -36,10 +41,40 @@ def make_schedule(config: ConfigDict, num_steps: int) -> optax.Schedule:
     return optax.join_schedules([warmup, main], [config.warmup_steps])
 
 
+def scale_by_path(factors: Sequence[tuple[str, float]]) -> optax.GradientTransformation:
+    """Updates times the factor of the first pattern that matches the parameter's path; others stay as they are.
+
+    Behind an optimiser it gives layers learning rates of their own.
+
+    Args:
+        factors: (pattern, factor) pairs, see `path_patterns`.
+
+    Raises:
+        UserError: a pattern matches no trained parameter; from the transformation's `init`.
+    """
+    patterns, values = [pattern for pattern, _ in factors], [float(factor) for _, factor in factors]
+
+    def init(params):
+        first_matches("optimiser.rate_factors", params, patterns)
+        return optax.EmptyState()
+
+    def update(updates, state, params=None):
+        found = first_matches("optimiser.rate_factors", updates, patterns)
+        flat = flatten_dict(updates, sep="/")
+        scaled = {path: values[found[path]] * x if path in found else x for path, x in flat.items()}
+        return unflatten_dict(scaled, sep="/"), state
+
+    return optax.GradientTransformation(init, update)
+
+
 def make_optimiser(config: ConfigDict, num_steps: int) -> optax.GradientTransformation:
-    """Adam, or AdamW where `weight_decay` is set, with gradients clipped to `max_gradient_norm` (0: not)."""
+    """Adam, or AdamW where `weight_decay` is set, with gradients clipped to `max_gradient_norm` (0: not).
+
+    Learning rate and decay are multiplied by `rate_factors`, see `scale_by_path`.
+    """
     schedule = make_schedule(config, num_steps)
     clip = (
         optax.clip_by_global_norm(config.max_gradient_norm) if config.max_gradient_norm else optax.identity()
     )
-    return optax.chain(clip, optax.adamw(schedule, eps=config.epsilon, weight_decay=config.weight_decay))
+    adam = optax.adamw(schedule, eps=config.epsilon, weight_decay=config.weight_decay)
+    return optax.chain(clip, adam, scale_by_path(config.rate_factors))

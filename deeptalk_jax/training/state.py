@@ -1,5 +1,6 @@
 """Everything that a training step reads and writes, as one pytree."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.struct
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array as KeyArray
 
+from deeptalk_jax.training.path_patterns import split_frozen
 from deeptalk_jax.types import Array
 
 PyTree = Any
@@ -19,9 +21,9 @@ class TrainState:
 
     Attributes:
         step: steps taken.
-        params: trained parameters.
+        params: parameters of the stage, frozen ones too.
         model_state: mutable collections of the model (`batch_stats`, `codebook`).
-        optimiser_state: state of the optax transformation.
+        optimiser_state: state of the optax transformation, for the parameters that are trained.
         failed_step: first step with a non-finite term, -1 while all is well.
         failed_terms: `[terms]` bool, which terms of that step were not finite, in sorted order of their names.
     """
@@ -34,15 +36,20 @@ class TrainState:
     failed_terms: Array
 
 
-def create_state(variables: PyTree, optimiser: optax.GradientTransformation, num_terms: int) -> TrainState:
-    """State before the first step, from the variables of `Module.init`."""
+def create_state(
+    variables: PyTree,
+    optimiser: optax.GradientTransformation,
+    num_terms: int,
+    frozen_patterns: Sequence[str] = (),
+) -> TrainState:
+    """State before the first step, from the variables of `Module.init`; for the patterns see `make_train_step`."""
     model_state = {name: tree for name, tree in variables.items() if name != "params"}
     params = variables["params"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         model_state=model_state,
-        optimiser_state=optimiser.init(params),
+        optimiser_state=optimiser.init(split_frozen(params, frozen_patterns)[0]),
         failed_step=jnp.full((), -1, jnp.int32),
         failed_terms=jnp.zeros((num_terms,), bool),
     )

@@ -1,6 +1,6 @@
 """The training step of every stage: loss, gradient, update, and a watch for non-finite terms."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -9,6 +9,7 @@ import optax
 from jax.sharding import Mesh
 
 from deeptalk_jax.training.mesh import batch_sharding, replicated
+from deeptalk_jax.training.path_patterns import joined, split_frozen
 from deeptalk_jax.training.state import TrainState, step_key
 from deeptalk_jax.types import Array
 
@@ -16,7 +17,11 @@ PyTree = Any
 
 
 def make_train_step(
-    loss_fn: Callable, optimiser: optax.GradientTransformation, mesh: Mesh, seed: int
+    loss_fn: Callable,
+    optimiser: optax.GradientTransformation,
+    mesh: Mesh,
+    seed: int,
+    frozen_patterns: Sequence[str] = (),
 ) -> Callable[[TrainState, PyTree, dict[str, Array]], tuple[TrainState, dict[str, Array]]]:
     """Builds `(state, frozen, batch) -> (state, metrics)`, jitted over the mesh, the old state donated.
 
@@ -25,19 +30,25 @@ def make_train_step(
         optimiser: optax transformation.
         mesh: devices; the batch is split over them.
         seed: of all randomness inside the step.
+        frozen_patterns: of parameters that stay as they are, see `path_patterns`. Nothing is differentiated with
+            respect to them, so neither gradients nor what these would need of the forward pass take memory.
     """
 
     def train_step(state, frozen, batch):
-        (total, (model_state, terms)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
-            state.params, state.model_state, frozen, batch, state.step, step_key(seed, state.step)
-        )
-        updates, optimiser_state = optimiser.update(gradients, state.optimiser_state, state.params)
+        trained, fixed = split_frozen(state.params, frozen_patterns)
+
+        def loss(trained):
+            key = step_key(seed, state.step)
+            return loss_fn(joined(trained, fixed), state.model_state, frozen, batch, state.step, key)
+
+        (total, (model_state, terms)), gradients = jax.value_and_grad(loss, has_aux=True)(trained)
+        updates, optimiser_state = optimiser.update(gradients, state.optimiser_state, trained)
         metrics = {**terms, "loss": total, "gradient_norm": optax.global_norm(gradients)}
         broken = jnp.stack([~jnp.isfinite(metrics[name]) for name in sorted(metrics)])
         first = (state.failed_step < 0) & jnp.any(broken)
         state = TrainState(
             step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
+            params=joined(optax.apply_updates(trained, updates), fixed),
             model_state=model_state,
             optimiser_state=optimiser_state,
             failed_step=jnp.where(first, state.step, state.failed_step),

@@ -20,6 +20,9 @@ class Trainable(Protocol):
     def init(self, key: KeyArray) -> PyTree:
         """Variables before training: `params` and mutable collections."""
 
+    def pretrained_params(self) -> PyTree:
+        """Top-level entries of `params` to start from instead of those of `init`."""
+
     def loss_fn(
         self,
         params: PyTree,

@@ -13,7 +13,7 @@ from data_pipeline.synthetic_talk import workers
 from data_pipeline.synthetic_talk.acoustics import frame_level_db
 from data_pipeline.synthetic_talk.clip import make_clip, plan_split
 from deeptalk_jax.errors import UserError
-from deeptalk_jax.types import EMOTIONS
+from deeptalk_jax.types import EMOTIONS, VISEME_CLASSES
 from tests.data_pipeline.conftest import NUM_CLIPS
 
 _SPLITS = {"train": 48, "validation": 8, "test": 8}
@@ -27,7 +27,8 @@ def test_records_do_not_depend_on_shards_or_workers(data_dir, tmp_path):
         for a, b in zip(one, other, strict=True):
             np.testing.assert_array_equal(a.audio, b.audio)
             np.testing.assert_array_equal(a.motion, b.motion)
-            assert a[2:] == b[2:]
+            np.testing.assert_array_equal(a.visemes, b.visemes)
+            assert a[2:-1] == b[2:-1]
 
 
 def test_a_clip_made_alone_is_the_clip_of_the_corpus(data_dir):
@@ -36,6 +37,7 @@ def test_a_clip_made_alone_is_the_clip_of_the_corpus(data_dir):
     clip = make_clip(plan)
     np.testing.assert_array_equal(records[37].audio, clip.audio)
     np.testing.assert_array_equal(records[37].motion, clip.motion)
+    np.testing.assert_array_equal(records[37].visemes, clip.visemes)
     assert (records[37].clip_name, records[37].text) == (plan.name, clip.text)
 
 
@@ -53,6 +55,9 @@ def test_records(data_dir):
         for record in records:
             assert record.audio.dtype == np.int16 and record.motion.dtype == np.float32
             assert len(record.motion) == -(-len(record.audio) // 640)
+            assert len(record.visemes) == len(record.motion)
+            assert record.visemes[0] == record.visemes[-1] == VISEME_CLASSES.index("silence")
+            assert len(np.unique(record.visemes)) > 4
             assert 1.0 < len(record.audio) / 16_000 < 8.0
             assert 500 < np.abs(record.audio.astype(int)).max() < 32_767
             speaker, emotion, intensity = (

@@ -56,6 +56,7 @@ def test_batch_types(ramps):
     assert {name: (value.dtype.name, value.shape) for name, value in batch.items()} == {
         "audio": ("float32", (4, 20480)),
         "motion": ("float32", (4, 32, 53)),
+        "viseme": ("int32", (4, 32)),
         **{
             name: ("int32", (4,))
             for name in ("num_frames", "num_samples", "emotion", "intensity", "speaker", "identity")

@@ -4,6 +4,7 @@ import pytest
 from data_pipeline.synthetic_talk import coarticulation, espeak, speakers, visemes
 from data_pipeline.synthetic_talk.espeak import PAUSE, Phoneme
 from data_pipeline.synthetic_talk.sentences import SENTENCES
+from deeptalk_jax.types import VISEME_CLASSES
 
 _LANGUAGES = sorted({voice.name.partition("+")[0] for voice in speakers.VOICES})
 
@@ -84,3 +85,19 @@ def test_equal_targets_blend_to_themselves():
     rng = np.random.default_rng(0)
     weights = rng.uniform(0.1, 1.0, (7, 5, 3))
     np.testing.assert_allclose(coarticulation.blend(weights, np.full((5, 3), 0.3)), np.full((7, 3), 0.3))
+
+
+def test_every_sound_has_one_class():
+    classes = "".join(visemes.CLASS_SOUNDS.values())
+    assert len(set(classes)) == len(classes)
+    assert set(classes) == set(visemes.VISEMES)
+    assert tuple(visemes.CLASS_SOUNDS) == VISEME_CLASSES
+
+
+def test_the_class_of_a_frame_is_that_of_the_sound_in_its_middle():
+    phonemes = (Phoneme("m", 0.0, 0.1), Phoneme("ˈɑː", 0.1, 0.3), Phoneme("f", 0.3, 0.36))
+    segments = visemes.segment(phonemes, lead_s=0.1, total_s=0.6)
+    names = [VISEME_CLASSES[index] for index in visemes.frame_classes(segments, 16)]
+    silence = ["silence"] * 2
+    # Edges at 0.1, 0.2, 0.4 and 0.46 s; frame i stands for (i + 0.5) / 25 s.
+    assert names == [*silence, *["bilabial"] * 3, *["open"] * 5, "labiodental", *["silence"] * 5]

@@ -5,6 +5,11 @@ import pytest
 
 from deeptalk_jax.inference.clip import Clip, published_num_samples
 from deeptalk_jax.inference.options import InferenceOptions
+from deeptalk_jax.models.speech.frontend import (
+    LAYER_NORM_WAVEFORM_EPS,
+    WAV2VEC2_WAVEFORM_EPS,
+    normalise_waveform,
+)
 
 OURS = InferenceOptions()
 PUBLISHED = InferenceOptions("first_10s", "published", 48.0, "log_variance")
@@ -72,6 +77,18 @@ def test_scaling_of_quiet_and_loud_clips(options, gain):
         piece[: len(sound)], (sound - sound.mean()) / sound.std(), rtol=1e-4, atol=1e-5
     )
     np.testing.assert_array_equal(clip.piece(640, 1_280, 1_300, eps=0.0)[:1_280], piece[640:1_920])
+
+
+def test_use_scales_a_clip_as_training_does():
+    """Training normalises rows of a padded batch, each over its own samples."""
+    rng = np.random.default_rng(2)
+    batch = rng.normal(0.01, 0.2, (2, 6_400)).astype(np.float32)
+    lengths = np.array([6_400, 1_234], np.int32)
+    for eps in (WAV2VEC2_WAVEFORM_EPS, LAYER_NORM_WAVEFORM_EPS):
+        trained = normalise_waveform(batch, lengths, eps=eps)
+        for row, length in zip(range(2), lengths, strict=True):
+            used = Clip(batch[row, :length], OURS).piece(0, length, 6_400, eps=eps)
+            np.testing.assert_allclose(used, trained[row], rtol=1e-4, atol=1e-5)
 
 
 def test_moments_of_many_blocks():

@@ -30,13 +30,12 @@ from deeptalk_jax.stages.dee import contrastive_terms
 from deeptalk_jax.types import Gaussian
 
 
-def csd_terms(config, motion, audio, scale, shift, matches, *, smoothing=0.0):
+def csd_terms(config, motion, audio, scale, shift, labels, *, smoothing=0.0):
     """DEE's loss as its stage composes it, and its parts."""
     with config.loss.copy_and_resolve_references().unlocked() as options:
         options.smoothing = smoothing
-    parts, part_weights = contrastive_terms(
-        options, audio, motion, matches.T, scale, shift, jax.random.key(0)
-    )
+    mixtures = (Gaussian(*(moment[:, None] for moment in gaussian)) for gaussian in (audio, motion))
+    parts, part_weights = contrastive_terms(options, *mixtures, labels, scale, shift, jax.random.key(0))
     distance = closed_form_sampled_distance(motion, audio)
     points = (Gaussian(gaussian.mean, jnp.full_like(gaussian.mean, -1e9)) for gaussian in (motion, audio))
     squared = closed_form_sampled_distance(*points)
@@ -63,22 +62,23 @@ def csd_outputs(dee, given):
     """Loss, parts and gradients for the stored Gaussians."""
     gaussians = stored_gaussians(given)
 
-    def loss(g, scale, shift, matches, smoothing):
-        terms = (Gaussian(*g["exp"]), Gaussian(*g["audio"]), scale, shift, matches)
+    def loss(g, scale, shift, labels, smoothing):
+        terms = (Gaussian(*g["exp"]), Gaussian(*g["audio"]), scale, shift, labels)
         return csd_terms(dee.config, *terms, smoothing=smoothing)
 
     step = quick_jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True), static_argnums=4)
     pseudo = [dee.variables["params"][name] for name in ("scale", "shift")]
     five = [np.float32(5.0), np.float32(5.0)]
-    diagonal = np.eye(6, dtype=bool)
+    diagonal, same = np.arange(6), given["csd_label_matched"].argmax(1)
+    np.testing.assert_array_equal(same[:, None] == same, given["csd_label_matched"])
     result = {}
-    for prefix, (scale, shift), matches, smoothing in (
+    for prefix, (scale, shift), labels, smoothing in (
         ("csd", five, diagonal, 0.0),
         ("csd_pseudo", pseudo, diagonal, 0.0),
-        ("csd_label", five, given["csd_label_matched"] > 0, 0.0),
+        ("csd_label", five, same, 0.0),
         ("csd_smooth0p1", five, diagonal, 0.1),
     ):
-        (loss, terms), (gradient, by_scale, by_shift) = step(gaussians, scale, shift, matches, smoothing)
+        (loss, terms), (gradient, by_scale, by_shift) = step(gaussians, scale, shift, labels, smoothing)
         result |= {
             f"{prefix}_loss": loss[None],
             **{f"{prefix}_{name}": value[None] for name, value in terms.items() if not value.ndim},

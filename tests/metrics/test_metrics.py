@@ -5,25 +5,6 @@ import pytest
 from deeptalk_jax.head.load import load_head
 from deeptalk_jax.metrics.codebook import CodebookUse
 from deeptalk_jax.metrics.motion import Correlation, MotionErrors, RegionErrors, jaw_opening
-from deeptalk_jax.metrics.retrieval import label_chance, label_recall, pair_recall
-
-
-def test_recall_by_hand():
-    distance = np.array([[0.1, 0.5, 0.9], [0.05, 0.3, 0.1], [0.9, 0.2, 0.4]])
-    labels = np.array([0, 1, 1])
-    assert label_recall(distance, labels, labels) == pytest.approx(2 / 3)
-    assert label_recall(distance, labels, labels, k=2) == 1.0
-    assert label_recall(distance.T, labels, labels) == pytest.approx(2 / 3)
-    assert pair_recall(distance) == pytest.approx(1 / 3)
-    assert pair_recall(distance, k=3) == 1.0
-    assert label_chance(labels, labels) == pytest.approx(5 / 9)
-
-
-def test_recall_rejects_shapes_and_k():
-    with pytest.raises(ValueError, match=r"distance has shape \(2, 2\) for 3 queries, 2 items"):
-        label_recall(np.zeros((2, 2)), np.zeros(3), np.zeros(2))
-    with pytest.raises(ValueError, match="k=3 is not between 1 and the gallery size 2"):
-        pair_recall(np.zeros((2, 2)), k=3)
 
 
 def test_errors_of_a_translated_head_are_the_translation():

@@ -6,10 +6,20 @@ import pytest
 
 from configs import dee, deeptalk, fer, motion_prior
 from deeptalk_jax.stages import builders
+from deeptalk_jax.training.optimiser import make_optimiser
+from deeptalk_jax.training.path_patterns import split_frozen
 
 
 def count(tree):
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+
+
+def trained_numbers(config, params):
+    """Numbers that are trained; Adam's state must be twice as large, and two counts."""
+    trained, _ = split_frozen(params, config.optimiser.frozen)
+    optimiser = make_optimiser(config.optimiser, config.num_steps)
+    assert count(jax.eval_shape(optimiser.init, trained)) == 2 * count(trained) + 2
+    return count(trained)
 
 
 def shapes(init):
@@ -44,7 +54,8 @@ def test_motion_prior():
 
 
 def test_dee(fer_model):
-    model = builders.build_dee(dee.get_config("variant=base"))
+    config = dee.get_config("variant=base")
+    model = builders.build_dee(config)
     params = shapes(lambda key: builders.init_dee(model, fer_model.feature_dim, key))["params"]
     sizes = {name: count(tree) for name, tree in params.items()}
     template_768 = 4 * (768**2 + 768) + 2 * 768 * 2048 + 2048 + 768 + 4 * 768
@@ -57,13 +68,17 @@ def test_dee(fer_model):
     )
     assert sizes["motion_map"] + sizes["motion_tower"] == 34_899_008 - 3 * template_512
     assert sizes["scale"] + sizes["shift"] == 2
+    # With a gradient in the reference training, templates apart.
+    assert trained_numbers(config, params) == 87_894_914 - 25_999_104
 
 
 def test_generator():
-    prior_config = motion_prior.get_config("variant=base")
-    model = builders.build_generator(deeptalk.get_config("variant=base"), prior_config)
+    config = deeptalk.get_config("variant=base")
+    model = builders.build_generator(config, motion_prior.get_config("variant=base"))
     params = shapes(lambda key: builders.init_predictor(model, 128, key))["params"]
     sizes = {name: count(tree) for name, tree in params.items()}
+    unused_linear = 5_632
+    assert trained_numbers(config, params) == 5_680_640 - unused_linear
     mask_embedding = 768  # of wav2vec2's pre-training
     assert sizes.pop("speech_encoder") == 94_371_712 - mask_embedding
     assert sizes == {

@@ -1,10 +1,13 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deeptalk_jax.models.dee import DEE, Tower, unit_length
+from deeptalk_jax.models.dee import DEE, GaussianHead, Tower, single_gaussian, unit_length
 from deeptalk_jax.models.speech.mel_encoder import MelEncoder
+from deeptalk_jax.types import Gaussian
 
 
 @pytest.fixture(scope="module")
@@ -27,16 +30,6 @@ def test_means_have_unit_length(dee):
     for gaussian in jax.jit(model.apply)(variables, audio, samples, features, frames):
         np.testing.assert_allclose(jnp.linalg.norm(gaussian.mean, axis=-1), 1.0, rtol=1e-6)
         assert gaussian.log_variance.shape == (2, 6)
-
-
-def test_a_clip_is_embedded_alike_alone_and_in_a_padded_batch(dee):
-    model, variables, audio, features, (samples, frames) = dee
-    noisy = audio.at[1, 7 * 640 - 100 :].set(3.0), features.at[1, 7:].set(50.0)
-    embed = jax.jit(model.apply)
-    batch = embed(variables, noisy[0], samples, noisy[1], frames)
-    alone = embed(variables, audio[1:, : 7 * 640], samples[1:], features[1:, :7], frames[1:])
-    for whole, single in zip(jax.tree.leaves(batch), jax.tree.leaves(alone), strict=True):
-        np.testing.assert_allclose(whole[1:], single, rtol=1e-4, atol=1e-5)
 
 
 def test_speech_past_the_limit_is_not_heard(dee):
@@ -66,3 +59,38 @@ def test_unit_length_has_a_finite_gradient_at_zero():
     gradient = jax.grad(lambda x: jnp.sum(unit_length(x)))(jnp.zeros((2, 3)))
     assert np.isfinite(gradient).all()
     np.testing.assert_allclose(unit_length(jnp.array([3.0, 4.0])), [0.6, 0.8], rtol=1e-6)
+
+
+def test_a_mixture_becomes_one_gaussian_by_hand():
+    means = jnp.array([[[1.0, 0.0], [0.0, 1.0]]])
+    log_variances = jnp.log(jnp.array([[[0.1, 0.3], [0.5, 0.2]]]))
+    mean, log_variance = single_gaussian(Gaussian(means, log_variances))
+    middle = np.sqrt(0.5)
+    np.testing.assert_allclose(mean, [[middle, middle]], rtol=1e-6)
+    between = (middle**2 + (1 - middle) ** 2) / 2
+    np.testing.assert_allclose(jnp.exp(log_variance), [[0.3 + between, 0.25 + between]], rtol=1e-5)
+
+
+def test_components_of_a_mixture_differ():
+    head = GaussianHead(6, 2, 12, "mean", num_components=3)
+    x, mask = jax.random.normal(jax.random.key(0), (2, 5, 8)), jnp.ones((2, 5), bool)
+    gaussian, _ = jax.jit(head.init_with_output)(jax.random.key(1), x, mask)
+    assert gaussian.mean.shape == gaussian.log_variance.shape == (2, 3, 6)
+    np.testing.assert_allclose(jnp.linalg.norm(gaussian.mean, axis=-1), 1.0, rtol=1e-6)
+    assert np.abs(np.diff(gaussian.mean, axis=1)).max() > 0.1
+
+
+def test_bfloat16_layers_with_float32_parameters_and_moments(dee):
+    model, variables, audio, features, (samples, frames) = dee
+    names = ("speech_encoder", "audio_tower", "motion_tower")
+    parts = {name: getattr(model, name).clone(dtype=jnp.bfloat16) for name in names}
+    rough = model.clone(dtype=jnp.bfloat16, **parts)
+    shapes = jax.eval_shape(rough.init, jax.random.key(0), audio, samples, features, frames)
+    assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
+    side, exact = (
+        jax.jit(partial(module.apply, method=DEE.embed_audio))(variables, audio, samples)
+        for module in (rough, model)
+    )
+    assert side.mean.dtype == side.log_variance.dtype == jnp.float32
+    for moment, expected in zip(side, exact, strict=True):
+        assert 1e-4 < np.sqrt(np.mean(np.square(moment - expected))) < 0.05

@@ -96,6 +96,23 @@ def test_rates_and_sizes(prior):
     assert int(output.bottom.indices.max()) < 7
 
 
+def test_condition_scale_weighs_the_top_codes_in_the_bottom_codebook(prior):
+    model, variables, motion = prior
+    other = jax.tree.map(jnp.copy, variables)
+    other["codebook"]["quantizer_top"]["embedding"] *= -3.0
+    encode = functools.partial(model.apply, method=MotionPrior.encode)
+    deaf = functools.partial(model.clone(top_condition_scale=0.0).apply, method=MotionPrior.encode)
+
+    def bottom_commitments(encode):
+        encode = jax.jit(encode)
+        return [float(encode(numbers, motion)[1].commitment) for numbers in (variables, other)]
+
+    with_top, without_top = bottom_commitments(encode), bottom_commitments(deaf)
+    assert abs(with_top[0] - with_top[1]) > 1e-4
+    assert without_top[0] == without_top[1]
+    assert without_top[0] < with_top[0]  # half of the latents are zero, near the uniform codes
+
+
 def test_lookup_and_decoding_repeat_the_reconstruction(prior):
     model, variables, motion = prior
     output = jax.jit(model.apply)(variables, motion)

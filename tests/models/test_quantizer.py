@@ -16,6 +16,7 @@ from deeptalk_jax.models.quantizer import (
 from deeptalk_jax.training.mesh import make_mesh
 
 SIZE, DIM = 5, 3
+START = {"commitment_weight": 0.25, "initialisation": "uniform", "start_after": 0, "revive_after": 0}
 
 
 def initialised(**fields):
@@ -210,6 +211,29 @@ def test_gradient_of_the_codebook_by_hand():
     assert not jax.grad(lambda params: losses(params, latents)[1][1])(params)["embedding"].any()
 
 
+def test_latents_pass_until_the_codebook_starts():
+    quantizer, variables, latents = initialised(initialisation="first_batch", start_after=2)
+
+    def outcome(latents, variables):
+        output, updated = step(quantizer, variables, latents)
+        return jnp.sum(output.codes**2), (output, updated)
+
+    run = jax.jit(jax.value_and_grad(outcome, has_aux=True))
+    for update in range(4):
+        (_, (output, variables)), gradient = run(latents, variables)
+        quantised = update >= 2
+        assert bool(output.commitment > 0) == quantised
+        assert bool(jnp.all(output.codes == latents)) != quantised
+        # Straight through in both: the gradient of the codes.
+        np.testing.assert_allclose(gradient, 2.0 * output.codes, rtol=1e-6)
+        if update == 2:
+            offsets = jnp.reshape(output.codes, (-1, 1, DIM)) - jnp.reshape(latents, (1, -1, DIM))
+            assert float(jnp.abs(offsets).max(-1).min(1).max()) < 1e-6  # every code is a latent
+    # Evaluation quantises at all times.
+    fresh = initialised(initialisation="first_batch", start_after=2)[1]
+    assert quantizer.apply(fresh, latents).commitment > 0
+
+
 def test_rejects_unknown_options_and_wrong_width():
     latents = jnp.zeros((1, 2, DIM))
     with pytest.raises(ValueError, match="ema_smoothing='batch' is not one of"):
@@ -217,8 +241,8 @@ def test_rejects_unknown_options_and_wrong_width():
     with pytest.raises(ValueError, match="latents have 3 channels, the codebook 4"):
         EMAQuantizer(SIZE, 4).init(jax.random.key(0), latents)
     with pytest.raises(ValueError, match="codebook_update='sgd' is not one of"):
-        make_quantizer("sgd", SIZE, DIM, commitment_weight=0.25, initialisation="uniform", revive_after=0)
-    with pytest.raises(ValueError, match="start uniform and are not revived, got initialisation='kmeans"):
-        make_quantizer(
-            "gradient", SIZE, DIM, commitment_weight=0.25, initialisation="kmeans++", revive_after=0
-        )
+        make_quantizer("sgd", SIZE, DIM, **START)
+    with pytest.raises(ValueError, match=r"start uniform, at once, .* got initialisation='kmeans"):
+        make_quantizer("gradient", SIZE, DIM, **START | {"initialisation": "kmeans++"})
+    with pytest.raises(ValueError, match="start_after=3 needs a start from a batch"):
+        EMAQuantizer(SIZE, DIM, start_after=3).init(jax.random.key(0), jnp.zeros((1, 2, DIM)))

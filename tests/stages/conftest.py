@@ -18,6 +18,8 @@ TINY = {
         "model.speech.num_mels": 10,
         "model.speech.num_heads": 2,
         "data.window_frames": 20,
+        "optimiser.frozen": ("speech_encoder/conv_*", "speech_encoder/mel_map/*"),
+        "optimiser.rate_factors": (("speech_encoder/*", 0.5),),
     },
     "motion_prior": {
         "model.dim": 8,

@@ -7,19 +7,24 @@ import optax
 import pytest
 
 from configs import motion_prior
-from deeptalk_jax.head.gram import FEATURE_DIM
+from deeptalk_jax.head.gram import FEATURE_DIM, motion_features
 from deeptalk_jax.models.prior_output import PriorOutput
 from deeptalk_jax.models.quantizer import Quantized
 from deeptalk_jax.stages.motion_prior import (
     MotionPriorStage,
     bottleneck_terms,
+    distance_weights,
     reconstruction_terms,
     savitzky_golay,
 )
 from deeptalk_jax.types import Gaussian
 
-# Stands for the factor of a head: what it measures does not matter here.
-FROZEN = {"vertex_factor": np.random.default_rng(1).normal(0, 1e-4, (60, FEATURE_DIM)).astype(np.float32)}
+# Stand for the factors of a head: what they measure does not matter here.
+FACTORS = {
+    region: np.random.default_rng(seed).normal(0, 1e-4, (60, FEATURE_DIM)).astype(np.float32)
+    for seed, region in enumerate(("all", "lips", "eyes"))
+}
+FROZEN = {"factors": FACTORS}
 
 
 def tiny(ablation="none", **changes):
@@ -39,17 +44,36 @@ def test_parameter_and_jaw_losses_by_hand():
 
     def terms(measure):
         loss = tiny(**{"loss.reconstruction": measure, "loss.jaw_weight": 3.0}).loss
-        return reconstruction_terms(loss, FROZEN["vertex_factor"], *map(jnp.asarray, (motion, target, mask)))
+        return reconstruction_terms(loss, FACTORS, *map(jnp.asarray, (motion, target, mask)))
 
     absolute, weights = terms("parameters_l1")
-    np.testing.assert_allclose(absolute["parameters"], 2.5 / (5 * 53), rtol=1e-6)
+    np.testing.assert_allclose(absolute["parameters"], 2.0 / (5 * 50) + 0.5 / (5 * 3), rtol=1e-6)
     np.testing.assert_allclose(absolute["jaw"], 0.25 / (5 * 3), rtol=1e-6)
     assert weights == {"parameters": 1.0, "jaw": 3.0}
     squared, _ = terms("parameters_l2")
-    np.testing.assert_allclose(squared["parameters"], 4.25 / (5 * 53), rtol=1e-6)
+    np.testing.assert_allclose(squared["parameters"], 4.0 / (5 * 50) + 0.25 / (5 * 3), rtol=1e-6)
     assert terms("vertices")[1] == {"vertex": 1e6, "jaw": 3.0}
     with pytest.raises(ValueError, match=r"loss\.reconstruction='pixels' is not one of"):
         terms("pixels")
+
+
+def test_distances_of_regions_and_velocities():
+    rng = np.random.default_rng(0)
+    motion, target = rng.normal(0, 0.3, (2, 2, 4, 53)).astype(np.float32)
+    mask = np.array([[True] * 4, [True, True, False, False]])
+    extra = {"loss.lip_weight": 2.0, "loss.eye_weight": 3.0, "loss.velocity_weight": 5.0}
+    loss = tiny(**extra).loss
+    terms, weights = reconstruction_terms(loss, FACTORS, *map(jnp.asarray, (motion, target, mask)))
+    assert weights == {"vertex": 1e6, "lips": 2.0, "eyes": 3.0, "velocity": 5.0}
+    difference = np.asarray(motion_features(motion) - motion_features(target), np.float64)
+    for name, region in (("vertex", "all"), ("lips", "lips"), ("eyes", "eyes")):
+        squares = np.square(difference @ FACTORS[region].T).sum(-1)
+        np.testing.assert_allclose(terms[name], squares[mask].mean(), rtol=1e-5)
+    moved = np.square(np.diff(difference, axis=1) @ FACTORS["all"].T).sum(-1)
+    # A displacement counts where its later frame does.
+    np.testing.assert_allclose(terms["velocity"], moved[mask[:, 1:]].mean(), rtol=1e-5)
+    parameters = tiny(**{"loss.reconstruction": "parameters_l2"}).loss
+    assert not distance_weights(parameters)
 
 
 def test_bottleneck_losses_by_hand():

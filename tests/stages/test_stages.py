@@ -36,6 +36,10 @@ def test_a_stage_learns_logs_and_exports(trained, stage):
         name for name, value in leaves(part.variables).items() if not np.array_equal(value, started[name])
     ]
     assert len(moved) > 0.6 * len(started), "few weights have moved"
+    if stage == "dee":
+        fixed = {name for name in started if "['conv_" in name or "['mel_map']" in name}
+        assert len(fixed) == 6
+        assert not fixed & set(moved), "frozen weights have moved"
 
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)
@@ -63,12 +67,16 @@ def test_interrupted_and_resumed_equals_uninterrupted(trained, tiny_config, tmp_
 
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)
-def test_eight_devices_equal_one(trained, tiny_config, tmp_path, stage):
+def test_eight_devices_equal_one(trained, tiny_config, tmp_path, stage, monkeypatch):
+    if stage == "dee":  # and training starts from weights that are given
+        monkeypatch.setattr(STAGES[stage], "pretrained_params", lambda _: {"shift": np.float32(3.5)})
     config = tiny_config(stage, trained, **{"num_devices": 8})
     eight = Trainer(make_stage(config), config, tmp_path)
     with config.unlocked():
         config.num_devices = 1
     one = Trainer(make_stage(config), config, tmp_path)
+    if stage == "dee":
+        assert [float(trainer.state.params["shift"]) for trainer in (one, eight)] == [3.5, 3.5]
     for _ in range(2):
         metrics = [jax.device_get(trainer.next_step()) for trainer in (one, eight)]
     for name, value in metrics[0].items():
@@ -87,6 +95,8 @@ def test_evaluation_gives_finite_numbers_and_writes_them(trained, tiny_config, s
     assert first.pop("stage") == stage
     assert first.pop("split") == "test"
     assert all(np.isfinite(value) for value in first.values())
+    page = trained / stage / "eval" / f"{stage}_test.html"
+    assert page.exists() == (stage in ("fer", "dee"))
 
 
 def test_a_finished_run_is_left_alone_and_another_config_refused(trained, tiny_config):

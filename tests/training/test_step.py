@@ -7,8 +7,10 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
+from deeptalk_jax.errors import UserError
 from deeptalk_jax.training.mesh import make_mesh, replicated, shard_batch
-from deeptalk_jax.training.optimiser import make_schedule
+from deeptalk_jax.training.optimiser import make_optimiser, make_schedule
+from deeptalk_jax.training.path_patterns import joined, split_frozen
 from deeptalk_jax.training.state import create_state, step_key
 from deeptalk_jax.training.step import make_train_step
 
@@ -26,7 +28,6 @@ def run(num_devices, batches):
     mesh = make_mesh(num_devices)
     optimiser = optax.adam(0.1)
     variables = {"params": {"w": jnp.array(0.5)}, "seen": jnp.zeros(())}
-    variables = {"params": variables["params"], "seen": variables["seen"]}
     state = jax.device_put(create_state(variables, optimiser, len(NAMES)), replicated(mesh))
     step = make_train_step(lambda p, s, *rest: loss_fn(p, s, *rest), optimiser, mesh, seed=3)
     frozen = jax.device_put({"scale": jnp.array(2.0)}, replicated(mesh))
@@ -91,6 +92,90 @@ def test_schedules_by_hand():
     np.testing.assert_allclose([constant(1), constant(100)], [0.1, 1.0], rtol=1e-6)
     with pytest.raises(ValueError, match="schedule='linear' is not one of"):
         schedule(schedule="linear")
+
+
+PARAMS = {"tower": {"layer_0": {"w": 1.0, "b": 2.0}, "layer_1": {"w": 3.0}}, "scale": 4.0}
+
+
+def test_parameters_are_split_by_pattern_and_joined():
+    trained, frozen = split_frozen(PARAMS, ("tower/layer_0/*", "scale"))
+    assert trained == {"tower": {"layer_1": {"w": 3.0}}}
+    assert frozen == {"tower": {"layer_0": {"w": 1.0, "b": 2.0}}, "scale": 4.0}
+    assert joined(trained, frozen) == PARAMS
+    assert split_frozen(PARAMS, ()) == (PARAMS, {})
+
+
+@pytest.mark.parametrize(
+    ("patterns", "message"),
+    [
+        (
+            ("scale", "towr/*"),
+            "optimiser.frozen: 'towr/\\*' matches no parameter; at the top there are: scale, tower",
+        ),
+        (("tower/*", "s*"), r"optimiser.frozen: tower/\*, s\* leaves nothing to train"),
+    ],
+)
+def test_patterns_that_cannot_be(patterns, message):
+    with pytest.raises(UserError, match=message):
+        split_frozen(PARAMS, patterns)
+
+
+def optimiser_config(**changes):
+    schedule = {"learning_rate": 0.1, "schedule": "constant", "warmup_steps": 0, "epsilon": 1e-8}
+    return ConfigDict(
+        schedule | {"weight_decay": 0.0, "max_gradient_norm": 0.0, "rate_factors": ()} | changes
+    )
+
+
+def test_layers_have_learning_rates_of_their_own():
+    """Adam's first step is the learning rate, whatever the gradient."""
+    factors = (("tower/layer_0/w", 0.5), ("tower/*", 0.25))
+    optimiser = make_optimiser(optimiser_config(rate_factors=factors), 10)
+    params = jax.tree.map(jnp.float32, PARAMS)
+    updates, _ = optimiser.update(params, optimiser.init(params), params)
+    found = jax.tree.map(lambda x: round(float(x), 4), updates)
+    layers = {"layer_0": {"w": -0.05, "b": -0.025}, "layer_1": {"w": -0.025}}
+    assert found == {"tower": layers, "scale": -0.1}
+    with pytest.raises(UserError, match=r"optimiser.rate_factors: 'head/\*' matches no parameter"):
+        make_optimiser(optimiser_config(rate_factors=(("head/*", 0.5),)), 10).init(params)
+
+
+WIDTH, ROWS, DEPTH = 64, 256, 6
+
+
+def deep_step(frozen_patterns):
+    """State before, state after, and memory of a step of a network of `DEPTH` layers."""
+
+    def loss_fn(params, model_state, frozen, batch, step, key):
+        x = batch["x"]
+        for index in range(DEPTH):
+            x = jnp.tanh(x @ params[f"layer_{index}"]["w"])
+        return jnp.mean(jnp.square(x)), (model_state, {})
+
+    mesh = make_mesh(1)
+    optimiser = make_optimiser(optimiser_config(weight_decay=0.1), 10)
+    keys = jax.random.split(jax.random.key(0), DEPTH)
+    weights = {
+        f"layer_{i}": {"w": 0.2 * jax.random.normal(key, (WIDTH, WIDTH))} for i, key in enumerate(keys)
+    }
+    state = jax.device_put(create_state({"params": weights}, optimiser, 2, frozen_patterns), replicated(mesh))
+    batch = shard_batch({"x": np.ones((ROWS, WIDTH), np.float32)}, mesh)
+    step = make_train_step(loss_fn, optimiser, mesh, 0, frozen_patterns).lower(state, {}, batch).compile()
+    before = jax.device_get(state)
+    return before, step(state, {}, batch)[0], step.memory_analysis().temp_size_in_bytes
+
+
+def test_frozen_layers_stand_still_and_cost_nothing():
+    """Neither Adam's moments nor the activations that their gradients would need."""
+    before, after, lean = deep_step(("layer_[0-3]/*",))
+    for index in range(DEPTH):
+        same = np.array_equal(before.params[f"layer_{index}"]["w"], after.params[f"layer_{index}"]["w"])
+        assert same == (index < 4), index
+    held = sum(leaf.size for leaf in jax.tree.leaves(after.optimiser_state) if leaf.ndim)
+    assert held == 2 * 2 * WIDTH**2  # two moments of two layers
+    _, _, full = deep_step(())
+    activation_bytes = 4 * ROWS * WIDTH
+    assert full - lean >= 3 * activation_bytes  # one of the four is always there: the layer at work
 
 
 def test_mesh_and_batches_that_do_not_fit():

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from deeptalk_jax.models.attention_bias import alibi_slopes
+from deeptalk_jax.models.dropout import Dropout
 from deeptalk_jax.models.masks import length_mask, zero_padding
 from deeptalk_jax.models.speech.encoder_layer import EncoderLayer, keep_or_skip
 from deeptalk_jax.models.speech.frontend import (
@@ -220,7 +221,7 @@ class Emotion2Vec(nn.Module):
         mask = jnp.pad(mask, ((0, 0), (extra, 0)), constant_values=True)
         bias = scaled_alibi(scale, length, extra)
         x = channel_norm(self.norm_eps, **types, name="prenet_norm")(x)
-        x = nn.Dropout(self.dropout_rate)(x, deterministic=not train)
+        x = Dropout(self.dropout_rate)(x, train=train)
         names = [f"prenet_{i}" for i in range(self.num_prenet_layers)]
         names += [f"block_{i}" for i in range(self.num_layers)]
         for name in names:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
+from deeptalk_jax.models.dropout import Dropout
 from deeptalk_jax.models.speech.frontend import channel_norm
 from deeptalk_jax.models.transformer import SelfAttention
 from deeptalk_jax.types import Array
@@ -62,7 +63,7 @@ class EncoderLayer(nn.Module):
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
 
         def drop(y, rate=self.dropout_rate):
-            return nn.Dropout(rate)(y, deterministic=not train)
+            return Dropout(rate)(y, train=train)
 
         def attend(y):
             attention = SelfAttention(self.num_heads, self.attention_dropout_rate, name="attention", **types)

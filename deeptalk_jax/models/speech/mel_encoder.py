@@ -61,6 +61,7 @@ class MelEncoder(nn.Module):
         rate_hz: 50 or 25 features per second.
         dropout_rate: of the transformer layers.
         waveform_eps: of the normalisation of every clip to unit variance; None takes the waveform as it is.
+        dtype: compute type of the layers; spectrogram and softmax are float32.
     """
 
     dim: int = 128
@@ -70,6 +71,7 @@ class MelEncoder(nn.Module):
     rate_hz: int = 50
     dropout_rate: float = 0.1
     waveform_eps: float | None = WAV2VEC2_WAVEFORM_EPS
+    dtype: jnp.dtype = jnp.float32
 
     @property
     def feature_dim(self) -> int:
@@ -109,16 +111,24 @@ class MelEncoder(nn.Module):
         waveform, num_samples = prepare_waveform(waveform, num_samples, eps=self.waveform_eps)
         x = log_mel(waveform, self.num_mels)
         lengths = -(-num_samples // HOP_SAMPLES)
-        x = nn.Dense(self.dim, name="mel_map")(x)
+        x = nn.Dense(self.dim, dtype=self.dtype, name="mel_map")(x)
         for index in range(num_halvings):
             x = zero_padding(x, length_mask(lengths, x.shape[1]))
-            x = nn.Conv(self.dim, (5,), strides=(2,), padding=((2, 1),), name=f"conv_{index}")(x)
+            x = nn.Conv(
+                self.dim, (5,), strides=(2,), padding=((2, 1),), dtype=self.dtype, name=f"conv_{index}"
+            )(x)
             lengths = -(-lengths // 2)
-            x = nn.LayerNorm(name=f"norm_{index}")(nn.gelu(x))
+            x = nn.LayerNorm(dtype=self.dtype, name=f"norm_{index}")(nn.gelu(x))
         mask = length_mask(lengths, x.shape[1])
         # Distances, not positions: trained on short windows, used on clips of any length.
         bias = symmetric_alibi(self.num_heads, x.shape[1])
         x = TransformerEncoder(
-            self.num_layers, self.num_heads, 2 * self.dim, "gelu", self.dropout_rate, name="transformer"
+            self.num_layers,
+            self.num_heads,
+            2 * self.dim,
+            "gelu",
+            self.dropout_rate,
+            self.dtype,
+            name="transformer",
         )(x, bias=bias, mask=mask, train=train)
         return SpeechFeatures(zero_padding(x, mask), mask)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from deeptalk_jax.models.dropout import Dropout
 from deeptalk_jax.models.masks import length_mask, zero_padding
 from deeptalk_jax.models.resample import resample_linear, resampled_length
 from deeptalk_jax.models.speech.encoder_layer import EncoderLayer, keep_or_skip
@@ -198,7 +199,7 @@ class Wav2Vec2(nn.Module):
         # [b s' conv_channels] -> [b s' dim]
         x = channel_norm(self.norm_eps, **types, name="feature_norm")(x)
         x = nn.Dense(self.dim, name="feature_projection", **types)(x)
-        x = zero_padding(nn.Dropout(self.projection_dropout_rate)(x, deterministic=not train), mask)
+        x = zero_padding(Dropout(self.projection_dropout_rate)(x, train=train), mask)
         x = self._transform(x, mask, train=train)
         return SpeechFeatures(zero_padding(x, mask), mask)
 
@@ -239,7 +240,7 @@ class Wav2Vec2(nn.Module):
         encoder_norm = channel_norm(self.norm_eps, **types, name="encoder_norm")
         if not self.stable_layer_norm:
             x = encoder_norm(x)
-        x = nn.Dropout(self.dropout_rate)(x, deterministic=not train)
+        x = Dropout(self.dropout_rate)(x, train=train)
         for index in range(self.num_layers):
             after = EncoderLayer(
                 self.num_heads,

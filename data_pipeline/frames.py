@@ -1,0 +1,249 @@
+"""Single frames of FLAME parameters with an emotion each (AffectNet-style), from `.npz` or `.csv`, and their batches.
+
+An `.npz` holds three arrays, named by `FrameKeys`:
+
+    expression   [n, 50]            FLAME expression coefficients
+    jaw_pose     [n, 3] or [n, 6]   axis-angle, radians; of six the last three (EMOCA's pose: global rotation, then jaw)
+    emotion      [n]                names or numbers of `types.EMOTIONS`, which has AffectNet's order
+
+A `.csv` has a header with the columns `expression_0` to `expression_49`, `jaw_pose_0` to `jaw_pose_2` and `emotion`, in
+any order, named by the same keys; other columns are left alone. Nothing is unpickled.
+"""
+
+import csv
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import grain
+import numpy as np
+
+from deeptalk_jax.errors import UserError
+from deeptalk_jax.types import EMOTIONS, EXPRESSION_DIM, JAW_POSE_DIM
+
+# AffectNet's own names, where they differ.
+_SYNONYMS = {
+    "happiness": "happy",
+    "sadness": "sad",
+    "surprise": "surprised",
+    "disgust": "disgusted",
+    "anger": "angry",
+}
+_NUMBERS = {
+    name: number
+    for number, emotion in enumerate(EMOTIONS)
+    for name in (emotion, str(number), *(other for other, own in _SYNONYMS.items() if own == emotion))
+}
+_LARGEST_ANGLE_RAD = np.pi
+SPLIT_FIELD = "{split}"
+
+
+class FrameKeys(NamedTuple):
+    """Names of the arrays of an npz; of a csv, of the columns before their `_0`, `_1`, ...
+
+    Attributes:
+        expression: FLAME expression.
+        jaw_pose: rotation of the jaw.
+        emotion: the label.
+    """
+
+    expression: str = "expression"
+    jaw_pose: str = "jaw_pose"
+    emotion: str = "emotion"
+
+
+class Frames(NamedTuple):
+    """Labelled frames.
+
+    Attributes:
+        motion: `[n, 53]` float32: expression, then the jaw's axis-angle in radians.
+        emotion: `[n]` int32 classes.
+    """
+
+    motion: np.ndarray
+    emotion: np.ndarray
+
+
+def read_frames(path: str | Path, keys: FrameKeys) -> Frames:
+    """Reads and checks a file of labelled frames.
+
+    Args:
+        path: `.npz` or `.csv`; see the module.
+        keys: names of its arrays or columns.
+
+    Raises:
+        UserError: the file cannot be read, lacks an array or column, or holds a value that is none of its kind; the
+        message names file, row (from 0, the header of a csv not counted) and value.
+    """
+    path = Path(path)
+    readers = {".npz": _read_npz, ".csv": _read_csv}
+    if path.suffix.lower() not in readers:
+        raise UserError(f"{path}: labelled frames are read from {' or '.join(readers)}")
+    try:
+        expression, jaw_pose, labels = readers[path.suffix.lower()](path, keys)
+    except (OSError, zipfile.BadZipFile, EOFError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+    num_frames = len(labels)
+    if not num_frames:
+        raise UserError(f"{path}: holds no frame")
+    if len(jaw_pose) != num_frames or len(expression) != num_frames:
+        raise UserError(
+            f"{path}: {len(expression)} rows of {keys.expression}, {len(jaw_pose)} of {keys.jaw_pose} and "
+            f"{num_frames} of {keys.emotion}; expected as many of each"
+        )
+    jaw_pose = jaw_pose[:, -JAW_POSE_DIM:]
+    for name, values in ((keys.expression, expression), (keys.jaw_pose, jaw_pose)):
+        _refuse(path, name, values, ~np.isfinite(values), "is not finite")
+    too_far = np.abs(jaw_pose) > _LARGEST_ANGLE_RAD
+    _refuse(path, keys.jaw_pose, jaw_pose, too_far, "is no angle of a jaw in radians")
+    emotion = np.array([_class(path, row, label) for row, label in enumerate(labels)], np.int32)
+    return Frames(np.concatenate([expression, jaw_pose], axis=1).astype(np.float32), emotion)
+
+
+def split_file(pattern: str, split: str) -> Path:
+    """The file of a split: `{split}` in the pattern stands for its name.
+
+    Raises:
+        UserError: the pattern has no `{split}`, so that all splits would be the same frames.
+    """
+    if SPLIT_FIELD not in pattern:
+        raise UserError(
+            f"data.frames_file={pattern!r}: write {SPLIT_FIELD} where train, validation or test stands in the name"
+        )
+    return Path(pattern.replace(SPLIT_FIELD, split))
+
+
+def frame_counts(frames: Frames) -> np.ndarray:
+    """`[8]` frames of every emotion, in the order of `types.EMOTIONS`."""
+    return np.bincount(frames.emotion, minlength=len(EMOTIONS))
+
+
+def frame_loader(
+    frames: Frames,
+    *,
+    batch_size: int,
+    seed: int,
+    num_processes: int = 1,
+    process_index: int = 0,
+    num_threads: int = 0,
+) -> grain.DatasetIterator:
+    """Endless batches, every frame once an epoch in a new order; process `i` of `n` gets the elements `i::n`.
+
+    Args:
+        frames: what to draw from.
+        batch_size: over all processes, which divide it.
+        seed: of the order.
+        num_processes: how many hosts share the batches.
+        process_index: which of them this is.
+        num_threads: reader threads; 0 reads in the caller.
+
+    Returns:
+        A resumable iterator of dicts: motion `[b, 1, 53]`, emotion `[b]` and num_frames `[b]`, all 1.
+
+    Raises:
+        UserError: the processes cannot share the batch.
+    """
+    if batch_size < 1 or batch_size % num_processes:
+        raise UserError(f"batch_size={batch_size} cannot be divided over num_processes={num_processes}")
+    rows = grain.MapDataset.source(_Rows(frames)).seed(seed).shuffle().repeat()
+    batches = rows[process_index::num_processes].batch(batch_size // num_processes, drop_remainder=True)
+    return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=8)))
+
+
+def frames_in_order(frames: Frames, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
+    """Every frame once, in batches as `frame_loader` gives; rows that fill up the last one have num_frames 0."""
+    for start in range(0, len(frames.emotion), batch_size):
+        motion, emotion = (values[start : start + batch_size] for values in frames)
+        missing = (0, batch_size - len(emotion))
+        yield {
+            "motion": np.pad(motion, (missing, (0, 0)))[:, None],
+            "emotion": np.pad(emotion, missing, constant_values=-1),
+            "num_frames": np.pad(np.ones(len(emotion), np.int32), missing),
+        }
+
+
+class _Rows(Sequence[dict[str, np.ndarray]]):
+    """Frames as elements of a grain dataset."""
+
+    def __init__(self, frames: Frames):
+        self._frames = frames
+
+    def __len__(self) -> int:
+        return len(self._frames.emotion)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        motion, emotion = (values[index] for values in self._frames)
+        return {"motion": motion[None], "emotion": emotion, "num_frames": np.int32(1)}
+
+
+def _read_npz(path: Path, keys: FrameKeys) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Expression, jaw pose (three columns or six) and raw labels."""
+    try:
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise UserError(f"{path}: is a single array, not an npz archive")
+        with archive:
+            arrays = {key: archive[key] for key in archive.files if key in keys}
+            held = ", ".join(archive.files) or "nothing"
+    except UserError:
+        raise
+    except ValueError as error:  # an array of objects, which only unpickling could read
+        raise UserError(f"{path}: cannot be read ({error})") from error
+    missing = [key for key in keys if key not in arrays]
+    if missing:
+        raise UserError(f"{path}: holds no array {missing[0]!r}, only: {held}")
+    expression, jaw_pose, labels = (arrays[key] for key in keys)
+    for key, array, widths in (
+        (keys.expression, expression, (EXPRESSION_DIM,)),
+        (keys.jaw_pose, jaw_pose, (JAW_POSE_DIM, 2 * JAW_POSE_DIM)),
+    ):
+        if array.ndim != 2 or array.shape[1] not in widths:
+            expected = " or ".join(f"[n, {width}]" for width in widths)
+            raise UserError(f"{path}: {key} has shape {array.shape}, expected {expected}")
+        if not np.issubdtype(array.dtype, np.floating):
+            raise UserError(f"{path}: {key} holds {array.dtype}, expected floating-point numbers")
+    if labels.ndim != 1:
+        raise UserError(f"{path}: {keys.emotion} has shape {labels.shape}, expected [n]")
+    return expression, jaw_pose, labels
+
+
+def _read_csv(path: Path, keys: FrameKeys) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Expression, jaw pose and raw labels."""
+    columns = [f"{keys.expression}_{index}" for index in range(EXPRESSION_DIM)]
+    columns += [f"{keys.jaw_pose}_{index}" for index in range(JAW_POSE_DIM)]
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = csv.DictReader(file)
+        missing = [name for name in (*columns, keys.emotion) if name not in (rows.fieldnames or ())]
+        if missing:
+            raise UserError(f"{path}: has no column {missing[0]!r} ({len(missing)} columns are missing)")
+        values, labels = [], []
+        for number, row in enumerate(rows):
+            values.append([_number(path, number, name, row[name]) for name in columns])
+            labels.append(row[keys.emotion])
+    table = np.array(values).reshape(-1, len(columns))
+    return table[:, :EXPRESSION_DIM], table[:, EXPRESSION_DIM:], labels
+
+
+def _number(path: Path, row: int, column: str, text: str | None) -> float:
+    try:
+        return float(text)
+    except (TypeError, ValueError):  # None: the row is short
+        raise UserError(f"{path}: row {row}, column {column}: {text!r} is no number") from None
+
+
+def _class(path: Path, row: int, label: Any) -> int:
+    number = _NUMBERS.get(str(label).strip().lower())
+    if number is None:
+        raise UserError(
+            f"{path}: row {row}: label {str(label)!r} is no emotion; there are: "
+            + ", ".join(f"{index} {name}" for index, name in enumerate(EMOTIONS))
+        )
+    return number
+
+
+def _refuse(path: Path, name: str, values: np.ndarray, bad: np.ndarray, reason: str) -> None:
+    """Raises on the first bad value, if there is one."""
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        raise UserError(f"{path}: row {row}, {name}[{column}]: {values[row, column]:g} {reason}")

@@ -1,0 +1,71 @@
+"""A part of a head that moves as the whole does, at a fraction of the arithmetic."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Int
+
+from deeptalk_jax.head.model import JOINT_NAMES, HeadModel, HeadSurface
+from deeptalk_jax.types import Array
+
+
+def head_subset(head: HeadModel, vertices: Int[np.ndarray, " n"]) -> HeadModel:
+    """The head of some of the vertices; `lbs` gives them where it puts them in the whole head.
+
+    Joints are regressed from all vertices of a head. They are linear in the coefficients, so the part carries the
+    five of them as vertices of its own, behind the others, and regresses each joint from its stand-in.
+
+    Args:
+        head: the whole.
+        vertices: sorted indices of the n vertices to keep.
+
+    Returns:
+        A head of n + 5 vertices: those kept, in their order, then the stand-ins, which belong to no face.
+
+    Raises:
+        ValueError: an index is out of range, or they are not sorted.
+    """
+    vertices = np.asarray(vertices)
+    if len(vertices) == 0 or (np.diff(vertices) <= 0).any() or not 0 <= vertices[0] <= vertices[-1]:
+        raise ValueError(f"vertices {vertices} are not sorted indices, each once")
+    if vertices[-1] >= head.num_vertices:
+        raise ValueError(f"vertex {vertices[-1]} is not one of the head's {head.num_vertices}")
+    num_joints = len(JOINT_NAMES)
+
+    def with_joints(values: Array, of_joints: Array) -> Array:
+        return jnp.concatenate([values[vertices], of_joints])
+
+    def regressed(values: Array) -> Array:
+        return jnp.einsum("jv,v...->j...", head.joint_regressor, values, precision="highest")
+
+    pose_directions = head.pose_directions[:, vertices]
+    weights = head.skinning_weights
+    return head.replace(
+        template=with_joints(head.template, regressed(head.template)),
+        expression_directions=with_joints(head.expression_directions, regressed(head.expression_directions)),
+        shape_directions=with_joints(head.shape_directions, regressed(head.shape_directions)),
+        pose_directions=jnp.pad(pose_directions, ((0, 0), (0, num_joints), (0, 0))),
+        joint_regressor=jnp.pad(jnp.eye(num_joints), ((0, 0), (len(vertices), 0))),
+        skinning_weights=with_joints(weights, jnp.zeros((num_joints, weights.shape[1]))),
+        surface=_surface(head.surface, vertices, num_joints),
+        name=f"part of {head.name}",
+    )
+
+
+def _surface(surface: HeadSurface, vertices: np.ndarray, num_joints: int) -> HeadSurface:
+    """What of the surface lies within the vertices, renumbered."""
+    number = np.full(len(surface.materials), -1, np.int32)
+    number[vertices] = np.arange(len(vertices), dtype=np.int32)
+    faces = number[surface.faces]
+
+    def inside(indices):
+        return number[indices][number[indices] >= 0]
+
+    return HeadSurface(
+        faces=faces[(faces >= 0).all(axis=1)],
+        materials=np.pad(surface.materials[vertices], (0, num_joints)),
+        albedo=np.pad(surface.albedo[vertices], ((0, num_joints), (0, 0))),
+        masks={name: inside(indices) for name, indices in surface.masks.items()},
+        landmarks={
+            name: int(number[index]) for name, index in surface.landmarks.items() if number[index] >= 0
+        },
+    )

@@ -1,0 +1,146 @@
+"""The encoder of published lip-reading checkpoints (LRS3 and its family) as `models.visual_speech.VisualSpeech`.
+
+| tensor (behind any prefix, such as `encoder.frontend.`) | variable |
+| --- | --- |
+| `frontend3D.0.weight` | `front_conv/kernel` |
+| `frontend3D.1.{weight,bias,running_mean,running_var}` | `front_norm/{scale,bias,mean,variance}` |
+| `frontend3D.2.weight` (PReLU only) | `front_activation/slope` |
+| `trunk.layer{s+1}.{i}.conv{1,2}.weight` | `stage{s}_block{i}/conv{1,2}/kernel` |
+| `trunk.layer{s+1}.{i}.bn{1,2}.*` | `stage{s}_block{i}/norm{1,2}/*` |
+| `trunk.layer{s+1}.{i}.relu{1,2}.weight` (PReLU only) | `stage{s}_block{i}/activation{1,2}/slope` |
+| `trunk.layer{s+1}.{i}.downsample.0.weight` | `stage{s}_block{i}/shortcut/kernel` |
+| `trunk.layer{s+1}.{i}.downsample.1.*` | `stage{s}_block{i}/shortcut_norm/*` |
+
+Means and variances lie in `batch_stats`, all else in `params`. Everything outside the prefix (the transformer that
+reads the features, the decoder) is somebody else's. Sizes follow from the file. Swish and ReLU have no tensors: which
+of them a checkpoint without slopes was trained with has to be said. Neither a published file nor its code was at hand:
+the names are those that the family's documentation and loaders use.
+"""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deeptalk_jax.errors import UserError
+from deeptalk_jax.interop.torch_file import read_torch_file
+from deeptalk_jax.interop.torch_places import (
+    Place,
+    Places,
+    PyTree,
+    State,
+    as_is,
+    fill,
+    shapes_of,
+    strip_prefix,
+)
+from deeptalk_jax.models.visual_speech import VisualSpeech
+
+_ANCHOR = "frontend3D.0.weight"
+_UNUSED = {"*.num_batches_tracked": "steps of training, for another kind of running mean"}
+
+
+def load_visual_speech(path: str | Path, *, activation: str = "swish") -> tuple[VisualSpeech, PyTree]:
+    """Reads an encoder from a PyTorch file; runs no code from it.
+
+    Args:
+        path: a file of `torch.save`, of the whole reader or of its encoder.
+        activation: swish (the published LRS3 model) or relu, for files without slopes of PReLU.
+
+    Returns:
+        The module and its variables, `params` and `batch_stats`, numpy arrays.
+
+    Raises:
+        UserError: the file cannot be read, holds no such encoder, or tensors are missing, left over or of the
+            wrong shape.
+    """
+    state = read_torch_file(path)
+    try:
+        return visual_speech_from_state(state, activation=activation)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def visual_speech_from_state(state: State, *, activation: str = "swish") -> tuple[VisualSpeech, PyTree]:
+    """As `load_visual_speech`, from tensors by name."""
+    anchors = [name for name in state if name == _ANCHOR or name.endswith(f".{_ANCHOR}")]
+    if len(anchors) != 1:
+        raise UserError(f"{len(anchors)} tensors are named {_ANCHOR}; expected one encoder")
+    prefix = anchors[0].removesuffix(_ANCHOR)
+    state = strip_prefix(state, prefix)
+    model = _sized_as(state, activation)
+    frames = jax.ShapeDtypeStruct((1, 1, 88, 88), jnp.float32)
+    shapes = shapes_of(jax.eval_shape(model.init, jax.random.key(0), frames))
+    return model, fill(state, visual_speech_places(model), _UNUSED, shapes, prefix=prefix)
+
+
+def _sized_as(state: State, activation: str) -> VisualSpeech:
+    channels, num_blocks = [], []
+    while (first := f"trunk.layer{len(channels) + 1}.0.conv1.weight") in state:
+        stage = len(channels) + 1
+        channels.append(len(state[first]))
+        num_blocks.append(1)
+        while f"trunk.layer{stage}.{num_blocks[-1]}.conv1.weight" in state:
+            num_blocks[-1] += 1
+    if not channels:
+        raise UserError("the encoder has no tensor 'trunk.layer1.0.conv1.weight'")
+    kind = "prelu" if "frontend3D.2.weight" in state else activation
+    return VisualSpeech(len(state[_ANCHOR]), tuple(channels), tuple(num_blocks), activation=kind)
+
+
+def visual_speech_places(model: VisualSpeech) -> Places:
+    """Tensor name -> place, for a model of this size."""
+    slopes = model.activation == "prelu"
+    places = {
+        "frontend3D.0.weight": Place((("params", "front_conv", "kernel"),), _frames_as_channels),
+        **_batch_norm("frontend3D.1", "front_norm"),
+        **(_slope("frontend3D.2", "front_activation") if slopes else {}),
+    }
+    before = model.front_channels
+    for stage, (channels, depth) in enumerate(zip(model.channels, model.num_blocks, strict=True)):
+        for index in range(depth):
+            theirs, ours = f"trunk.layer{stage + 1}.{index}", f"stage{stage}_block{index}"
+            for part in (1, 2):
+                places |= _conv(f"{theirs}.conv{part}", ours, f"conv{part}")
+                places |= _batch_norm(f"{theirs}.bn{part}", ours, f"norm{part}")
+                if slopes:
+                    places |= _slope(f"{theirs}.relu{part}", ours, f"activation{part}")
+            if index == 0 and (stage > 0 or before != channels):
+                places |= _conv(f"{theirs}.downsample.0", ours, "shortcut")
+                places |= _batch_norm(f"{theirs}.downsample.1", ours, "shortcut_norm")
+        before = channels
+    return places
+
+
+def _kernel(tensor: np.ndarray) -> list[np.ndarray]:
+    """`[out, in, ...]` -> `[..., in, out]`."""
+    return [np.moveaxis(tensor, (0, 1), (-1, -2))]
+
+
+def _frames_as_channels(tensor: np.ndarray) -> list[np.ndarray]:
+    """`[out, 1, t, h, w]` -> `[h, w, t, out]`."""
+    if tensor.ndim != 5 or tensor.shape[1] != 1:
+        raise ValueError("a 3-D convolution of one channel is expected")
+    return [tensor[:, 0].transpose(2, 3, 1, 0)]
+
+
+def _conv(theirs: str, *ours: str) -> Places:
+    return {f"{theirs}.weight": Place((("params", *ours, "kernel"),), _kernel)}
+
+
+def _slope(theirs: str, *ours: str) -> Places:
+    return {f"{theirs}.weight": Place((("params", *ours, "slope"),), as_is)}
+
+
+def _batch_norm(theirs: str, *ours: str) -> Places:
+    names = {
+        "weight": ("params", "scale"),
+        "bias": ("params", "bias"),
+        "running_mean": ("batch_stats", "mean"),
+        "running_var": ("batch_stats", "variance"),
+    }
+    return {
+        f"{theirs}.{name}": Place(((collection, *ours, leaf),), as_is)
+        for name, (collection, leaf) in names.items()
+    }

@@ -1,0 +1,47 @@
+"""Rows by fixed indices whose gradient is a gather too: scatters are slow on every backend."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from deeptalk_jax.types import Array
+
+
+def places_of(indices: Int[np.ndarray, "..."], num: int) -> Int[np.ndarray, "num m"]:
+    """Where each of the numbers 0 to `num` - 1 stands in the flattened indices, padded with their count."""
+    flat = indices.ravel()
+    order = np.argsort(flat, kind="stable")
+    counts = np.bincount(flat, minlength=num)
+    table = np.full((num, counts.max()), flat.size, np.int32)
+    position = np.arange(flat.size) - np.repeat(np.cumsum(counts) - counts, counts)
+    table[np.repeat(np.arange(num), counts), position] = order
+    return table
+
+
+def take_rows(values: Float[Array, "v d"], indices: Int[np.ndarray, "*n"]) -> Float[Array, "*n d"]:
+    """`values[indices]` for indices that are known when it is traced."""
+    places = places_of(indices, len(values))
+
+    @jax.custom_vjp
+    def take(values):
+        return values[indices]
+
+    def backward(_, gradient):
+        rows = gradient.reshape(indices.size, gradient.shape[-1])
+        return (jnp.sum(jnp.pad(rows, ((0, 1), (0, 0)))[places], axis=1),)
+
+    take.defvjp(lambda values: (take(values), None), backward)
+    return take(values)
+
+
+def add_rows(values: Float[Array, "n d"], indices: Int[np.ndarray, "n k"], num: int) -> Float[Array, "v d"]:
+    """Adds each row up at its k places of `num`; the transpose of `take_rows`."""
+    places = places_of(indices, num) // indices.shape[1]
+
+    @jax.custom_vjp
+    def add(values):
+        return jnp.sum(jnp.pad(values, ((0, 1), (0, 0)))[places], axis=1)
+
+    add.defvjp(lambda values: (add(values), None), lambda _, gradient: (jnp.sum(gradient[indices], axis=1),))
+    return add(values)

@@ -1,0 +1,272 @@
+"""Which face does each pixel see, and which outline passes between two pixels: a z-buffer in JAX, for small pictures.
+
+Only indices come out, so nothing here has a gradient: whoever draws computes colours and crossings from the vertices
+of the winners again, differentiably, and the backward pass touches three vertices per pixel instead of all faces.
+
+Work is dense, without scatters: faces are sorted by the band of rows that they begin in, so that those which can touch
+a band are one range of the sorted list, and chunks of that range are held against every pixel of the band at once.
+Depth (nearer is larger) and index share one integer, so that the nearest is a plain maximum. Memory does not grow with
+the number of faces, and no face is left out, however large.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from deeptalk_jax.types import Array
+
+BAND_ROWS = 4
+_CHUNK = 64
+# Twice the area in squared pixels: thinner triangles cover no pixel centre that a neighbour does not.
+MIN_DOUBLED_AREA = 1e-2
+# Pixels this near to an edge, in squared pixels of doubled area, belong to both neighbours: no cracks.
+_SHARED = 2e-4
+
+
+class Edges(NamedTuple):
+    """The edges of a mesh, each with the faces on its two sides.
+
+    Attributes:
+        ends: `[e, 2]` vertices.
+        faces: `[e, 2]` faces; the second is -1 where there is none.
+        opposite: `[e, 2]` the third vertex of each face; where there is none, that of the first.
+    """
+
+    ends: np.ndarray
+    faces: np.ndarray
+    opposite: np.ndarray
+
+
+def mesh_edges(faces: Int[np.ndarray, "f 3"]) -> Edges:
+    """Every edge once; of an edge with more than two faces the first two count."""
+    sides = np.concatenate([faces[:, [1, 2]], faces[:, [2, 0]], faces[:, [0, 1]]])
+    owner = np.tile(np.arange(len(faces)), 3)
+    third = np.concatenate([faces[:, 0], faces[:, 1], faces[:, 2]])
+    ends, edge = np.unique(np.sort(sides, axis=1), axis=0, return_inverse=True)
+    order = np.argsort(edge.ravel(), kind="stable")
+    edge = edge.ravel()[order]
+    first = np.searchsorted(edge, np.arange(len(ends)))
+    second = np.minimum(first + 1, len(edge) - 1)
+    has_second = (second > first) & (edge[second] == np.arange(len(ends)))
+    second = np.where(has_second, second, first)
+    owners = np.stack([owner[order[first]], np.where(has_second, owner[order[second]], -1)], axis=-1)
+    opposite = np.stack([third[order[first]], third[order[second]]], axis=-1)
+    return Edges(ends.astype(np.int32), owners.astype(np.int32), opposite.astype(np.int32))
+
+
+def doubled_area(corners: Float[Array, "*b 3 2"]) -> Float[Array, "*b"]:
+    """Twice the area of triangles on the screen (rows go down), positive where they face the camera."""
+    (x0, x1, x2), (y0, y1, y2) = (jnp.moveaxis(corners[..., axis], -1, 0) for axis in (0, 1))
+    return (y1 - y0) * (x2 - x0) - (x1 - x0) * (y2 - y0)
+
+
+def _index_bits(num: int) -> int:
+    return max(num - 1, 1).bit_length()
+
+
+def _num_bands(size: int) -> int:
+    return -(-size // BAND_ROWS)
+
+
+def _nearest_in_bands(
+    planes: Float[Array, "p n"],
+    first: Int[Array, " n"],
+    last: Int[Array, " n"],
+    kept: Bool[Array, " n"],
+    num_bands: int,
+    keys_of: Callable[[Array, Array, Array], Array],
+    size: int,
+) -> Int[Array, "bands rows size"]:
+    """Largest key at every place of every band.
+
+    Args:
+        planes: p numbers of each of n primitives; those that are not kept touch nothing.
+        first: first band that a primitive touches.
+        last: last one.
+        kept: whether it counts at all.
+        num_bands: how many bands there are.
+        keys_of: band, planes `[p, c]`, indices `[c]` -> keys `[c, rows, size]`, -1 where there is none.
+        size: places of a row.
+    """
+    num = planes.shape[1]
+    index_bits = _index_bits(num)
+    # Most primitives touch two bands at the most. The few long ones are kept apart, or all would be looked for as far.
+    long = last - first > 1
+    reach = jnp.stack([jnp.ones((), jnp.int32), jnp.max(jnp.where(kept, last - first, 0))])
+    place = jnp.where(kept, first + jnp.where(long, num_bands, 0), 2 * num_bands)
+    order = jnp.sort((place << index_bits) | jnp.arange(num))  # one integer sorts faster than a pair
+    indices = order & ((1 << index_bits) - 1)
+    starts = jnp.searchsorted(order, jnp.arange(2 * num_bands + 1) << index_bits)
+    # A chunk may run over the end of its range: what follows is tested against the same pixels, and does no harm.
+    planes = jnp.pad(planes[:, indices], ((0, 0), (0, _CHUNK)), mode="edge")
+    indices = jnp.pad(indices, (0, _CHUNK), mode="edge")
+
+    def merge(band, stop, carry):
+        start, best = carry
+        part = jax.lax.dynamic_slice_in_dim(planes, start, _CHUNK, axis=1)
+        keys = keys_of(band, part, jax.lax.dynamic_slice_in_dim(indices, start, _CHUNK))
+        return start + _CHUNK, jnp.maximum(best, jnp.max(keys, axis=0))
+
+    def band_keys(band):
+        best = jnp.full((BAND_ROWS, size), -1, jnp.int32)
+        for list_start, far in ((0, reach[0]), (num_bands, reach[1])):
+            begin = starts[list_start + jnp.maximum(band - far, 0)]
+            stop = starts[list_start + band + 1]
+            step = partial(merge, band, stop)
+            best = jax.lax.while_loop(lambda carry, stop=stop: carry[0] < stop, step, (begin, best))[1]
+        return best
+
+    return jax.lax.map(band_keys, jnp.arange(num_bands))
+
+
+def _key(depth: Array, indices: Array, num: int) -> Array:
+    """Depth in [0, 1] above, index below, in 31 bits."""
+    index_bits = _index_bits(num)
+    top = (1 << (31 - index_bits)) - 1
+    scaled = jnp.clip(depth * top, 0, top).astype(jnp.int32)
+    return (scaled << index_bits) | indices
+
+
+def _winner(keys: Array, num: int) -> Array:
+    index_bits = _index_bits(num)
+    return jnp.where(keys < 0, -1, keys & ((1 << index_bits) - 1))
+
+
+def visible_faces(
+    screen: Float[Array, "v 2"], nearness: Float[Array, " v"], faces: Int[np.ndarray, "f 3"], size: int
+) -> Int[Array, "size size"]:
+    """Index of the face that each pixel sees at its centre, -1 where there is none.
+
+    Args:
+        screen: column and row in pixels; the centre of the first pixel is (0, 0), rows go down.
+        nearness: in [0, 1], linear on the screen (inverse depth), larger is nearer.
+        faces: vertex indices, counter-clockwise where they face the camera; the others are not drawn.
+        size: side of the picture in pixels.
+    """
+    screen, nearness = jax.lax.stop_gradient((screen, nearness))
+    middle = 0.5 * (size - 1)  # small coordinates keep their digits in the products below
+    corners = screen[faces]  # [f, 3, 2]
+    (x0, x1, x2), (y0, y1, y2) = jnp.moveaxis(corners - middle, (1, 2), (1, 0))
+    area = doubled_area(corners)
+    edges = [
+        (y - yy, xx - x, x * yy - xx * y)
+        for x, y, xx, yy in ((x2, y2, x1, y1), (x0, y0, x2, y2), (x1, y1, x0, y0))
+    ]
+    # Each is -(doubled area) * barycentric weight, turned positive inside.
+    depth = nearness[faces]
+    scale = 1.0 / jnp.maximum(area, MIN_DOUBLED_AREA)
+    slopes = [
+        sum(edge[part] * depth[:, corner] for corner, edge in enumerate(edges)) * scale for part in (0, 1)
+    ]
+    offset = depth[:, 0] - slopes[0] * x0 - slopes[1] * y0
+    planes = jnp.stack([*(part for edge in edges for part in edge), *slopes, offset])  # [12, f]
+    low, high = jnp.min(corners, axis=1), jnp.max(corners, axis=1)
+    low, high = jnp.ceil(low - 1e-3), jnp.floor(high + 1e-3)
+    kept = (area > MIN_DOUBLED_AREA) & jnp.all((low <= high) & (high >= 0) & (low <= size - 1), axis=1)
+    planes = jnp.where(kept, planes, 0.0).at[2].add(jnp.where(kept, 0.0, -1.0))
+    rows = jnp.clip(jnp.stack([low[:, 1], high[:, 1]]), 0, size - 1).astype(jnp.int32)
+    columns = jnp.arange(size, dtype=jnp.float32)[None, None, :] - middle
+
+    def keys_of(band, planes, indices):
+        a0, b0, c0, a1, b1, c1, a2, b2, c2, a3, b3, c3 = planes[:, :, None, None]
+        y = (band * BAND_ROWS + jnp.arange(BAND_ROWS))[None, :, None].astype(jnp.float32) - middle
+        inside = jnp.minimum(a0 * columns + (b0 * y + c0), a1 * columns + (b1 * y + c1))
+        inside = jnp.minimum(inside, a2 * columns + (b2 * y + c2)) >= -_SHARED
+        key = _key(a3 * columns + (b3 * y + c3), indices[:, None, None], len(faces))
+        return jnp.where(inside, key, -1)
+
+    first, last = rows // BAND_ROWS
+    num_bands = _num_bands(size)
+    keys = _nearest_in_bands(planes, first, last, kept, num_bands, keys_of, size)
+    return _winner(keys.reshape(num_bands * BAND_ROWS, size)[:size], len(faces))
+
+
+def silhouette(
+    screen: Float[Array, "v 2"], faces: Int[np.ndarray, "f 3"], edges: Edges
+) -> tuple[Bool[Array, " e"], Int[Array, " e"]]:
+    """Whether an edge has a face towards the camera on one side only, and the third vertex of that face."""
+    front = doubled_area(screen[faces]) > 0.0
+    first, second = front[edges.faces[:, 0]], front[edges.faces[:, 1]] & (edges.faces[:, 1] >= 0)
+    return first != second, jnp.where(first, edges.opposite[:, 0], edges.opposite[:, 1])
+
+
+def crossing(ends: Float[Array, "*b 2 2"], place: Float[Array, "*b"]) -> tuple[Array, Array]:
+    """Where a line passes a given place.
+
+    Args:
+        ends: both ends, each (coordinate along, coordinate across).
+        place: coordinate along.
+
+    Returns:
+        The coordinate across, and the share of the way from the first end to the second.
+    """
+    along, across = ends[..., 0], ends[..., 1]
+    length = along[..., 1] - along[..., 0]
+    share = (place - along[..., 0]) / jnp.where(jnp.abs(length) < 1e-6, 1.0, length)
+    return across[..., 0] + share * (across[..., 1] - across[..., 0]), share
+
+
+def outlines(
+    screen: Float[Array, "v 2"],
+    nearness: Float[Array, " v"],
+    kept: Bool[Array, " e"],
+    edges: Edges,
+    size: int,
+) -> Int[Array, "2 size size"]:
+    """Nearest edge that passes between neighbouring pixels, -1 where there is none.
+
+    An edge nearer to the vertical than to the horizontal parts pixels of a row, the others part pixels of a column, so
+    that every edge counts once along its length.
+
+    Args:
+        screen: as in `visible_faces`.
+        nearness: as in `visible_faces`.
+        kept: which edges count, see `silhouette`.
+        edges: of the mesh.
+        size: side of the picture in pixels.
+
+    Returns:
+        `[0, r, c]` parts the pixels (r, c) and (r, c + 1); `[1, c, r]` the pixels (r, c) and (r + 1, c).
+    """
+    screen, nearness = jax.lax.stop_gradient((screen, nearness))
+    num_bands = _num_bands(size)
+    columns = jnp.arange(size)[None, None, :]
+
+    points = jnp.stack([screen[:, ::-1], screen])[:, edges.ends]  # [direction, e, 2, (along, across)]
+    extents = jnp.abs(points[:, :, 1] - points[:, :, 0])
+    tie = jnp.array([[True], [False]])
+    steeps = (extents[..., 0] > extents[..., 1]) | (tie & (extents[..., 0] == extents[..., 1]))
+
+    def in_direction(ends_and_steep):
+        ends, steep = ends_and_steep
+        low, high = (jnp.ceil(f(ends[..., 0], axis=1)) for f in (jnp.min, jnp.max))
+        high = high - 1.0  # half open: where two edges meet, one of them counts
+        slope = (ends[:, 1, 1] - ends[:, 0, 1]) / jnp.where(steep, ends[:, 1, 0] - ends[:, 0, 0], 1.0)
+        depth = nearness[edges.ends]
+        rise = (depth[:, 1] - depth[:, 0]) / jnp.where(steep, ends[:, 1, 0] - ends[:, 0, 0], 1.0)
+        begin = ends[:, 0, 0]
+        planes = jnp.stack(
+            [low, high, slope, ends[:, 0, 1] - slope * begin, rise, depth[:, 0] - rise * begin]
+        )
+        inside = (jnp.max(ends[..., 1], axis=1) >= 0) & (jnp.min(ends[..., 1], axis=1) <= size - 1)
+        use = kept & steep & inside & (low <= high) & (high >= 0) & (low <= size - 1)
+        planes = jnp.where(use, planes, -1.0)  # ends before the first row
+
+        def keys_of(band, planes, indices):
+            low, high, slope, start, rise, depth = planes[:, :, None]
+            row = (band * BAND_ROWS + jnp.arange(BAND_ROWS))[None, :].astype(jnp.float32)
+            column = jnp.floor(slope * row + start).astype(jnp.int32)
+            column = jnp.where((row >= low) & (row <= high) & (column < size - 1), column, -1)
+            key = _key(rise * row + depth, indices[:, None], len(edges.ends))
+            return jnp.where(column[..., None] == columns, key[..., None], -1)
+
+        first, last = jnp.clip(jnp.stack([low, high]), 0, size - 1).astype(jnp.int32) // BAND_ROWS
+        keys = _nearest_in_bands(planes, first, last, use, num_bands, keys_of, size)
+        return _winner(keys.reshape(num_bands * BAND_ROWS, size)[:size], len(edges.ends))
+
+    return jax.lax.map(in_direction, (points, steeps))

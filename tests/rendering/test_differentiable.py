@@ -1,0 +1,143 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deeptalk_jax.rendering.differentiable import draw
+from deeptalk_jax.rendering.raster import interpolate, rasterise
+from deeptalk_jax.rendering.visibility import mesh_edges, visible_faces
+
+SIZE = 29
+BEHIND = 0.1
+
+
+def soup(num, seed=0):
+    """Triangles of all sizes that cross each other, some beyond the picture, half of them turned away."""
+    rng = np.random.default_rng(seed)
+    centre = rng.uniform(-4, SIZE + 4, (num, 1, 2))
+    screen = centre + rng.normal(0, 1, (num, 3, 2)) * rng.choice([1, 3, 20], (num, 1, 1))
+    nearness = np.clip(rng.uniform(0.2, 0.8, (num, 1)) + rng.normal(0, 0.02, (num, 3)), 0.05, 0.95)
+    faces = np.arange(3 * num, dtype=np.int32).reshape(num, 3)
+    return screen.reshape(-1, 2).astype(np.float32), nearness.ravel().astype(np.float32), faces
+
+
+def drawing(faces):
+    edges = mesh_edges(faces)
+
+    def picture(screen, nearness, shade):
+        return draw(screen, nearness, shade, faces, edges, size=SIZE, background=BEHIND)
+
+    return picture
+
+
+def test_the_nearest_face_of_every_pixel_is_that_of_the_software_rasteriser():
+    screen, nearness, faces = soup(150)
+    seen = np.asarray(jax.jit(lambda s, n: visible_faces(s, n, faces, SIZE))(screen, nearness))
+    fragments = rasterise(screen, nearness, faces, (SIZE, SIZE))
+    expected = np.full(SIZE * SIZE, -1)
+    expected[fragments.pixel] = fragments.face
+    assert 0.5 < np.mean(expected >= 0) < 1.0
+    # Pixels on an edge and depths that differ by less than their integers can do may go either way.
+    assert np.mean(seen.ravel() != expected) < 0.003
+
+
+@pytest.fixture(scope="module")
+def one_triangle():
+    """Value and gradients of a weighted sum over a triangle that covers all of the picture."""
+    faces = np.array([[0, 1, 2]], np.int32)
+    picture = drawing(faces)
+    weights = np.random.default_rng(1).normal(size=(SIZE, SIZE)).astype(np.float32)
+
+    def value(screen, shade):
+        return jnp.sum(weights * picture(screen, jnp.full(3, 0.5), shade))
+
+    return jax.jit(jax.value_and_grad(value, (0, 1)))
+
+
+def test_inside_a_face_gradients_are_those_of_finite_differences(one_triangle):
+    screen = np.float32([[-30, 60], [70, 55], [13, -50]])
+    shade = np.float32([0.2, 0.9, 0.5])
+    _, gradients = one_triangle(screen, shade)
+    for argument, step in ((0, 0.05), (1, 0.05)):
+        for index in np.ndindex(gradients[argument].shape):
+            moved = [[screen.copy(), shade.copy()] for _ in range(2)]
+            for side, sign in enumerate((1, -1)):
+                moved[side][argument][index] += sign * step
+            (high, _), (low, _) = (one_triangle(*arguments) for arguments in moved)
+            slope = (high - low) / (2 * step)
+            np.testing.assert_allclose(gradients[argument][index], slope, rtol=5e-3, atol=2e-3)
+
+
+@pytest.fixture(scope="module")
+def two_layers():
+    """Sum of the picture, and its gradient, of a grey quadrilateral in front of another."""
+    quads = np.array([[0, 1, 2], [0, 2, 3]], np.int32)
+    picture = drawing(np.concatenate([quads, quads + 4]))
+    nearness = np.float32([0.3] * 4 + [0.7] * 4)
+    shade = np.float32([0.25] * 4 + [0.75] * 4)
+
+    def total(front, back):
+        image = picture(jnp.concatenate([back, front]), nearness, shade)
+        return jnp.sum(image), image
+
+    return jax.jit(jax.value_and_grad(total, has_aux=True))
+
+
+_SQUARE = np.float32([[0, 1], [1, 1], [1, 0], [0, 0]])  # counter-clockwise as one sees it, rows go down
+_BACK = 40 * _SQUARE - 5
+
+
+@pytest.mark.parametrize("turn", [0.0, 0.3, 0.7])
+def test_outlines_cover_what_lies_inside_them_and_move_with_it(two_layers, turn):
+    rotation = np.float32([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    whole = []
+    for shift in (0.0, 0.17, 0.5, 0.83):
+        front = (9.0 * _SQUARE - 4.5) @ rotation + np.float32([13.3 + shift, 14.1])
+        (total, image), gradient = two_layers(front, _BACK)
+        # Area 81 of 0.75 over 0.25: only where two outlines meet in a corner is a pixel's share not exact.
+        assert total == pytest.approx(0.25 * SIZE**2 + 0.5 * 81, abs=0.25)
+        assert len(np.unique(np.round(np.asarray(image), 5))) > 3, "outlines are hard"
+        # It grows by its border when one side moves out by a pixel: both ends of the right side along its normal.
+        outwards = np.zeros((4, 2), np.float32)
+        outwards[[1, 2]] = np.float32([1, 0]) @ rotation
+        assert np.sum(gradient * outwards) == pytest.approx(0.5 * 9, rel=0.15)
+        whole.append(np.sum(np.asarray(gradient), axis=0))
+    # Moved as a whole it covers as much: on the average, as a corner between pixels counts for one of its sides only.
+    assert np.mean(whole, axis=0) == pytest.approx([0, 0], abs=0.7)
+
+
+def test_outlines_agree_with_finite_differences(two_layers):
+    front = 9.0 * _SQUARE + np.float32([8.37, 9.21])
+    front[2] += [1.4, -2.2]
+    (_, _), gradient = two_layers(front, _BACK)
+    for index in np.ndindex(4, 2):
+        high, low = front.copy(), front.copy()
+        high[index] += 0.02
+        low[index] -= 0.02
+        slope = (two_layers(high, _BACK)[0][0] - two_layers(low, _BACK)[0][0]) / 0.04
+        assert gradient[index] == pytest.approx(float(slope), abs=0.12), index
+
+
+def test_hidden_outlines_leave_no_trace(two_layers):
+    """The same quadrilateral behind the other changes nothing, and cannot be moved."""
+    cover = 40 * _SQUARE - 5
+    hidden = 9.0 * _SQUARE + np.float32([8.37, 9.21])
+    (_, image), _ = two_layers(cover, hidden)
+    np.testing.assert_allclose(image, 0.75, atol=1e-6)
+
+
+def test_a_batch_is_its_pictures_one_by_one_and_as_the_software_rasteriser_has_them():
+    screen, nearness, faces = soup(60, seed=4)
+    shade = np.random.default_rng(5).uniform(0, 1, len(screen)).astype(np.float32)
+    picture = drawing(faces)
+    both = jnp.stack([screen, screen + np.float32([2.3, -1.2])])
+    batch = jax.jit(jax.vmap(picture, (0, None, None)))(both, nearness, shade)
+    single = jax.jit(picture)
+    differing = []
+    for moved, image in zip(both, batch, strict=True):
+        np.testing.assert_allclose(image, single(moved, nearness, shade), atol=1e-6)
+        fragments = rasterise(np.asarray(moved), nearness, faces, (SIZE, SIZE))
+        expected = np.full(SIZE * SIZE, BEHIND, np.float32)
+        expected[fragments.pixel] = interpolate(fragments, faces, shade[:, None])[:, 0]
+        differing.append(np.mean(np.abs(np.asarray(image).ravel() - expected) > 1e-3))
+    assert max(differing) < 0.35, "more than the outlines differ"

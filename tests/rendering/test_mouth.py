@@ -1,0 +1,114 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from deeptalk_jax.head.lbs import motion_vertices
+from deeptalk_jax.head.load import load_head
+from deeptalk_jax.rendering.mouth import mouth_renderer
+from deeptalk_jax.rendering.raster import interpolate, rasterise
+from deeptalk_jax.types import EXPRESSION_DIM, MOTION_DIM
+
+SIZE = 88
+JAW = EXPRESSION_DIM
+
+
+@pytest.fixture(scope="module")
+def renderer():
+    return mouth_renderer(load_head("procedural"), SIZE)
+
+
+@pytest.fixture(scope="module")
+def draw(renderer):
+    """Weighted sum and picture of every frame, and the gradient of the sum."""
+    weights = np.random.default_rng(0).normal(size=(SIZE, SIZE))
+    weights = (10 * gaussian_filter(weights, 4)).astype(np.float32)
+
+    def value(motion):
+        pictures = renderer.from_motion(motion)
+        return jnp.sum(weights[None, None] * pictures), pictures
+
+    return jax.jit(jax.value_and_grad(value, has_aux=True))
+
+
+def frames(*jaw_rad):
+    motion = 0.1 * np.random.default_rng(1).uniform(size=(1, len(jaw_rad), MOTION_DIM)).astype(np.float32)
+    motion[..., JAW:] = 0.0
+    motion[0, :, JAW] = jaw_rad
+    return motion
+
+
+def test_an_open_mouth_is_dark_inside(draw):
+    (_, pictures), _ = draw(frames(0.0, 0.3))
+    shut, wide = np.asarray(pictures[0])
+    assert wide[SIZE // 2, SIZE // 2] < 0.3 < shut[SIZE // 2 - 6, SIZE // 2]
+    dark = [np.mean(picture[20:-20, 20:-20] < 0.3) for picture in (shut, wide)]
+    assert dark[0] < 0.05 and dark[1] > 0.1
+    assert pictures.min() >= 0.0 and pictures.max() <= 1.0
+
+
+def test_the_picture_is_the_software_rasterisers_but_for_outlines(renderer, draw):
+    motion = frames(0.05, 0.25)
+    (_, pictures), _ = draw(motion)
+    for frame, picture in zip(motion[0], pictures[0], strict=True):
+        vertices = motion_vertices(renderer.head, frame)[: len(renderer.vertices)]
+        screen, nearness = renderer.project(vertices)
+        seen = rasterise(np.asarray(screen), np.asarray(nearness), renderer.faces, (SIZE, SIZE))
+        expected = interpolate(seen, renderer.faces, np.asarray(renderer.shade(vertices))[:, None])[:, 0]
+        difference = np.abs(np.asarray(picture).ravel()[seen.pixel] - expected)
+        assert np.median(difference) < 1e-4
+        assert np.mean(difference > 0.01) < 0.15
+
+
+def test_what_is_left_out_is_not_the_mouth(renderer):
+    """Of the whole head, seen from in front; the neck, behind the corners of the picture, ends early."""
+    head = load_head("procedural")
+    whole = renderer._replace(head=head)
+    drawn = {tuple(face) for face in np.sort(renderer.vertices[renderer.faces], axis=1)}
+    missing = []
+    for frame in 2.0 * frames(0.05, 0.1, 0.13)[0]:
+        screen, nearness = (np.asarray(values) for values in whole.project(motion_vertices(head, frame)))
+        fragments = rasterise(screen, nearness, head.faces, (SIZE, SIZE))
+        away = np.abs(np.stack(np.divmod(fragments.pixel, SIZE)) - SIZE // 2).max(axis=0)
+        seen = fragments.face[away < 0.3 * SIZE]
+        missing.append(np.mean([tuple(face) not in drawn for face in np.sort(head.faces[seen], axis=1)]))
+    assert max(missing) < 0.01
+
+
+def test_gradients_are_those_of_finite_differences(draw):
+    """Shading, projection and outlines at once: over steps that move outlines by parts of a pixel.
+
+    No nearer than a quarter: where surfaces run into each other (lips that touch, the tongue), the line between them
+    is no edge of the mesh, and creases thinner than a pixel come and go.
+    """
+    motion = frames(0.05, 0.15)
+    _, gradient = draw(motion)
+    # One frame at a time would cost another compilation: the sum adds both frames.
+    for index in (JAW, *np.argsort(-np.abs(np.asarray(gradient)[0]).sum(0))[:3]):
+        step = 0.01 if index == JAW else 0.05
+        values = []
+        for sign in (1, -1):
+            moved = motion.copy()
+            moved[..., index] += sign * step
+            values.append(float(draw(moved)[0][0]))
+        slope = (values[0] - values[1]) / (2 * step)
+        assert float(gradient[0, :, index].sum()) == pytest.approx(slope, rel=0.25), index
+
+
+def test_a_batch_is_its_frames_and_motion_is_its_vertices(renderer, draw):
+    motion = np.concatenate([frames(0.1, 0.2), frames(0.3, 0.0)])
+    by_motion = jax.jit(renderer.from_motion)(motion)
+    assert by_motion.shape == (2, 2, SIZE, SIZE)
+    for row in range(2):
+        np.testing.assert_allclose(by_motion[row], draw(motion[row : row + 1])[0][1][0], atol=2e-3)
+    vertices = motion_vertices(load_head("procedural"), motion)
+    by_vertices = jax.jit(renderer.from_vertices)(vertices)
+    assert np.mean(np.abs(np.asarray(by_vertices - by_motion)) > 2e-3) < 0.01
+
+
+def test_heads_without_lips_and_sizes_that_cannot_be(synthetic_flame_head):
+    with pytest.raises(ValueError, match="'synthetic FLAME' has no lips"):
+        mouth_renderer(synthetic_flame_head)
+    with pytest.raises(ValueError, match="size is 0; expected at least 1 pixel"):
+        mouth_renderer(load_head("procedural"), 0)
