@@ -25,7 +25,7 @@ from deeptalk_jax.errors import UserError
 
 FORMAT = "deeptalk_jax model"
 FORMAT_VERSION = 2
-PARTS = ("fer", "dee", "motion_prior", "deeptalk")
+PARTS = ("fer", "dee", "motion_prior", "lip_reader", "deeptalk")
 INDEX = "model.json"
 
 PyTree = Any

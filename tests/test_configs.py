@@ -10,7 +10,7 @@ from configs.common import VARIANTS, parse_arg
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.stages import builders
 
-STAGES = ("fer", "dee", "motion_prior", "deeptalk")
+STAGES = ("fer", "dee", "motion_prior", "deeptalk", "lip_reader")
 MODULES = {stage: importlib.import_module(f"configs.{stage}") for stage in STAGES}
 CASES = [
     (stage, variant, ablation)
@@ -37,6 +37,9 @@ def test_builds(stage, variant, ablation):
             builders.build_generator(config, motion_prior.get_config(f"variant={variant}")), 16, key
         ),
     }
+    initialisers["lip_reader"] = lambda key: builders.init_lip_reader(
+        builders.build_lip_reader(config), config.model.crop_size, key
+    )
     shapes = jax.eval_shape(initialisers[stage], jax.random.key(0))
     assert jax.tree.leaves(shapes["params"])
 

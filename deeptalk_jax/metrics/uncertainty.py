@@ -2,6 +2,7 @@
 
 import numpy as np
 from scipy import stats
+from scipy.special import logsumexp, softmax
 
 
 def total_variance(log_variance: np.ndarray) -> np.ndarray:
@@ -9,25 +10,22 @@ def total_variance(log_variance: np.ndarray) -> np.ndarray:
     return np.sum(np.exp(np.asarray(log_variance, np.float64)), axis=-1)
 
 
-def label_entropy(probability: np.ndarray, gallery_labels: np.ndarray) -> np.ndarray:
+def label_entropy(log_probability: np.ndarray, gallery_labels: np.ndarray) -> np.ndarray:
     """`[q]` entropy, in nats, of the label of a query's match.
 
     Args:
-        probability: `[q, g]` of a match; a label's is their sum over its items, divided by the sum over all.
+        log_probability: `[q, g]` of a match, as logarithms because those of a wide space are below the smallest float;
+            a label's probability is the sum over its items, divided by the sum over all.
         gallery_labels: `[g]`.
 
     Raises:
-        ValueError: shapes do not fit, or a query matches nothing.
+        ValueError: shapes do not fit.
     """
-    if probability.shape[1:] != gallery_labels.shape:
-        raise ValueError(f"probability {probability.shape} for {gallery_labels.shape} labels")
-    probability = np.asarray(probability, np.float64)
-    mass = np.stack(
-        [probability[:, gallery_labels == label].sum(1) for label in np.unique(gallery_labels)], 1
-    )
-    if not (mass.sum(axis=1) > 0).all():
-        raise ValueError("a query has no item with a probability above 0")
-    return stats.entropy(mass, axis=1)
+    if log_probability.shape[1:] != gallery_labels.shape:
+        raise ValueError(f"log_probability {log_probability.shape} for {gallery_labels.shape} labels")
+    values = np.asarray(log_probability, np.float64)
+    mass = [logsumexp(values[:, gallery_labels == label], axis=1) for label in np.unique(gallery_labels)]
+    return stats.entropy(softmax(np.stack(mass, axis=1), axis=1), axis=1)
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:

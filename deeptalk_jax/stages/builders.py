@@ -20,7 +20,14 @@ from deeptalk_jax.models.speech.emotion2vec import Emotion2Vec
 from deeptalk_jax.models.speech.mel_encoder import MelEncoder
 from deeptalk_jax.models.speech.wav2vec2 import Wav2Vec2
 from deeptalk_jax.models.temporal_vae import TemporalVAE
-from deeptalk_jax.types import MOTION_DIM, MOTION_RATE_HZ, SAMPLES_PER_FRAME, SPEECH_FEATURE_RATE_HZ
+from deeptalk_jax.models.visual_speech import LipReader, VisualSpeech
+from deeptalk_jax.types import (
+    MOTION_DIM,
+    MOTION_RATE_HZ,
+    SAMPLES_PER_FRAME,
+    SPEECH_FEATURE_RATE_HZ,
+    VISEME_CLASSES,
+)
 
 PyTree = Any
 
@@ -189,6 +196,15 @@ def _one_level_quantizer(model: ConfigDict) -> Quantizer:
     )
 
 
+def build_lip_reader(config: ConfigDict) -> LipReader:
+    """Lip reader from `config.model`; the size of its pictures is `config.model.crop_size`."""
+    model = config.model
+    encoder = VisualSpeech(
+        model.front_channels, tuple(model.channels), tuple(model.num_blocks), model.activation
+    )
+    return LipReader(encoder, len(VISEME_CLASSES))
+
+
 def build_generator(config: ConfigDict, prior_config: ConfigDict) -> Generator:
     """Index predictor from `config.model` in front of the prior of `prior_config`.
 
@@ -253,6 +269,11 @@ def init_dee(model: DEE, feature_dim: int, key: KeyArray) -> PyTree:
     features = jnp.zeros((1, _EXAMPLE_FRAMES, feature_dim))
     length = jnp.ones((1,), jnp.int32)
     return model.init(key, audio, length, features, length)
+
+
+def init_lip_reader(model: LipReader, crop_size: int, key: KeyArray) -> PyTree:
+    """Variables of a lip reader before training."""
+    return model.init(key, jnp.zeros((1, 1, crop_size, crop_size)))
 
 
 def init_motion_prior(model: Prior, key: KeyArray) -> PyTree:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float
 from ml_collections import ConfigDict
+from scipy.special import expit, log_expit
 
 from deeptalk_jax.losses.contrastive import gaussian_samples, match_logits, sampled_match_logits
 from deeptalk_jax.losses.distances import gaussian_distance, squared_euclidean_distance
@@ -84,19 +85,18 @@ def retrieval_distance(loss: ConfigDict, audio: Gaussian, motion: Gaussian) -> F
     return gaussian_distance(loss.distance, audio, motion)
 
 
-def match_probability(
+def pair_logits(
     loss: ConfigDict, audio: Gaussian, motion: Gaussian, scale: Float[Array, ""], shift: Float[Array, ""]
 ) -> Float[np.ndarray, "b c"] | None:
-    """The probability of a match that the loss has trained, of every pair; None for `info_nce`, which has none."""
+    """Logit of the match probability that the loss has trained, of every pair; None for `info_nce`, which has none."""
     if loss.kind == "info_nce":
         return None
     if loss.kind == "csd":
-        logits = match_logits(gaussian_distance(loss.distance, audio, motion), scale, shift)
-        return np.asarray(jax.nn.sigmoid(logits))
+        return np.asarray(match_logits(gaussian_distance(loss.distance, audio, motion), scale, shift))
     shape = (2, len(audio.mean), loss.num_samples, audio.mean.shape[1])
     noise = jax.random.normal(jax.random.key(0), shape)
     first, second = (gaussian_samples(*side) for side in zip((audio, motion), noise, strict=True))
-    sampled = jax.jit(lambda *arguments: jax.nn.sigmoid(sampled_match_logits(*arguments)))
+    sampled = jax.jit(sampled_match_logits)
     rows = [
         sampled(first[start : start + _QUERIES_AT_ONCE], second, scale, shift)
         for start in range(0, len(first), _QUERIES_AT_ONCE)
@@ -141,9 +141,10 @@ def evaluate_space(
         for direction, queries in zip(DIRECTIONS.values(), (distance, distance.T), strict=True)
     }
     curve = None
-    probability = match_probability(loss, embeddings.audio, embeddings.motion, scale, shift)
-    if probability is not None:  # else the loss trains no variance either
-        by_query = (probability, probability.T)
+    logits = pair_logits(loss, embeddings.audio, embeddings.motion, scale, shift)
+    if logits is not None:  # else the loss trains no variance either
+        logits = logits.astype(np.float64)
+        probability, by_query = expit(logits), (log_expit(logits), log_expit(logits.T))
         for (name, tower), matched in zip(embeddings.towers.items(), by_query, strict=True):
             variance, entropy = total_variance(tower.log_variance), label_entropy(matched, labels)
             metrics[f"{name}_variance"] = float(variance.mean())

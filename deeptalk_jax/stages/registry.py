@@ -6,10 +6,11 @@ from deeptalk_jax.stages.base import Stage
 from deeptalk_jax.stages.dee import DEEStage
 from deeptalk_jax.stages.deeptalk import DEEPTalkStage
 from deeptalk_jax.stages.fer import FERStage
+from deeptalk_jax.stages.lip_reader import LipReaderStage
 from deeptalk_jax.stages.motion_prior import MotionPriorStage
 
 STAGES: dict[str, type[Stage]] = {
-    stage.name: stage for stage in (FERStage, DEEStage, MotionPriorStage, DEEPTalkStage)
+    stage.name: stage for stage in (FERStage, DEEStage, MotionPriorStage, DEEPTalkStage, LipReaderStage)
 }
 
 

@@ -92,13 +92,13 @@ def test_total_variance_is_the_trace_of_the_covariance():
 
 def test_label_entropy_by_hand():
     # Label 0 has the items 0 and 2: it holds all, half, or 3/4 of the probability.
-    probability = np.array([[0.2, 0.0, 0.1], [0.1, 0.3, 0.2], [0.5, 0.25, 0.25]])
+    probability = np.array([[0.2, 1e-300, 0.1], [0.1, 0.3, 0.2], [0.5, 0.25, 0.25]])
     expected = [0.0, np.log(2), -0.75 * np.log(0.75) - 0.25 * np.log(0.25)]
-    np.testing.assert_allclose(label_entropy(probability, np.array([0, 5, 0])), expected, atol=1e-12)
-    with pytest.raises(ValueError, match=r"probability \(3, 3\) for \(2,\) labels"):
+    for factor in (0.0, -5000.0):  # probabilities that no float holds
+        found = label_entropy(np.log(probability) + factor, np.array([0, 5, 0]))
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+    with pytest.raises(ValueError, match=r"log_probability \(3, 3\) for \(2,\) labels"):
         label_entropy(probability, np.zeros(2))
-    with pytest.raises(ValueError, match="no item with a probability above 0"):
-        label_entropy(np.zeros((1, 2)), np.zeros(2))
 
 
 def test_rank_correlation_by_hand():

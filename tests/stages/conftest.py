@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs import dee, deeptalk, fer, motion_prior
+from configs import dee, deeptalk, fer, lip_reader, motion_prior
 from data_pipeline.prepare import prepare
 
 # Small enough to compile in seconds; odd sizes so that a transposed axis shows.
@@ -42,8 +42,22 @@ TINY = {
         "model.speech.num_heads": 2,
         "data.window_frames": 16,
     },
+    "lip_reader": {
+        "model.crop_size": 12,
+        "model.front_channels": 3,
+        "model.channels": (5,),
+        "model.num_blocks": (1,),
+        "data.window_frames": 3,
+        "data.max_clip_frames": 6,
+    },
 }
-MODULES = {"fer": fer, "dee": dee, "motion_prior": motion_prior, "deeptalk": deeptalk}
+MODULES = {
+    "fer": fer,
+    "dee": dee,
+    "motion_prior": motion_prior,
+    "deeptalk": deeptalk,
+    "lip_reader": lip_reader,
+}
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +96,7 @@ def tiny_config(corpus):
 
 @pytest.fixture(scope="session")
 def trained(tiny_config, tmp_path_factory):
-    """Directory with the four stages trained for four steps each."""
+    """Directory with the stages trained for four steps each."""
     from deeptalk_jax.stages.run import train
 
     root = tmp_path_factory.mktemp("trained")
