@@ -32,6 +32,7 @@ _TINY = {
         "model.codebook_size_top": 16,
         "model.codebook_size_bottom": 17,
         "model.codebook_initialisation": "uniform",
+        "model.start_after": 0,
     },
     deeptalk: {
         "model.num_identities": 5,
