@@ -106,20 +106,19 @@ def _nearest_in_bands(
     planes = jnp.pad(planes[:, indices], ((0, 0), (0, _CHUNK)), mode="edge")
     indices = jnp.pad(indices, (0, _CHUNK), mode="edge")
 
-    def merge(band, stop, carry):
+    def merge(band, carry):
         start, best = carry
         part = jax.lax.dynamic_slice_in_dim(planes, start, _CHUNK, axis=1)
         keys = keys_of(band, part, jax.lax.dynamic_slice_in_dim(indices, start, _CHUNK))
         return start + _CHUNK, jnp.maximum(best, jnp.max(keys, axis=0))
 
     def band_keys(band):
-        best = jnp.full((BAND_ROWS, size), -1, jnp.int32)
-        for list_start, far in ((0, reach[0]), (num_bands, reach[1])):
-            begin = starts[list_start + jnp.maximum(band - far, 0)]
-            stop = starts[list_start + band + 1]
-            step = partial(merge, band, stop)
-            best = jax.lax.while_loop(lambda carry, stop=stop: carry[0] < stop, step, (begin, best))[1]
-        return best
+        def with_list(number, best):
+            offset = number * num_bands
+            begin, stop = starts[offset + jnp.maximum(band - reach[number], 0)], starts[offset + band + 1]
+            return jax.lax.while_loop(lambda carry: carry[0] < stop, partial(merge, band), (begin, best))[1]
+
+        return jax.lax.fori_loop(0, 2, with_list, jnp.full((BAND_ROWS, size), -1, jnp.int32))
 
     return jax.lax.map(band_keys, jnp.arange(num_bands))
 
@@ -127,7 +126,7 @@ def _nearest_in_bands(
 def _key(depth: Array, indices: Array, num: int) -> Array:
     """Depth in [0, 1] above, index below, in 31 bits."""
     index_bits = _index_bits(num)
-    top = (1 << (31 - index_bits)) - 1
+    top = (1 << min(31 - index_bits, 24)) - 1  # float32 counts no further
     scaled = jnp.clip(depth * top, 0, top).astype(jnp.int32)
     return (scaled << index_bits) | indices
 

@@ -98,13 +98,13 @@ def test_gradients_are_those_of_finite_differences(draw):
 
 def test_a_batch_is_its_frames_and_motion_is_its_vertices(renderer, draw):
     motion = np.concatenate([frames(0.1, 0.2), frames(0.3, 0.0)])
-    by_motion = jax.jit(renderer.from_motion)(motion)
-    assert by_motion.shape == (2, 2, SIZE, SIZE)
-    for row in range(2):
-        np.testing.assert_allclose(by_motion[row], draw(motion[row : row + 1])[0][1][0], atol=2e-3)
     vertices = motion_vertices(load_head("procedural"), motion)
-    by_vertices = jax.jit(renderer.from_vertices)(vertices)
-    assert np.mean(np.abs(np.asarray(by_vertices - by_motion)) > 2e-3) < 0.01
+    pictures = jax.jit(renderer.from_vertices)(vertices)
+    assert pictures.shape == (2, 2, SIZE, SIZE)
+    for row in range(2):
+        difference = np.abs(pictures[row] - draw(motion[row : row + 1])[0][1][0])
+        assert np.median(difference) < 1e-4
+        assert np.mean(difference > 2e-3) < 0.01
 
 
 def test_heads_without_lips_and_sizes_that_cannot_be(synthetic_flame_head):

@@ -47,8 +47,8 @@ TINY = {
         "model.front_channels": 3,
         "model.channels": (5,),
         "model.num_blocks": (1,),
-        "data.window_frames": 3,
-        "data.max_clip_frames": 6,
+        "data.window_frames": 2,
+        "data.max_clip_frames": 4,
     },
 }
 MODULES = {
