@@ -14,6 +14,7 @@ from deeptalk_jax.ablation.results import Failure, Result
 # depend on the data alone, and counts.
 DIRECTIONS = (
     ("chance*", 0),
+    ("majority", 0),
     ("num_*", 0),
     ("mean_pose_*", 0),
     ("clip_mean_*", 0),
@@ -37,6 +38,7 @@ MAIN_METRICS = {
     "fer": ("frame_accuracy", "class_mean_accuracy", "clip_accuracy"),
     "dee": ("speech_to_motion_r1", "motion_to_speech_r1", "ece", "motion_variance_intensity_spearman"),
     "motion_prior": ("vertex_error_mm", "lip_error_mm", "used_top", "used_bottom"),
+    "lip_reader": ("frame_accuracy", "class_mean_accuracy"),
     "deeptalk": ("jaw_correlation", "lip_error_mm", "vertex_error_mm"),
 }
 
