@@ -29,7 +29,7 @@ ABLATIONS = {
     },
     "kmeans_codebooks": {"model.codebook_initialisation": "kmeans++"},
     "uniform_codebooks": {"model.codebook_initialisation": "uniform", "model.start_after": 0},
-    "late_start": {"model.start_after": 100},
+    "late_start": {"model.codebook_initialisation": "first_batch", "model.start_after": 100},
     "no_revival": {"model.revive_after": 0},
     "revival": {"model.revive_after": 25},
     "published_smoothing": {"model.ema_smoothing": "published"},
@@ -40,6 +40,7 @@ ABLATIONS = {
     "small_batches": {
         "data.batch_size": 32,
         "num_steps": 1400,
+        "model.codebook_initialisation": "first_batch",
         "model.start_after": 200,
         "model.top_condition_scale": 0.1,
     },
