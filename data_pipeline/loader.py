@@ -4,9 +4,10 @@ Windows start on motion frames, so that sample `640 * i` of a window is the firs
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grain
 import numpy as np
@@ -19,45 +20,75 @@ _INT16_SCALE = np.float32(1 / 32768)
 Batch = dict[str, Any]
 
 
+class Window(NamedTuple):
+    """A stretch of a clip, not yet copied.
+
+    Attributes:
+        clip: number of the clip in its split.
+        record: the clip.
+        start_frame: first motion frame.
+    """
+
+    clip: int
+    record: Record
+    start_frame: int
+
+
 @dataclasses.dataclass(frozen=True)
 class _RandomWindow(grain.transforms.RandomMap):
-    """Cuts a record to a window that starts on a random frame."""
+    """Chooses a window of a clip, by its number, that starts on a random frame.
 
+    Grain passes numbers, not records: it looks at every leaf of what it passes, which took most of the time.
+    """
+
+    records: Sequence[Record]
     window_frames: int
 
-    def random_map(self, record: Record, rng: np.random.Generator) -> Batch:
+    def random_map(self, clip: int, rng: np.random.Generator) -> Window:
+        record = self.records[clip]
         spare = len(record.motion) - self.window_frames
-        start = int(rng.integers(spare + 1)) if spare > 0 else 0
-        return cut(record, start, self.window_frames)
+        return Window(clip, record, int(rng.integers(spare + 1)) if spare > 0 else 0)
 
 
-def cut(record: Record, start_frame: int, num_frames: int) -> Batch:
-    """A window of a clip, zero-padded at the end where the clip is shorter.
+def assemble(windows: Sequence[Window], num_frames: int, num_rows: int | None = None) -> Batch:
+    """A batch of windows, each sample copied once; zero-padded where a clip ends before its window.
 
     Args:
-        record: a record of the dataset.
-        start_frame: first motion frame.
-        num_frames: length of the window.
+        windows: what the rows hold.
+        num_frames: length of every row.
+        num_rows: rows of the batch, by default as many as windows; the others are padding with label -1.
 
     Returns:
-        audio `[640 * num_frames]` float32 in [-1, 1], motion `[num_frames, 53]`, num_frames and num_samples
-        (how much of them is not padding), viseme `[num_frames]` (-1 in padding and where unknown), emotion,
-        intensity, speaker, identity: int32.
+        audio `[b, 640 * num_frames]` int16, motion `[b, num_frames, 53]` float32, viseme `[b, num_frames]` int32 (-1
+        in padding and where unknown), and `[b]` int32 num_frames and num_samples (how much of a row is not
+        padding), clip, emotion, intensity, speaker, identity.
     """
+    num_rows = len(windows) if num_rows is None else num_rows
     num_samples = num_frames * SAMPLES_PER_FRAME
-    start_sample = start_frame * SAMPLES_PER_FRAME
-    samples = record.audio[start_sample : start_sample + num_samples]
-    frames = record.motion[start_frame : start_frame + num_frames]
-    audio = np.zeros(num_samples, np.float32)
-    audio[: len(samples)] = samples * _INT16_SCALE
-    motion = np.zeros((num_frames, MOTION_DIM), np.float32)
-    motion[: len(frames)] = frames
-    viseme = np.full(num_frames, -1, np.int32)
-    visemes = record.visemes[start_frame : start_frame + num_frames]
-    viseme[: len(visemes)] = visemes
-    labels = {name: np.int32(record.labels[name]) for name in LABELS}
-    lengths = {"num_frames": np.int32(len(frames)), "num_samples": np.int32(len(samples))}
-    return {"audio": audio, "motion": motion, "viseme": viseme, **lengths, **labels}
+    audio = np.zeros((num_rows, num_samples), np.int16)
+    motion = np.zeros((num_rows, num_frames, MOTION_DIM), np.float32)
+    viseme = np.full((num_rows, num_frames), -1, np.int32)
+    lengths = np.zeros((2, num_rows), np.int32)
+    labels = {name: np.full(num_rows, -1, np.int32) for name in ("clip", *LABELS)}
+    for row, (clip, record, start) in enumerate(windows):
+        samples = record.audio[start * SAMPLES_PER_FRAME : start * SAMPLES_PER_FRAME + num_samples]
+        frames = record.motion[start : start + num_frames]
+        visemes = record.visemes[start : start + num_frames]
+        audio[row, : len(samples)] = samples
+        motion[row, : len(frames)] = frames
+        viseme[row, : len(visemes)] = visemes
+        lengths[:, row] = len(frames), len(samples)
+        labels["clip"][row] = clip
+        for name in LABELS:
+            labels[name][row] = record.labels[name]
+    return {
+        "audio": audio,
+        "motion": motion,
+        "viseme": viseme,
+        "num_frames": lengths[0],
+        "num_samples": lengths[1],
+        **labels,
+    }
 
 
 def train_loader(
@@ -95,9 +126,8 @@ def train_loader(
         cache_bytes: how much of the split to keep in memory; 0 reads every clip anew.
 
     Returns:
-        An iterator of dicts: audio `[b, s]` float32, motion `[b, t, 53]` float32, viseme `[b, t]` int32 (-1 where
-        there is none), and `[b]` int32 num_frames, num_samples, emotion, intensity, speaker, identity;
-        `b = batch_size / num_processes`. Its `get_state` and `set_state` resume exactly, also through
+        An iterator of what `assemble` gives, with `b = batch_size / num_processes`; sound is int16, which the training
+        step decodes. Its `get_state` and `set_state` resume exactly, also through
         `grain.checkpoint.CheckpointSave`.
 
     Raises:
@@ -111,10 +141,13 @@ def train_loader(
         raise UserError(f"batch_size={batch_size} cannot be divided over num_processes={num_processes}")
     source = open_split(data_dir, dataset, split, cache_bytes=cache_bytes)
     _check_window_fits(source, window_frames, split)
-    windows = (
-        grain.MapDataset.source(source).seed(seed).shuffle().repeat().random_map(_RandomWindow(window_frames))
+    clips = grain.MapDataset.source(range(len(source))).seed(seed).shuffle().repeat()
+    windows = clips.random_map(_RandomWindow(source, window_frames))
+    batches = windows[process_index::num_processes].batch(
+        batch_size // num_processes,
+        drop_remainder=True,
+        batch_fn=functools.partial(assemble, num_frames=window_frames),
     )
-    batches = windows[process_index::num_processes].batch(batch_size // num_processes, drop_remainder=True)
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=prefetch_batches)
     return iter(batches.to_iter_dataset(options))
 
@@ -142,7 +175,8 @@ def clip_loader(
         limit: stop after so many clips.
 
     Yields:
-        What `train_loader` gives, with clip_name (a list of `b` strings) and valid `[b]` bool.
+        What `assemble` gives, but audio float32 in [-1, 1), with clip_name (a list of `b` strings) and valid `[b]`
+        bool.
 
     Raises:
         UserError: no such dataset or split, or a size below 1.
@@ -159,21 +193,13 @@ def _whole_clips(
     source: Sequence[Record], num_clips: int, max_frames: int, batch_size: int
 ) -> Iterator[Batch]:
     for start in range(0, num_clips, batch_size):
-        records = [source[index] for index in range(start, min(start + batch_size, num_clips))]
-        rows = [cut(record, 0, max_frames) for record in records]
-        names = [record.clip_name for record in records]
-        num_missing = batch_size - len(rows)
-        rows += [_empty_row(max_frames)] * num_missing
-        batch: Batch = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
-        batch["clip_name"] = names + [""] * num_missing
-        batch["valid"] = np.arange(batch_size) < len(records)
+        indices = range(start, min(start + batch_size, num_clips))
+        clips = [Window(index, source[index], 0) for index in indices]
+        batch = assemble(clips, max_frames, batch_size)
+        batch["audio"] = batch["audio"] * _INT16_SCALE
+        batch["clip_name"] = [clip.record.clip_name for clip in clips] + [""] * (batch_size - len(clips))
+        batch["valid"] = np.arange(batch_size) < len(clips)
         yield batch
-
-
-def _empty_row(num_frames: int) -> Batch:
-    labels = dict.fromkeys(LABELS, -1)
-    nothing = Record(np.zeros(0, np.int16), np.zeros((0, MOTION_DIM), np.float32), labels, "", "")
-    return cut(nothing, 0, num_frames)
 
 
 def _window_frames(window_frames: int | None, window_s: float | None) -> int:

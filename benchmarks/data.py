@@ -1,0 +1,120 @@
+"""How fast windows come from a built dataset, and whether training waits for them.
+
+    python -m benchmarks.data --data_dir=outputs/data
+
+Rates are of `data_pipeline.loader.train_loader` as training uses it, int16 sound: once with every clip in memory, and
+once with none (each window then reads and parses its whole record). A core's rate is windows per second of CPU time
+over all threads. The wait is that of a real run of the mini motion prior (`training.throughput`), from its second
+logging step on.
+
+The last line is one JSON object: `windows_per_s` and `windows_per_s_per_core` with clips in memory,
+`windows_per_s_uncached`, `windows_per_s_per_core_uncached`, `bytes_per_window` (read from storage where no clip is in
+memory), `wire_bytes_per_window` (sent to the device), `data_wait_fraction`, `steps_per_s` of that run, and settings.
+"""
+
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from benchmarks.timing import peak_bytes
+from configs import motion_prior
+from data_pipeline.loader import train_loader
+from data_pipeline.records import DEFAULT_CACHE_BYTES
+from data_pipeline.registry import find_dataset
+from deeptalk_jax.cli import run_tool
+from deeptalk_jax.stages.registry import make_stage
+from deeptalk_jax.training.loop import fit
+
+_DATA_DIR = flags.DEFINE_string("data_dir", "outputs/data", "Root of the datasets.")
+_DATASET = flags.DEFINE_string("dataset", "synthetic_talk", "Dataset to read.")
+_BATCH = flags.DEFINE_integer("batch", 256, "Windows of a batch.")
+_FRAMES = flags.DEFINE_integer("window_frames", 32, "Length of a window.")
+_THREADS = flags.DEFINE_integer("threads", 2, "Reader threads.")
+_SECONDS = flags.DEFINE_float("seconds", 4.0, "How long to measure each rate.")
+_STEPS = flags.DEFINE_integer("steps", 60, "Length of the training run; 0: none.")
+
+_LOG_EVERY_STEPS = 10
+
+
+def _rates(cache_bytes: int) -> tuple[float, float, int]:
+    """Windows per second, per second of CPU time, and bytes of a window in a batch."""
+    batches = train_loader(
+        _DATA_DIR.value,
+        _DATASET.value,
+        batch_size=_BATCH.value,
+        seed=0,
+        window_frames=_FRAMES.value,
+        num_threads=_THREADS.value,
+        cache_bytes=cache_bytes,
+    )
+    # Fills the cache with every clip, or else only the buffer of the reader threads.
+    num_windows = 2 * _train_clips()[0] if cache_bytes else 10 * _BATCH.value
+    for _ in range(-(-num_windows // _BATCH.value)):
+        next(batches)
+    start, start_cpu, num = time.perf_counter(), time.process_time(), 0
+    while time.perf_counter() - start < _SECONDS.value:
+        batch = next(batches)
+        num += _BATCH.value
+    elapsed, elapsed_cpu = time.perf_counter() - start, time.process_time() - start_cpu
+    return num / elapsed, num / elapsed_cpu, sum(x.nbytes for x in batch.values()) // _BATCH.value
+
+
+def _train_clips() -> tuple[int, int]:
+    """Clips of the training split, and the bytes of its files."""
+    directory = find_dataset(_DATA_DIR.value, _DATASET.value)
+    (split,) = (
+        split
+        for split in json.loads((directory / "dataset_info.json").read_text())["splits"]
+        if split["name"] == "train"
+    )
+    size = sum(path.stat().st_size for path in directory.glob("*-train.array_record-*"))
+    return sum(map(int, split["shardLengths"])), size
+
+
+def _training() -> tuple[float, float]:
+    """Fraction of a run's time spent waiting for data, and its steps per second."""
+    config = motion_prior.get_config("variant=mini").unlock()
+    config.data.data_dir, config.data.dataset = _DATA_DIR.value, _DATASET.value
+    config.data.num_threads, config.log_every_steps = _THREADS.value, _LOG_EVERY_STEPS
+    config.num_steps = config.checkpoint_every_steps = _STEPS.value
+    with tempfile.TemporaryDirectory() as workdir:
+        fit(make_stage(config), config.lock(), workdir)
+        lines = (Path(workdir) / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines][1:]  # the first waits for a loader that has just started
+    seconds = np.array([_LOG_EVERY_STEPS / row["train/steps_per_s"] for row in rows])
+    waits = np.array([row["train/data_wait"] for row in rows])
+    return float(np.sum(waits * seconds) / np.sum(seconds)), _LOG_EVERY_STEPS * len(rows) / float(
+        seconds.sum()
+    )
+
+
+def _benchmark() -> None:
+    windows_per_s, per_core, wire_bytes = _rates(DEFAULT_CACHE_BYTES)
+    uncached, uncached_per_core, _ = _rates(0)
+    num_clips, num_bytes = _train_clips()
+    wait, steps_per_s = _training() if _STEPS.value else (None, None)
+    result = {
+        "windows_per_s": windows_per_s,
+        "windows_per_s_per_core": per_core,
+        "windows_per_s_uncached": uncached,
+        "windows_per_s_per_core_uncached": uncached_per_core,
+        "bytes_per_window": num_bytes / num_clips,
+        "wire_bytes_per_window": wire_bytes,
+        "data_wait_fraction": wait,
+        "steps_per_s": steps_per_s,
+        "peak_bytes": peak_bytes(),
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": _THREADS.value,
+        "batch": _BATCH.value,
+        "window_frames": _FRAMES.value,
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    run_tool(_benchmark)
