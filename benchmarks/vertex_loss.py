@@ -132,11 +132,11 @@ class _SameBatch(MotionPriorStage):
         return itertools.repeat(self._batch)
 
 
-def _train_step(head_spec: str, motion: np.ndarray, workdir: str) -> Callable[[], float]:
+def _train_step(head_spec: str, motion: np.ndarray) -> Callable[[], float]:
     """A step of the training loop, from a batch on the host to its loss."""
     config = motion_prior.get_config("variant=base").unlock()
     config.head, config.data.batch_size, config.num_devices = head_spec, len(motion), 1
-    trainer = Trainer(_SameBatch(config, motion), config, workdir)
+    trainer = Trainer(_SameBatch(config, motion), config)
     return lambda: float(trainer.next_step()["loss"])
 
 
@@ -153,7 +153,7 @@ def _benchmark() -> None:
         explicit = functools.partial(_vertex_loss, chunk=_CHUNK.value)
         cases["vertices"], vertices_bytes = _program(explicit, head, motion, target)
         if _STEP.value:
-            cases["step"] = _train_step(spec, motion, directory)
+            cases["step"] = _train_step(spec, motion)
             if importlib.util.find_spec("torch"):
                 from benchmarks.torch_motion_prior import torch_step
 

@@ -42,6 +42,7 @@ def common_config(stage: str, variant: str) -> ConfigDict:
     config.log_every_steps = 20  # host transfers happen on these steps only
     config.checkpoint_every_steps = 200
     config.eval_every_steps = 0  # on the validation split while training; 0: never
+    config.on_nonfinite = "stop"  # stop | skip: what a step with an infinite or NaN term does
     config.head = "procedural"  # or a FLAME file; see deeptalk_jax/head/load.py
     config.upstream = ConfigDict()  # model directories of earlier stages, by stage name
 

@@ -7,17 +7,19 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
-from deeptalk_jax.errors import UserError
+from deeptalk_jax.errors import Interrupted, UserError
+from deeptalk_jax.interop.files import is_remote
 
 CACHE_VARIABLE = "DEEPTALK_CACHE_DIR"
 EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h
 
 
 def run_tool(command: Callable[..., int | None], *, takes_arguments: bool = False) -> None:
     """Parses the flags, runs a tool and exits.
 
-    The exit status is 0 (or what the tool returns), or 2 with one line for a `UserError` or a flag that cannot be
-    read.
+    The exit status is 0 (or what the tool returns), 2 with one line for a `UserError` or a flag that cannot be read,
+    or 75 with one line for `Interrupted`.
 
     Args:
         command: the tool's work; its flags are parsed when it is called.
@@ -37,6 +39,9 @@ def run_tool(command: Callable[..., int | None], *, takes_arguments: bool = Fals
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
+    except Interrupted as interrupted:
+        print(interrupted, file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
 
 
 def _prepared(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int | None:
@@ -54,9 +59,10 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def use_compilation_cache() -> None:
-    """Keeps XLA's compilations in DEEPTALK_CACHE_DIR, by default `.cache/jax` in the current directory."""
+    """Keeps XLA's compilations in DEEPTALK_CACHE_DIR, local or remote; by default `.cache/jax` in this directory."""
     import jax  # here, not above: printing help must not wait for it
 
-    directory = Path(os.environ.get(CACHE_VARIABLE, ".cache/jax"))
-    jax.config.update("jax_compilation_cache_dir", str(directory.absolute()))
+    directory = os.environ.get(CACHE_VARIABLE, ".cache/jax")
+    directory = directory if is_remote(directory) else str(Path(directory).absolute())
+    jax.config.update("jax_compilation_cache_dir", directory)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -11,17 +11,18 @@ the last stage.
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
+from etils import epath
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load, load_file, save, save_file
 
 from deeptalk_jax.errors import UserError
+from deeptalk_jax.interop.files import is_remote, replace_when_whole
 
 FORMAT = "deeptalk_jax model"
 FORMAT_VERSION = 2
@@ -46,7 +47,7 @@ class Part(NamedTuple):
 
 
 def save_model(
-    directory: str | os.PathLike, parts: dict[str, Part], *, head: str, keep_others: bool = False
+    directory: epath.PathLike, parts: dict[str, Part], *, head: str, keep_others: bool = False
 ) -> None:
     """Writes a model directory; each file appears whole or not at all, the index last.
 
@@ -59,7 +60,7 @@ def save_model(
     Raises:
         UserError: the directory cannot be written, or has a damaged index and `keep_others` is set.
     """
-    directory = Path(directory)
+    directory = epath.Path(directory)
     index = {"format": FORMAT, "format_version": FORMAT_VERSION, "head": head, "parts": {}}
     if keep_others and (directory / INDEX).exists():
         index["parts"] = read_index(directory)["parts"]
@@ -75,7 +76,7 @@ def save_model(
         raise UserError(f"{directory}: cannot write the model directory ({error})") from error
 
 
-def save_statistics(directory: str | os.PathLike, name: str, statistics: Mapping[str, np.ndarray]) -> None:
+def save_statistics(directory: epath.PathLike, name: str, statistics: Mapping[str, np.ndarray]) -> None:
     """Gives a part of a model directory its statistics, in place of those that it has; its weights stay.
 
     Raises:
@@ -84,13 +85,15 @@ def save_statistics(directory: str | os.PathLike, name: str, statistics: Mapping
     index = read_index(directory)
     entry = _entry(directory, index, name)
     try:
-        entry |= _write_statistics(Path(directory), name, statistics)
-        _write_index(Path(directory), index)
+        entry |= _write_statistics(epath.Path(directory), name, statistics)
+        _write_index(epath.Path(directory), index)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{directory}: cannot write the model directory ({error})") from error
 
 
-def _write_statistics(directory: Path, name: str, statistics: Mapping[str, np.ndarray]) -> dict[str, str]:
+def _write_statistics(
+    directory: epath.Path, name: str, statistics: Mapping[str, np.ndarray]
+) -> dict[str, str]:
     """Writes the statistics of a part, if any; gives what its entry in the index says of them."""
     if not statistics:
         return {}
@@ -99,25 +102,27 @@ def _write_statistics(directory: Path, name: str, statistics: Mapping[str, np.nd
     return {"statistics": file}
 
 
-def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    save_file({key: np.array(value, order="C") for key, value in arrays.items()}, temporary)
-    os.replace(temporary, path)
+def _write_arrays(path: epath.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    arrays = {key: np.array(value, order="C") for key, value in arrays.items()}
+    with replace_when_whole(path) as temporary:
+        if is_remote(path):
+            temporary.write_bytes(save(arrays))
+        else:
+            save_file(arrays, temporary)
 
 
-def _write_index(directory: Path, index: dict[str, Any]) -> None:
-    temporary = directory / f".{INDEX}.tmp"
-    temporary.write_text(json.dumps(index, indent=2, sort_keys=True))
-    os.replace(temporary, directory / INDEX)
+def _write_index(directory: epath.Path, index: dict[str, Any]) -> None:
+    with replace_when_whole(directory / INDEX) as temporary:
+        temporary.write_text(json.dumps(index, indent=2, sort_keys=True))
 
 
-def read_index(directory: str | os.PathLike) -> dict[str, Any]:
+def read_index(directory: epath.PathLike) -> dict[str, Any]:
     """The checked contents of `model.json`.
 
     Raises:
         UserError: no such directory, no index, another format or a newer version.
     """
-    path = Path(directory) / INDEX
+    path = epath.Path(directory) / INDEX
     if not path.is_file():
         raise UserError(f"{directory}: no model directory (it holds no {INDEX})")
     try:
@@ -134,7 +139,7 @@ def read_index(directory: str | os.PathLike) -> dict[str, Any]:
     return index
 
 
-def load_part(directory: str | os.PathLike, name: str) -> Part:
+def load_part(directory: epath.PathLike, name: str) -> Part:
     """One part of a model directory.
 
     Raises:
@@ -146,7 +151,7 @@ def load_part(directory: str | os.PathLike, name: str) -> Part:
     return Part(ConfigDict(entry["config"]), unflatten_dict(flat, sep="/"), statistics)
 
 
-def _entry(directory: str | os.PathLike, index: dict[str, Any], name: str) -> dict[str, Any]:
+def _entry(directory: epath.PathLike, index: dict[str, Any], name: str) -> dict[str, Any]:
     """What the index says of a part."""
     if name not in index["parts"]:
         held = ", ".join(sorted(index["parts"])) or "none"
@@ -154,10 +159,10 @@ def _entry(directory: str | os.PathLike, index: dict[str, Any], name: str) -> di
     return index["parts"][name]
 
 
-def _read_arrays(directory: str | os.PathLike, file: str, what: str) -> dict[str, np.ndarray]:
-    path = Path(directory) / os.path.basename(file)
+def _read_arrays(directory: epath.PathLike, file: str, what: str) -> dict[str, np.ndarray]:
+    path = epath.Path(directory) / os.path.basename(file)
     try:
-        return load_file(path)
+        return load(path.read_bytes()) if is_remote(path) else load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: {what} missing or damaged ({error})") from error
 

@@ -19,9 +19,8 @@ from ml_collections import ConfigDict
 
 from deeptalk_jax.ablation.results import FAILURE_FILE, read_failure
 from deeptalk_jax.ablation.rows import Run
-from deeptalk_jax.errors import UserError
+from deeptalk_jax.errors import Interrupted, UserError
 from deeptalk_jax.training.interrupts import Interrupts
-from deeptalk_jax.training.loop import Interrupted
 
 _EXIT_FAILED, _EXIT_INTERRUPTED = 1, 3
 _POLL_S = 0.2

@@ -10,6 +10,7 @@ from jaxtyping import Array as KeyArray
 from ml_collections import ConfigDict
 
 from data_pipeline.loader import clip_loader, train_loader
+from data_pipeline.records import open_split
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.model_dir import Part, check_variables, load_part
 from deeptalk_jax.rendering.page import Panel
@@ -148,6 +149,14 @@ class Stage:
             process_index=process_index,
             num_threads=data.num_threads,
         )
+
+    def example_names(self, batch: Mapping[str, np.ndarray]) -> list[str]:
+        """Names of the clips in a training batch, row by row; none where its rows are no clips."""
+        if "clip" not in batch:
+            return []
+        data = self.config.data
+        records = open_split(data.data_dir, data.dataset, "train", cache_bytes=0)
+        return [records[int(index)].clip_name for index in batch["clip"]]
 
     def clips(self, split: str) -> Iterator[dict[str, np.ndarray]]:
         """Batches of whole clips in fixed order, rows of padding removed from none."""

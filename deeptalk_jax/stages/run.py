@@ -1,11 +1,10 @@
 """A stage from config to exported model, and from exported model to metrics."""
 
 import json
-import os
-from pathlib import Path
 
 import jax
 from absl import logging
+from etils import epath
 from ml_collections import ConfigDict
 
 from deeptalk_jax.interop.files import replace_when_whole
@@ -16,28 +15,35 @@ from deeptalk_jax.stages.registry import make_stage
 from deeptalk_jax.training.loop import claim_workdir, fit
 
 
-def train(config: ConfigDict, workdir: str | os.PathLike) -> Path:
+def train(
+    config: ConfigDict, workdir: epath.PathLike, *, profile_steps: tuple[int, int] | None = None
+) -> epath.Path:
     """Trains a stage and exports it; a work directory that has its model already is left as it is.
+
+    Args:
+        config: resolved config of the stage.
+        workdir: work directory, which may be in an object store (`gs://bucket/directory`).
+        profile_steps: see `training.loop.fit`.
 
     Returns:
         The model directory, `workdir/model`.
 
     Raises:
-        UserError, training.loop.NonFiniteError, training.loop.Interrupted: see `training.loop.fit`.
+        UserError, training.failures.NonFiniteError, training.loop.Interrupted: see `training.loop.fit`.
     """
-    model = Path(workdir) / "model"
+    model = epath.Path(workdir) / "model"
     claim_workdir(workdir, config)
     if (model / INDEX).exists():
         return model
     stage = make_stage(config)
-    variables = fit(stage, config, workdir)
+    variables = fit(stage, config, workdir, profile_steps=profile_steps)
     if jax.process_index() == 0:
         save_model(model, stage.export_parts(variables), head=config.head)
         logging.info("%s: model written to %s", stage.name, model)
     return model
 
 
-def evaluate(config: ConfigDict, workdir: str | os.PathLike, split: str) -> dict[str, float]:
+def evaluate(config: ConfigDict, workdir: epath.PathLike, split: str) -> dict[str, float]:
     """Metrics of the exported model of a work directory; also written to `workdir/metrics.json`.
 
     The exported config decides the model, the given one where the data lie. Stages with pictures write them too; see
@@ -46,7 +52,8 @@ def evaluate(config: ConfigDict, workdir: str | os.PathLike, split: str) -> dict
     Raises:
         UserError: there is no exported model, or its weights do not fit its config.
     """
-    model = Path(workdir) / "model"
+    workdir = epath.Path(workdir)
+    model = workdir / "model"
     read_index(model)
     part = load_part(model, config.stage)
     resolved = part.config.copy_and_resolve_references()
@@ -57,12 +64,12 @@ def evaluate(config: ConfigDict, workdir: str | os.PathLike, split: str) -> dict
     check_variables(stage.name, part.variables, jax.eval_shape(stage.init, jax.random.key(0)))
     evaluation = stage.evaluation(part.variables, split)
     report = {"stage": stage.name, "split": split, **evaluation.metrics}
-    write_evaluation(Path(workdir) / "eval", f"{stage.name}_{split}", evaluation)
-    (Path(workdir) / "metrics.json").write_text(json.dumps(report, indent=2) + "\n")
+    write_evaluation(workdir / "eval", f"{stage.name}_{split}", evaluation)
+    (workdir / "metrics.json").write_text(json.dumps(report, indent=2) + "\n")
     return report
 
 
-def write_evaluation(directory: Path, name: str, evaluation: Evaluation) -> None:
+def write_evaluation(directory: epath.Path, name: str, evaluation: Evaluation) -> None:
     """Writes `NAME.html` (self-contained), `NAME.json` and `NAME_*.png`; nothing where there are no pictures.
 
     Args:

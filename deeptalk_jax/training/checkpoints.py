@@ -1,5 +1,8 @@
 """Checkpoints of training state and data iterator, with a fall-back when the newest one is damaged."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
 from typing import Any
 
 import grain
@@ -9,6 +12,7 @@ from absl import logging
 from etils import epath
 
 from deeptalk_jax.errors import UserError
+from deeptalk_jax.interop.files import is_remote
 from deeptalk_jax.training.state import TrainState
 
 
@@ -21,14 +25,15 @@ class Checkpoints:
     """
 
     def __init__(self, directory: epath.PathLike, *, keep: int = 2):
-        self._directory = epath.Path(directory).absolute()
+        path = epath.Path(directory)
+        self.directory = path if is_remote(path) else path.absolute()
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._manager = ocp.CheckpointManager(
+                self.directory, options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+            )
         except OSError as error:
-            raise UserError(f"{self._directory}: cannot make the checkpoint directory ({error})") from error
-        self._manager = ocp.CheckpointManager(
-            self._directory, options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
-        )
+            raise UserError(f"{self.directory}: cannot make the checkpoint directory ({error})") from error
 
     @property
     def latest_step(self) -> int | None:
@@ -36,15 +41,32 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, step: int, state: TrainState, iterator: Any) -> None:
-        """Begins to save; does nothing where this step is saved already."""
+        """Begins to save; does nothing where this step is saved already.
+
+        Raises:
+            UserError: this save or the one before, which it waits for, cannot be written.
+        """
         if step == self._manager.latest_step():
             return
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), data=grain.checkpoint.CheckpointSave(iterator)
-            ),
-        )
+        with self._errors():
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state), data=grain.checkpoint.CheckpointSave(iterator)
+                ),
+            )
+
+    def raise_if_failed(self) -> None:
+        """Raises `UserError` if the save in the background has failed; does not wait for it."""
+        with self._errors():
+            self._manager.check_for_errors()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # a full disk is an OSError, ValueError or XlaRuntimeError, as it comes
+            raise UserError(f"{self.directory}: a checkpoint cannot be written ({_reason(error)})") from error
 
     def restore(self, state: TrainState, iterator: Any) -> TrainState:
         """The newest readable checkpoint, on the devices and in the types of `state`; `state` if there is none.
@@ -59,14 +81,13 @@ class Checkpoints:
             try:
                 restored = self._restore_step(step, state, iterator)
             except Exception as error:  # Orbax raises many kinds for damaged files
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                logging.warning("checkpoint %s/%d cannot be read (%s)", self._directory, step, reason)
+                logging.warning("checkpoint %s/%d cannot be read (%s)", self.directory, step, _reason(error))
                 continue
             for newer in [number for number in steps if number > step]:
                 self._manager.delete(newer)
             return restored
         if steps:
-            raise UserError(f"{self._directory}: none of the checkpoints {sorted(steps)} can be read")
+            raise UserError(f"{self.directory}: none of the checkpoints {sorted(steps)} can be read")
         return state
 
     def _restore_step(self, step: int, state: TrainState, iterator: Any) -> TrainState:
@@ -80,6 +101,25 @@ class Checkpoints:
         return restored["state"]
 
     def close(self) -> None:
-        """Waits until everything is on disk."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits until everything is on disk.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        with self._errors():
+            try:
+                self._manager.wait_until_finished()
+            finally:
+                self._manager.close()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,7 +1,7 @@
 """The one training loop: every stage runs through `fit`."""
 
 import json
-import time
+from contextlib import nullcontext
 from typing import Any
 
 import jax
@@ -11,25 +11,23 @@ from etils import epath
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from deeptalk_jax.errors import UserError
+from deeptalk_jax.errors import Interrupted, UserError
+from deeptalk_jax.interop.files import replace_when_whole
 from deeptalk_jax.training.checkpoints import Checkpoints
-from deeptalk_jax.training.interrupts import Interrupts
+from deeptalk_jax.training.failures import StepWatch, averages
+from deeptalk_jax.training.interrupts import Interrupts, Signalled
 from deeptalk_jax.training.mesh import make_mesh, replicated, shard_batch
 from deeptalk_jax.training.optimiser import make_optimiser
 from deeptalk_jax.training.state import create_state, step_key
 from deeptalk_jax.training.step import make_train_step, metric_names
+from deeptalk_jax.training.step_trace import StepTrace
+from deeptalk_jax.training.throughput import Throughput
 from deeptalk_jax.training.trainable import Trainable
 from deeptalk_jax.training.writer import MetricWriter
 
 PyTree = Any
-
-
-class NonFiniteError(FloatingPointError):
-    """A loss or gradient became infinite or NaN; the message says at which step and in which term."""
-
-
-class Interrupted(SystemExit):
-    """A signal ended the run after its state was saved."""
+ON_NONFINITE = ("stop", "skip")
+_MAY_CHANGE = ("log_every_steps", "checkpoint_every_steps", "eval_every_steps", "on_nonfinite")  # in a run
 
 
 class Trainer:
@@ -38,12 +36,10 @@ class Trainer:
     Args:
         stage: what to train.
         config: the resolved config of the stage.
-        workdir: work directory; holds config, metrics and checkpoints.
     """
 
-    def __init__(self, stage: Trainable, config: ConfigDict, workdir: epath.PathLike):
+    def __init__(self, stage: Trainable, config: ConfigDict):
         self.stage, self.config = stage, config
-        self.workdir = epath.Path(workdir)
         self.mesh = make_mesh(config.num_devices or None)
         self.iterator = stage.train_batches(
             num_processes=jax.process_count(), process_index=jax.process_index()
@@ -59,7 +55,16 @@ class Trainer:
         )(jax.random.key(config.seed))
         pretrained = jax.device_put(stage.pretrained_params(), replicated(self.mesh))
         self.state = self.state.replace(params={**self.state.params, **pretrained})
-        self.train_step = make_train_step(stage.loss_fn, optimiser, self.mesh, config.seed, frozen_patterns)
+        self.train_step = make_train_step(
+            stage.loss_fn,
+            optimiser,
+            self.mesh,
+            config.seed,
+            frozen_patterns,
+            skip_nonfinite=config.on_nonfinite == "skip",
+        )
+        self.throughput = Throughput(config.data.batch_size, self.mesh.local_devices[0])
+        self._compiled, self._previous = None, None
 
     def _metric_names(self, variables: PyTree) -> list[str]:
         model_state = {name: tree for name, tree in variables.items() if name != "params"}
@@ -80,93 +85,126 @@ class Trainer:
         return jax.device_get({"params": self.state.params, **self.state.model_state})
 
     def next_step(self) -> dict[str, jax.Array]:
-        """One step; the metrics stay on the device."""
-        batch = shard_batch(next(self.iterator), self.mesh)
-        self.state, metrics = self.train_step(self.state, self.frozen, batch)
+        """One step; the metrics stay on the device.
+
+        Nothing waits for the device: while it takes a step, the next batch is read and sent.
+        """
+        batch = shard_batch(self.throughput.next_batch(self.iterator, self._previous), self.mesh)
+        if self._compiled is None:
+            self._compiled = self.train_step.lower(self.state, self.frozen, batch).compile()
+            self.throughput.step_flops = self._compiled.cost_analysis()["flops"]
+            self.throughput.restart()
+        self.state, metrics = self._compiled(self.state, self.frozen, batch)
+        self._previous = metrics["loss"]
         return metrics
 
-    def raise_if_failed(self) -> None:
-        """Raises `NonFiniteError` where a step has met a non-finite term."""
-        failed_step = int(self.state.failed_step)
-        if failed_step >= 0:
-            broken = np.asarray(self.state.failed_terms)
-            terms = ", ".join(name for name, bad in zip(self.names, broken, strict=True) if bad)
-            raise NonFiniteError(
-                f"stage {self.stage.name}: not finite at step {failed_step}: {terms}; "
-                f"the last good checkpoint is kept in {self.workdir / 'checkpoints'}"
-            )
 
-
-def fit(stage: Trainable, config: ConfigDict, workdir: epath.PathLike) -> PyTree:
+def fit(
+    stage: Trainable,
+    config: ConfigDict,
+    workdir: epath.PathLike,
+    *,
+    profile_steps: tuple[int, int] | None = None,
+) -> PyTree:
     """Trains a stage to `config.num_steps`, from where the work directory stands.
 
     Args:
         stage: what to train.
         config: resolved config; written to `workdir/config.json`.
         workdir: gets `config.json`, `metrics.jsonl`, TensorBoard files and `checkpoints/`.
+        profile_steps: first and last step to trace into `workdir/profile`, counted from the first of this call.
 
     Returns:
         Trained variables on the host.
 
     Raises:
-        NonFiniteError: a term became infinite or NaN.
+        NonFiniteError: a term became infinite or NaN, see `failures.StepWatch`.
         Interrupted: SIGINT or SIGTERM came; the state is saved and the same command goes on from there.
-        UserError: the work directory belongs to another config, or cannot be written.
+        UserError: the work directory belongs to another config, or cannot be written; a value of the config that
+            does not exist.
     """
+    if config.on_nonfinite not in ON_NONFINITE:
+        raise UserError(f"on_nonfinite={config.on_nonfinite!r} is not one of {', '.join(ON_NONFINITE)}")
     workdir = epath.Path(workdir)
     claim_workdir(workdir, config)
-    trainer = Trainer(stage, config, workdir)
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    trainer.state = checkpoints.restore(trainer.state, trainer.iterator)
-    if trainer.step:
-        logging.info("%s: continuing at step %d", stage.name, trainer.step)
-    try:
-        with Interrupts() as interrupts, MetricWriter(workdir) as writer:
-            _run(trainer, checkpoints, writer, interrupts)
-    finally:
-        checkpoints.close()
+    trainer = Trainer(stage, config)
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        trainer.state = checkpoints.restore(trainer.state, trainer.iterator)
+        first = trainer.step
+        if first:
+            logging.info("%s: continuing at step %d", stage.name, first)
+        trace = StepTrace(workdir, profile_steps, config.num_steps - first)
+        writes = jax.process_index() == 0
+        with (
+            Interrupts() as interrupts,
+            MetricWriter(workdir, first_step=first) if writes else nullcontext() as writer,
+        ):
+            try:
+                _run(trainer, checkpoints, writer, interrupts, trace)
+            finally:
+                trace.stop()
     return trainer.variables()
 
 
-def _run(trainer: Trainer, checkpoints: Checkpoints, writer: MetricWriter, interrupts: Interrupts) -> None:
-    """Steps, logs, evaluates and saves until the end or a signal."""
+def _run(
+    trainer: Trainer,
+    checkpoints: Checkpoints,
+    writer: MetricWriter | None,
+    interrupts: Interrupts,
+    trace: StepTrace,
+) -> None:
+    """Steps, logs, evaluates and saves until the end or a signal; the first process alone has a writer."""
     config, stage = trainer.config, trainer.stage
     first, num_steps = trainer.step, config.num_steps
-    pending, since = [], time.perf_counter()
+    watch = StepWatch(stage, trainer.names, trainer.iterator, first)
+    pending = []
+    trainer.throughput.restart()
     with tqdm(total=num_steps, initial=first, desc=stage.name, unit="step", dynamic_ncols=True) as bar:
         for step in range(first + 1, num_steps + 1):
+            trace.before(step - first)
             pending.append(trainer.next_step())
+            trace.after(step - first, pending[-1]["loss"])
             bar.update()
-            last = step == num_steps or interrupts.received is not None
+            signal = interrupts.received  # read once: a signal from here on counts after the next step
+            last = step == num_steps or signal is not None
             if step % config.log_every_steps == 0 or last:
-                trainer.raise_if_failed()
-                metrics = _averages(jax.device_get(pending))
-                now = time.perf_counter()
-                metrics["steps_per_s"] = len(pending) / (now - since)
-                writer.write(step, metrics, prefix="train")
-                bar.set_postfix(loss=f"{metrics['loss']:.4g}")
-                pending, since = [], now
+                watch.check(trainer.state)
+                checkpoints.raise_if_failed()
+                rows = jax.device_get(pending)
+                watch.count_skipped(rows)
+                metrics = averages(rows) | trainer.throughput.rates(len(rows))
+                if writer:
+                    writer.write(step, metrics, prefix="train")
+                bar.set_postfix(loss=metrics["loss"], data_wait=metrics["data_wait"])
+                pending = []
             if step % config.checkpoint_every_steps == 0 or last:
-                trainer.raise_if_failed()
+                watch.check(trainer.state)
                 checkpoints.save(step, trainer.state, trainer.iterator)
-            if interrupts.received is not None and step < num_steps:
-                raise Interrupted(
-                    f"{interrupts.received}: saved step {step} in {trainer.workdir}; run again to go on"
-                )
+            if signal is not None and step < num_steps:
+                raise _interrupted(signal, step, checkpoints)
             if config.eval_every_steps and step % config.eval_every_steps == 0 and step < num_steps:
-                writer.write(step, stage.evaluate(trainer.variables(), "validation"), prefix="eval")
-                since = time.perf_counter()
+                watch.check(trainer.state)
+                try:
+                    with interrupts.raising():  # an evaluation may take longer than a preemption allows
+                        metrics = stage.evaluate(trainer.variables(), "validation")
+                except Signalled:
+                    checkpoints.save(step, trainer.state, trainer.iterator)
+                    raise _interrupted(interrupts.received, step, checkpoints) from None
+                if writer:
+                    writer.write(step, metrics, prefix="eval")
+                trainer.throughput.restart()
 
 
-def _averages(rows: list[dict[str, np.ndarray]]) -> dict[str, float]:
-    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+def _interrupted(signal: str, step: int, checkpoints: Checkpoints) -> Interrupted:
+    return Interrupted(f"{signal}: saved step {step} in {checkpoints.directory}; run again to go on")
 
 
 def claim_workdir(workdir: epath.PathLike, config: ConfigDict) -> None:
     """Writes the config into a new work directory, or checks that it is the one that began there.
 
     Raises:
-        UserError: the directory holds another config (all but the cadences must agree), or cannot be written.
+        UserError: the directory holds another config (all but the cadences and on_nonfinite must agree), or cannot
+            be written.
     """
     workdir = epath.Path(workdir)
     path = workdir / "config.json"
@@ -174,13 +212,14 @@ def claim_workdir(workdir: epath.PathLike, config: ConfigDict) -> None:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            path.write_text(text)
+            with replace_when_whole(path) as temporary:
+                temporary.write_text(text)
             return
         before, now = json.loads(path.read_text()), json.loads(text)
     except (OSError, json.JSONDecodeError) as error:
         raise UserError(f"{path}: cannot be used ({error})") from error
-    for cadence in ("log_every_steps", "checkpoint_every_steps", "eval_every_steps"):
-        now[cadence] = before.get(cadence)
+    for name in _MAY_CHANGE:
+        now[name] = before.get(name)
     changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
     if changed:
         raise UserError(

@@ -43,5 +43,8 @@ class Trainable(Protocol):
     def train_batches(self, *, num_processes: int, process_index: int) -> Iterator[dict[str, np.ndarray]]:
         """This process's rows of the training batches; resumable (`get_state`, `set_state`)."""
 
+    def example_names(self, batch: dict[str, np.ndarray]) -> list[str]:
+        """Names of the rows of a training batch, for messages; empty where they have none."""
+
     def evaluate(self, variables: PyTree, split: str) -> dict[str, float]:
         """Metrics on a split."""

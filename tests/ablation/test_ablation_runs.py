@@ -14,9 +14,8 @@ import pytest
 from deeptalk_jax.ablation import runs
 from deeptalk_jax.ablation.hosts import share, this_host
 from deeptalk_jax.ablation.rows import Run, plan
-from deeptalk_jax.errors import UserError
+from deeptalk_jax.errors import Interrupted, UserError
 from deeptalk_jax.stages import run as stage_run
-from deeptalk_jax.training.loop import Interrupted
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -5,12 +5,15 @@ import jax
 import numpy as np
 import pytest
 
-from deeptalk_jax.errors import UserError
+from deeptalk_jax.errors import Interrupted, UserError
 from deeptalk_jax.model_dir import load_part
 from deeptalk_jax.stages import run
 from deeptalk_jax.stages.registry import STAGES, make_stage
-from deeptalk_jax.training.loop import Interrupted, NonFiniteError, Trainer, fit
+from deeptalk_jax.training.checkpoints import Checkpoints
+from deeptalk_jax.training.failures import NonFiniteError
+from deeptalk_jax.training.loop import Trainer, fit
 from deeptalk_jax.training.state import step_key
+from deeptalk_jax.training.step import decode_audio
 
 STAGE_NAMES = tuple(STAGES)
 
@@ -26,8 +29,11 @@ def leaves(tree):
 def test_a_stage_learns_logs_and_exports(trained, stage):
     rows = [json.loads(line) for line in (trained / stage / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    for row in rows:  # what a CPU does not tell
+        assert row.pop("train/mfu") is row.pop("train/device_memory_bytes") is None
     assert all(np.isfinite(value) for row in rows for value in row.values())
-    assert {"train/loss", "train/gradient_norm", "train/steps_per_s"} <= rows[0].keys()
+    assert {"train/loss", "train/gradient_norm", "train/data_wait", "train/skipped_steps"} <= rows[0].keys()
+    assert rows[0]["train/examples_per_s"] == pytest.approx(8 * rows[0]["train/steps_per_s"])
     assert list((trained / stage).glob("events.out.tfevents.*"))
     assert json.loads((trained / stage / "config.json").read_text())["stage"] == stage
     part = load_part(trained / stage / "model", stage)
@@ -67,14 +73,14 @@ def test_interrupted_and_resumed_equals_uninterrupted(trained, tiny_config, tmp_
 
 
 @pytest.mark.parametrize("stage", STAGE_NAMES)
-def test_eight_devices_equal_one(trained, tiny_config, tmp_path, stage, monkeypatch):
+def test_eight_devices_equal_one(trained, tiny_config, stage, monkeypatch):
     if stage == "dee":  # and training starts from weights that are given
         monkeypatch.setattr(STAGES[stage], "pretrained_params", lambda _: {"shift": np.float32(3.5)})
     config = tiny_config(stage, trained, **{"num_devices": 8})
-    eight = Trainer(make_stage(config), config, tmp_path)
+    eight = Trainer(make_stage(config), config)
     with config.unlocked():
         config.num_devices = 1
-    one = Trainer(make_stage(config), config, tmp_path)
+    one = Trainer(make_stage(config), config)
     if stage == "dee":
         assert [float(trainer.state.params["shift"]) for trainer in (one, eight)] == [3.5, 3.5]
     for _ in range(2):
@@ -108,29 +114,78 @@ def test_a_finished_run_is_left_alone_and_another_config_refused(trained, tiny_c
         run.train(tiny_config("fer", **{"optimiser.learning_rate": 0.5}), trained / "fer")
 
 
-def test_a_non_finite_loss_stops_the_run_and_names_step_and_term(tiny_config, tmp_path, monkeypatch):
-    config = tiny_config("motion_prior")
-    stage = make_stage(config)
+class Poisoned:
+    """A stage's batches; the third holds a clip whose motion is not a number."""
+
+    def __init__(self, batches):
+        self._batches, self._count = batches, 0
+
+    def __next__(self):
+        batch = dict(next(self._batches))
+        self._count += 1
+        if self._count == 3:
+            batch["motion"] = batch["motion"].copy()
+            batch["motion"][5] = np.nan
+        return batch
+
+    def get_state(self):
+        return json.dumps([self._count, self._batches.get_state()]).encode()
+
+    def set_state(self, state):
+        self._count, position = json.loads(state)
+        self._batches.set_state(position)
+
+    def start_prefetch(self):
+        pass
+
+
+@pytest.fixture
+def poisoned(tiny_config, monkeypatch):
+    """`overrides -> (stage, config)` of a motion prior whose third batch is bad."""
+
+    def make(**changes):
+        config = tiny_config("motion_prior", **changes)
+        stage = make_stage(config)
+        monkeypatch.setattr(
+            stage, "train_batches", lambda **kw: Poisoned(type(stage).train_batches(stage, **kw))
+        )
+        return stage, config
+
+    return make
+
+
+def test_a_non_finite_loss_stops_the_run_and_names_step_term_and_clip(poisoned, tmp_path):
+    stage, config = poisoned(log_every_steps=4)  # found later than it happened
     batches = stage.train_batches(num_processes=1, process_index=0)
-
-    class Poisoned:
-        count = 0
-
-        def __next__(self):
-            batch = dict(next(batches))
-            self.count += 1
-            if self.count == 3:
-                batch["motion"] = np.full_like(batch["motion"], np.nan)
-            return batch
-
-        def get_state(self):
-            return json.dumps(batches.get_state()).encode()
-
-    monkeypatch.setattr(stage, "train_batches", lambda **_: Poisoned())
-    with pytest.raises(NonFiniteError, match=r"motion_prior: not finite at step 2: .*vertex.*checkpoints"):
+    names = [stage.example_names(next(batches)) for _ in range(3)]
+    with pytest.raises(NonFiniteError, match=r"motion_prior: not finite at step 2: .*vertex") as error:
         fit(stage, config, tmp_path)
+    assert f"not finite in: {names[2][5]}; the last good" in str(error.value)
     assert (tmp_path / "checkpoints" / "2").is_dir()  # the last good state is kept
     assert not (tmp_path / "checkpoints" / "4").exists()
+
+
+def test_a_non_finite_step_is_skipped_by_config(poisoned, tmp_path):
+    """Also after a resume, which may change what is done: the run above goes on."""
+    stage, config = poisoned(num_steps=3, log_every_steps=3)
+    with pytest.raises(NonFiniteError):
+        fit(stage, config, tmp_path)
+    with config.unlocked():
+        config.on_nonfinite = "skip"
+    before = Trainer(stage, config)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        before.state = checkpoints.restore(before.state, before.iterator)
+    after = leaves(fit(stage, config, tmp_path))
+    assert before.step == 2
+    for name, value in leaves(before.variables()).items():
+        np.testing.assert_array_equal(after[name], value, err_msg=name)
+    (row,) = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert (row["step"], row["train/skipped_steps"], row["train/loss"]) == (3, 1, None)
+
+
+def test_what_cannot_be_done_about_non_finite_steps(tiny_config, tmp_path):
+    with pytest.raises(UserError, match="on_nonfinite='ignore' is not one of stop, skip"):
+        fit(None, tiny_config("fer", on_nonfinite="ignore"), tmp_path)
 
 
 def test_missing_upstream_is_named(tiny_config):
@@ -154,7 +209,7 @@ def test_mask_invariance_of_the_losses(trained, tiny_config):
     """What stands in the padding of a short clip does not reach loss terms that are masked."""
     for name in ("fer", "dee"):
         stage = make_stage(tiny_config(name, trained))
-        batch = dict(next(stage.train_batches(num_processes=1, process_index=0)))
+        batch = dict(decode_audio(next(stage.train_batches(num_processes=1, process_index=0))))
         batch["num_frames"] = np.full_like(batch["num_frames"], 3)
         batch["num_samples"] = 640 * batch["num_frames"]
         part = load_part(trained / name / "model", name)
@@ -165,7 +220,7 @@ def test_mask_invariance_of_the_losses(trained, tiny_config):
         def loss(params, state, frozen, batch, stage=stage):
             return stage.loss_fn(params, state, frozen, batch, np.int32(0), step_key(0, 0))[1][1]
 
-        noisy = {**batch, "motion": batch["motion"].copy(), "audio": batch["audio"].copy()}
+        noisy = {**batch, "motion": batch["motion"].copy(), "audio": np.array(batch["audio"])}
         noisy["audio"][:, 3 * 640 :] = 0.5
         if name == "dee":  # FER's batch statistics see every frame of a batch, padding included
             noisy["motion"][:, 3:] = 4.0

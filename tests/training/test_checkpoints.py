@@ -1,3 +1,7 @@
+import errno
+import os
+import shutil
+
 import grain
 import jax
 import jax.numpy as jnp
@@ -58,6 +62,46 @@ def test_damaged_newest_falls_back_to_the_one_before(saved):
     state, position, latest = restore(saved)
     jax.tree.map(np.testing.assert_array_equal, state, state_at(2))
     assert (position, latest) == (20, 2)  # the damaged one is gone, so that training can save it anew
+
+
+def test_any_truncated_file_is_noticed(saved, caplog):
+    """Either it is not read at all, or the checkpoint before counts; never are there other numbers."""
+    files = [path.relative_to(saved) for path in (saved / "3").rglob("*") if path.is_file()]
+    assert len(files) > 5
+    steps = {}
+    for file in files:
+        copy = saved.parent / "copy"
+        shutil.copytree(saved, copy)
+        os.truncate(copy / file, (copy / file).stat().st_size // 2)
+        caplog.clear()
+        state, position, latest = restore(copy)
+        steps[file.name] = latest
+        jax.tree.map(np.testing.assert_array_equal, state, state_at(latest))
+        assert position == 10 * latest
+        assert (latest == 2) == (f"{copy}/3 cannot be read" in caplog.text), file
+        shutil.rmtree(copy)
+    assert list(steps.values()).count(2) >= 4, steps
+
+
+def test_full_disk(tmp_path, monkeypatch):
+    """Whether it is noticed when the save begins or, later, in the background."""
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def refuse(*args, **kwargs):
+        raise full
+
+    message = f"{tmp_path}: a checkpoint cannot be written .*No space left on device"
+    checkpoints = Checkpoints(tmp_path)
+    for method, call in (
+        ("save", lambda: checkpoints.save(1, state_at(1), counter(10))),
+        ("check_for_errors", checkpoints.raise_if_failed),
+        ("wait_until_finished", checkpoints.close),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints._manager, method, refuse)
+            with pytest.raises(UserError, match=message):
+                call()
+    checkpoints.close()
 
 
 def test_unfinished_save_is_ignored(saved):

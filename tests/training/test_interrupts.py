@@ -3,7 +3,7 @@ import signal
 
 import pytest
 
-from deeptalk_jax.training.interrupts import Interrupts
+from deeptalk_jax.training.interrupts import Interrupts, Signalled
 
 
 @pytest.mark.parametrize("number", Interrupts.SIGNALS)
@@ -20,3 +20,17 @@ def test_first_signal_is_remembered_second_acts_as_usual(number):
         assert signal.getsignal(number) is not None
     finally:
         signal.signal(number, before)
+
+
+def test_long_work_is_given_up_at_once():
+    with Interrupts() as interrupts:
+        with pytest.raises(Signalled, match="SIGTERM"), interrupts.raising():
+            signal.raise_signal(signal.SIGTERM)
+            raise AssertionError("went on")
+        with pytest.raises(Signalled), interrupts.raising():  # it came before the work
+            raise AssertionError("began")
+    with Interrupts() as interrupts:
+        with interrupts.raising():
+            pass
+        signal.raise_signal(signal.SIGTERM)  # after the work it is remembered again
+        assert interrupts.received == "SIGTERM"

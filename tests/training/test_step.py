@@ -12,7 +12,7 @@ from deeptalk_jax.training.mesh import make_mesh, replicated, shard_batch
 from deeptalk_jax.training.optimiser import make_optimiser, make_schedule
 from deeptalk_jax.training.path_patterns import joined, split_frozen
 from deeptalk_jax.training.state import create_state, step_key
-from deeptalk_jax.training.step import make_train_step
+from deeptalk_jax.training.step import decode_audio, make_train_step
 
 NAMES = ["fit", "gradient_norm", "loss", "noise"]
 
@@ -24,12 +24,12 @@ def loss_fn(params, model_state, frozen, batch, step, key):
     return total, ({"seen": model_state["seen"] + jnp.sum(batch["x"])}, {"fit": fit, "noise": noise})
 
 
-def run(num_devices, batches):
+def run(num_devices, batches, **options):
     mesh = make_mesh(num_devices)
     optimiser = optax.adam(0.1)
     variables = {"params": {"w": jnp.array(0.5)}, "seen": jnp.zeros(())}
     state = jax.device_put(create_state(variables, optimiser, len(NAMES)), replicated(mesh))
-    step = make_train_step(lambda p, s, *rest: loss_fn(p, s, *rest), optimiser, mesh, seed=3)
+    step = make_train_step(lambda p, s, *rest: loss_fn(p, s, *rest), optimiser, mesh, seed=3, **options)
     frozen = jax.device_put({"scale": jnp.array(2.0)}, replicated(mesh))
     for batch in batches:
         state, metrics = step(state, frozen, shard_batch(batch, mesh))
@@ -59,6 +59,24 @@ def test_first_broken_step_and_its_terms_are_remembered():
     assert broken == {"fit": True, "gradient_norm": True, "loss": True, "noise": False}
     healthy, _ = run(1, batches(4))
     assert int(healthy.failed_step) == -1
+
+
+def test_a_skipped_step_changes_nothing_but_the_count():
+    state, metrics = run(8, batches(4, bad=3), skip_nonfinite=True)
+    before, _ = run(8, batches(3), skip_nonfinite=True)
+    assert np.isnan(metrics["loss"])
+    assert (int(state.step), int(before.step), int(state.failed_step)) == (4, 3, -1)
+    jax.tree.map(np.testing.assert_array_equal, state.replace(step=before.step), before)
+    later, metrics = run(8, batches(4, bad=2), skip_nonfinite=True)
+    assert np.isfinite(metrics["loss"])
+    assert float(later.params["w"]) != float(before.params["w"])  # training has gone on
+
+
+def test_sound_is_decoded_on_the_device():
+    sound = np.array([[-32768, -1, 0, 1, 32767]], np.int16)
+    decoded = decode_audio({"audio": jnp.asarray(sound), "viseme": jnp.asarray([3], jnp.int32)})
+    np.testing.assert_array_equal(decoded["audio"], sound.astype(np.float32) * np.float32(1 / 32768))
+    assert decoded["viseme"].dtype == jnp.int32
 
 
 def test_keys_differ_by_step_and_repeat():

@@ -1,0 +1,60 @@
+"""A trace of a few steps, for TensorBoard's profiler or Perfetto."""
+
+import re
+
+import jax
+from etils import epath
+
+from deeptalk_jax.errors import UserError
+
+
+def parse_steps(text: str) -> tuple[int, int] | None:
+    """Reads `10:15`: the 10th to the 15th step that a run takes; None for the empty string.
+
+    Raises:
+        UserError: anything else.
+    """
+    if not text:
+        return None
+    match = re.fullmatch(r"(\d+):(\d+)", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise UserError(f"--profile_steps={text}: expected FIRST:LAST, such as 10:15, counted from 1")
+    return int(match[1]), int(match[2])
+
+
+class StepTrace:
+    """Traces steps of a run into `workdir/profile`.
+
+    Args:
+        workdir: work directory.
+        steps: first and last step to trace, counted from the run's own first; None for no trace.
+        num_steps: steps that the run will take.
+
+    Raises:
+        UserError: the run ends before the last of them.
+    """
+
+    def __init__(self, workdir: epath.Path, steps: tuple[int, int] | None, num_steps: int):
+        if steps and steps[1] > num_steps:
+            raise UserError(
+                f"--profile_steps={steps[0]}:{steps[1]}, but the run takes only {num_steps} steps"
+            )
+        self._directory, self._steps, self._tracing = workdir / "profile", steps, False
+
+    def before(self, number: int) -> None:
+        """Begins the trace if this is its first step."""
+        if self._steps and number == self._steps[0]:
+            jax.profiler.start_trace(str(self._directory))
+            self._tracing = True
+
+    def after(self, number: int, result: jax.Array) -> None:
+        """Ends the trace, when the step's result is there, if this is its last step."""
+        if self._steps and number == self._steps[1]:
+            jax.block_until_ready(result)
+            self.stop()
+
+    def stop(self) -> None:
+        """Ends the trace if one is under way: an interruption keeps what there is of it."""
+        if self._tracing:
+            jax.profiler.stop_trace()
+            self._tracing = False
