@@ -1,0 +1,97 @@
+"""The launch files and the commands of docs/launch.md: what can be checked without a cluster."""
+
+import ast
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deeptalk_jax.cli import EXIT_INTERRUPTED
+
+ROOT = Path(__file__).resolve().parent.parent
+SLURM = ROOT / "launch" / "gpus.slurm"
+MACHINES = {"tpu-v5-lite-podslice": {"chips_per_host": 4}}
+
+
+def train_flags():
+    """Names of the flags that train.py defines."""
+    calls = (
+        node for node in ast.walk(ast.parse((ROOT / "train.py").read_text())) if isinstance(node, ast.Call)
+    )
+    return {
+        call.args[0].value
+        for call in calls
+        if isinstance(call.func, ast.Attribute) and call.func.attr.startswith("DEFINE")
+    }
+
+
+def check_flags(words):
+    """Flags exist, and the file of --config does."""
+    for word in (word for word in words if word.startswith("--")):
+        name, _, value = word[2:].partition("=")
+        assert name.partition(".")[0] in train_flags(), word
+        if name == "config":
+            assert (ROOT / value.partition(":")[0]).is_file(), word
+
+
+def test_slurm_script():
+    subprocess.run(["bash", "-n", SLURM], check=True)
+    text = SLURM.read_text()
+    options = dict(re.findall(r"^#SBATCH --([a-z-]+)(?:=(.*))?$", text, re.MULTILINE))
+    assert options["ntasks-per-node"] == options["gpus-per-node"]  # JAX gives each process its one GPU
+    assert options["signal"].startswith("TERM@") and int(options["signal"][5:]) >= 30
+    assert f"INTERRUPTED={EXIT_INTERRUPTED} " in text
+    (command,) = re.findall(r"train\.py (.*)$", text, re.MULTILINE)[-1:]
+    check_flags(shlex.split(command))
+
+
+def test_slurm_script_puts_an_interrupted_run_back(tmp_path):
+    """With `srun` and `scontrol` of our own."""
+    for name, body in {"srun": "exit $SRUN_STATUS", "scontrol": "echo scontrol $@"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    for status, said in ((0, ""), (2, ""), (EXIT_INTERRUPTED, "scontrol requeue 7\n")):
+        environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SRUN_STATUS": str(status), "SLURM_JOB_ID": "7"}
+        ended = subprocess.run(["bash", SLURM], env=environment, capture_output=True, text=True)
+        assert (ended.returncode, ended.stdout) == (status, said)
+
+
+def test_jobset():
+    jobset = yaml.safe_load((ROOT / "launch" / "jobset.yaml").read_text())
+    assert (jobset["apiVersion"], jobset["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
+    (job,) = jobset["spec"]["replicatedJobs"]
+    spec = job["template"]["spec"]
+    pod = spec["template"]["spec"]
+    (container,) = pod["containers"]
+    machine = MACHINES[pod["nodeSelector"]["cloud.google.com/gke-tpu-accelerator"]]
+    rows, columns = map(int, pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"].split("x"))
+    assert container["resources"]["limits"]["google.com/tpu"] == machine["chips_per_host"]
+    assert spec["parallelism"] == spec["completions"] == rows * columns // machine["chips_per_host"]
+    assert pod["terminationGracePeriodSeconds"] >= 30
+    assert container["command"] == ["python", "train.py"]
+    check_flags(container["args"])
+    assert {mount["name"] for mount in container["volumeMounts"]} == {
+        volume["name"] for volume in pod["volumes"]
+    }
+
+
+def test_commands_of_the_document():
+    blocks = re.findall(
+        r"^```sh\n(.*?)^```", (ROOT / "docs" / "launch.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    assert len(blocks) == 4
+    for block in blocks:
+        subprocess.run(["bash", "-n"], input=block, text=True, check=True)
+    text = "".join(blocks).replace("\\\n", " ")
+    trained = re.findall(r"(?:train\.py|gpus\.slurm) ([^>\"\n]*)", text)
+    assert len(trained) == 4
+    for arguments in trained:
+        check_flags(shlex.split(arguments))
+
+
+@pytest.mark.parametrize("file", ["launch/gpus.slurm", "launch/jobset.yaml"])
+def test_the_document_names_the_files(file):
+    assert file in (ROOT / "docs" / "launch.md").read_text()
