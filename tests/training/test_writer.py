@@ -5,13 +5,17 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from etils import epath
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
+from ml_collections import ConfigDict
 from tensorboardX.proto.event_pb2 import Event
 
 from deeptalk_jax.errors import UserError
+from deeptalk_jax.model_dir import Part, load_part, save_model
+from deeptalk_jax.training.loop import claim_workdir
 from deeptalk_jax.training.writer import MetricWriter
 
 
@@ -101,3 +105,22 @@ def test_object_store(bucket):
             writer.write(first + 1, {"loss": 1.0}, prefix="train")
     assert [row["step"] for row in rows(local)] == [1, 2]
     assert [event.step for event in events(local) if event.summary.value] == [1, 2]
+
+
+def test_config_and_model_in_an_object_store(bucket):
+    """What a run keeps there beside metrics; Orbax opens `gs://` by its own means, which nothing here stands in for."""
+    remote, local = bucket
+    config = ConfigDict({"stage": "fer", "seed": 3})
+    claim_workdir(remote / "fer", config)
+    assert json.loads((local / "fer" / "config.json").read_text()) == config.to_dict()
+    with pytest.raises(UserError, match=r"begun with another config \(differs in: seed\)"):
+        claim_workdir(remote / "fer", ConfigDict({"stage": "fer", "seed": 4}))
+    weights = {"params": {"layer": {"w": np.arange(6, dtype=np.float32).reshape(2, 3)}}}
+    model = remote / "fer" / "model"
+    save_model(model, {"fer": Part(config, weights, {"mean": np.ones(2)})}, head="procedural")
+    save_model(model, {"fer": Part(config, weights, {"mean": np.zeros(2)})}, head="procedural")
+    part = load_part(model, "fer")
+    np.testing.assert_array_equal(part.variables["params"]["layer"]["w"], weights["params"]["layer"]["w"])
+    np.testing.assert_array_equal(part.statistics["mean"], [0, 0])
+    names = sorted(path.name for path in (local / "fer" / "model").iterdir())
+    assert names == ["fer.safetensors", "fer.statistics.safetensors", "model.json"]  # and nothing temporary
