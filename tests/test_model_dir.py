@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from safetensors import SafetensorError
 
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.model_dir import (
@@ -107,16 +108,22 @@ def test_statistics(model, tmp_path):
     (model / "fer.statistics.safetensors").write_bytes(b"no")
     with pytest.raises(UserError, match=r"fer.statistics.safetensors: statistics missing or damaged"):
         load_part(model, "fer")
-    (model / ".fer.statistics.safetensors.tmp").mkdir()
+    (model / "fer.statistics.safetensors").unlink()
+    (model / "fer.statistics.safetensors").mkdir()
     with pytest.raises(UserError, match="cannot write the model directory"):
         save_statistics(model, "fer", {"mean": np.zeros(1)})
 
 
-def test_directory_that_cannot_be_written(model, tmp_path):
+def test_directory_that_cannot_be_written(model, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write the model directory"):
         save_model(tmp_path / "file" / "model", {}, head="procedural")
-    (model / ".dee.safetensors.tmp").mkdir()  # safetensors has an error of its own
+
+    def full(*_):  # safetensors has an error of its own
+        raise SafetensorError("I/O error: No space left on device")
+
+    monkeypatch.setattr("deeptalk_jax.model_dir.save_file", full)
     part = Part(ConfigDict(), {"params": {"shift": np.float32(5)}})
-    with pytest.raises(UserError, match="cannot write the model directory"):
+    with pytest.raises(UserError, match="cannot write the model directory .*No space left"):
         save_model(model, {"dee": part}, head="procedural")
+    assert not list(model.glob(".*"))
