@@ -52,6 +52,7 @@ def common_config(stage: str, variant: str) -> ConfigDict:
     config.data.window_frames = 32  # at 25 Hz: 1.28 s
     config.data.batch_size = 64  # windows, over all devices
     config.data.num_threads = 2  # that read and decode records
+    config.data.cache_bytes = 2 << 30  # of clips that a process keeps in memory; it reads others anew
     config.data.max_clip_frames = 250  # evaluation cuts longer clips: 10 s
     config.data.eval_batch_size = 16  # clips
     config.data.eval_clips = 0  # of each split; 0: all

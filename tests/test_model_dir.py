@@ -124,6 +124,6 @@ def test_directory_that_cannot_be_written(model, tmp_path, monkeypatch):
 
     monkeypatch.setattr("deeptalk_jax.model_dir.save_file", full)
     part = Part(ConfigDict(), {"params": {"shift": np.float32(5)}})
-    with pytest.raises(UserError, match="cannot write the model directory .*No space left"):
+    with pytest.raises(UserError, match=r"cannot write the model directory .*No space left"):
         save_model(model, {"dee": part}, head="procedural")
     assert not list(model.glob(".*"))

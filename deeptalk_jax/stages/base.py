@@ -148,6 +148,7 @@ class Stage:
             num_processes=num_processes,
             process_index=process_index,
             num_threads=data.num_threads,
+            cache_bytes=data.cache_bytes,
         )
 
     def example_names(self, batch: Mapping[str, np.ndarray]) -> list[str]:

@@ -72,6 +72,20 @@ def test_interrupted_and_resumed_equals_uninterrupted(trained, tiny_config, tmp_
         np.testing.assert_array_equal(value, expected, err_msg=name)
 
 
+def test_an_evaluation_is_given_up_for_a_signal(tiny_config, tmp_path, monkeypatch):
+    config = tiny_config("fer", eval_every_steps=1, checkpoint_every_steps=4)
+    stage = make_stage(config)
+
+    def evaluate(variables, split):
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError("went on")
+
+    monkeypatch.setattr(stage, "evaluate", evaluate)
+    with pytest.raises(Interrupted, match="SIGTERM: saved step 1 in .*checkpoints; run again to go on"):
+        fit(stage, config, tmp_path)
+    assert (tmp_path / "checkpoints" / "1").is_dir()
+
+
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_eight_devices_equal_one(trained, tiny_config, stage, monkeypatch):
     if stage == "dee":  # and training starts from weights that are given
