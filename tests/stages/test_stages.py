@@ -81,7 +81,7 @@ def test_an_evaluation_is_given_up_for_a_signal(tiny_config, tmp_path, monkeypat
         raise AssertionError("went on")
 
     monkeypatch.setattr(stage, "evaluate", evaluate)
-    with pytest.raises(Interrupted, match="SIGTERM: saved step 1 in .*checkpoints; run again to go on"):
+    with pytest.raises(Interrupted, match=r"SIGTERM: saved step 1 in .*checkpoints; run again to go on"):
         fit(stage, config, tmp_path)
     assert (tmp_path / "checkpoints" / "1").is_dir()
 
@@ -155,10 +155,10 @@ class Poisoned:
 
 @pytest.fixture
 def poisoned(tiny_config, monkeypatch):
-    """`overrides -> (stage, config)` of a motion prior whose third batch is bad."""
+    """`overrides -> (stage, config)` of a FER whose third batch is bad."""
 
     def make(**changes):
-        config = tiny_config("motion_prior", **changes)
+        config = tiny_config("fer", **changes)
         stage = make_stage(config)
         monkeypatch.setattr(
             stage, "train_batches", lambda **kw: Poisoned(type(stage).train_batches(stage, **kw))
@@ -172,7 +172,7 @@ def test_a_non_finite_loss_stops_the_run_and_names_step_term_and_clip(poisoned, 
     stage, config = poisoned(log_every_steps=4)  # found later than it happened
     batches = stage.train_batches(num_processes=1, process_index=0)
     names = [stage.example_names(next(batches)) for _ in range(3)]
-    with pytest.raises(NonFiniteError, match=r"motion_prior: not finite at step 2: .*vertex") as error:
+    with pytest.raises(NonFiniteError, match=r"fer: not finite at step 2: .*cross_entropy") as error:
         fit(stage, config, tmp_path)
     assert f"not finite in: {names[2][5]}; the last good" in str(error.value)
     assert (tmp_path / "checkpoints" / "2").is_dir()  # the last good state is kept
