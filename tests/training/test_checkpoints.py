@@ -1,4 +1,5 @@
 import errno
+import gc
 import os
 import shutil
 
@@ -64,6 +65,8 @@ def test_damaged_newest_falls_back_to_the_one_before(saved):
     assert (position, latest) == (20, 2)  # the damaged one is gone, so that training can save it anew
 
 
+# Orbax leaves its other reads alone when one fails.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_any_truncated_file_is_noticed(saved, caplog):
     """Either it is not read at all, or the checkpoint before counts; never are there other numbers."""
     files = [path.relative_to(saved) for path in (saved / "3").rglob("*") if path.is_file()]
@@ -80,6 +83,7 @@ def test_any_truncated_file_is_noticed(saved, caplog):
         assert position == 10 * latest
         assert (latest == 2) == (f"{copy}/3 cannot be read" in caplog.text), file
         shutil.rmtree(copy)
+    gc.collect()
     assert list(steps.values()).count(2) >= 4, steps
 
 
