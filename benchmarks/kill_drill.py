@@ -8,8 +8,8 @@ the names of the event files where the lives began. Another run gets one SIGTERM
 
 The last line is one JSON object: `kills`, `kills_during_save` (an unfinished checkpoint was on disk),
 `most_steps_lost` (since the newest complete checkpoint; at most two intervals, because one may still be in writing),
-`checkpoint_every_steps`, `went_on_at_last_save` (every life did), `bit_exact` (the exported weights are those of the run
-that was left alone, byte for byte, and every step is logged once), `sigterm_s` (from the signal to the end of the
+`checkpoint_every_steps`, `went_on_at_last_save` (every life did), `bit_exact` (the exported weights are those of the
+run that was left alone, byte for byte, and every step is logged once), `sigterm_s` (from the signal to the end of the
 process), `sigterm_steps_lost`, and `start_s` (of a life, to its fifth step). Exits with 1 if a drill failed.
 """
 
