@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from deeptalk_jax.errors import UserError
@@ -16,25 +15,13 @@ from deeptalk_jax.inference.clip import Clip
 from deeptalk_jax.inference.emotion_space import EmotionSpace, MotionSource
 from deeptalk_jax.inference.emotion_track import EmotionTrack, TrackRow
 from deeptalk_jax.inference.identity import Identity, read_identity
+from deeptalk_jax.inference.loading import load_generator
 from deeptalk_jax.inference.motion import Motion, split_motion
-from deeptalk_jax.inference.options import InferenceOptions
 from deeptalk_jax.inference.pipeline import Pipeline, PipelineSettings, Progress
 from deeptalk_jax.inference.settings import DEFAULT_BATCH_SIZE, Sampling
-from deeptalk_jax.model_dir import check_variables, load_part, read_index
-from deeptalk_jax.stages.builders import (
-    build_dee,
-    build_generator,
-    init_dee,
-    init_motion_prior,
-    init_predictor,
-)
-from deeptalk_jax.stages.deeptalk import with_prior
 from deeptalk_jax.types import AUDIO_RATE_HZ, Gaussian
 
 Audio = str | os.PathLike | np.ndarray
-
-# FER, which only reads motion, may be missing: DEEPTalk.pth holds everything else.
-_NEEDED_PARTS = ("dee", "motion_prior", "deeptalk")
 
 # By name as `DeepTalk.emotion` takes it, or what that or `DeepTalk.read_emotion` gave.
 Emotion = str | Gaussian | EmotionTrack
@@ -72,26 +59,10 @@ class DeepTalk:
         Raises:
             UserError: no model directory, a damaged one, or one without dee, motion_prior or deeptalk.
         """
-        index = read_index(directory)
-        dee, prior, predictor = (load_part(directory, name) for name in _NEEDED_PARTS)
-        try:
-            dee_model = build_dee(dee.config)
-            model = build_generator(predictor.config, prior.config)
-            options = InferenceOptions.from_config(predictor.config)
-        except (AttributeError, TypeError, ValueError) as error:
-            raise UserError(f"{directory}: a config in its index describes no model ({error})") from error
-        embedding_dim = dee.config.model.embedding_dim
-        motion_map = dee.variables.get("params", {}).get("motion_map", {}).get("kernel", np.zeros((1, 1)))
-        for name, part, initialise in (
-            ("dee", dee, lambda key: init_dee(dee_model, motion_map.shape[0], key)),
-            ("motion_prior", prior, lambda key: init_motion_prior(model.prior, key)),
-            ("deeptalk", predictor, lambda key: init_predictor(model, embedding_dim, key)),
-        ):
-            check_variables(name, part.variables, jax.eval_shape(initialise, jax.random.key(0)))
-        generator = (model, with_prior(predictor.variables, prior.variables))
-        animator = Animator((dee_model, dee.variables), generator, options)
-        space = EmotionSpace(directory, animator, dee.statistics)
-        return cls(animator, space, load_head(head or index["head"]), predictor.config)
+        parts = load_generator(directory)
+        animator = Animator((parts.dee, parts.dee_variables), (parts.model, parts.variables), parts.options)
+        space = EmotionSpace(directory, animator, parts.dee_statistics)
+        return cls(animator, space, load_head(head or parts.head), parts.config)
 
     @property
     def num_identities(self) -> int:

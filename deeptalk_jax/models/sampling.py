@@ -27,12 +27,16 @@ def nucleus(probabilities: Float[Array, "... k"], top_p: Float[Array, ""] | floa
     Of equally likely codes the one of lower index comes first. The most likely code is in it even at 0; at 1 every
     code is.
     """
-    order = jnp.argsort(-probabilities, axis=-1)
-    ranked = jnp.take_along_axis(probabilities, order, axis=-1)
-    before = jnp.cumsum(ranked, axis=-1) - ranked
-    kept = before < jnp.maximum(top_p, 1e-30)
-    # Rounding may bring the sum to 1 before the last codes.
-    return jnp.take_along_axis(kept, jnp.argsort(order, axis=-1), axis=-1) | (top_p >= 1.0)
+
+    def cut(probabilities):
+        order = jnp.argsort(-probabilities, axis=-1)
+        ranked = jnp.take_along_axis(probabilities, order, axis=-1)
+        before = jnp.cumsum(ranked, axis=-1) - ranked
+        kept = before < jnp.maximum(top_p, 1e-30)
+        return jnp.take_along_axis(kept, jnp.argsort(order, axis=-1), axis=-1)
+
+    # All codes cost no sorting, and rounding cannot bring their sum to 1 before the last.
+    return jax.lax.cond(top_p >= 1.0, lambda x: jnp.ones_like(x, bool), cut, probabilities)
 
 
 def choose_codes(
