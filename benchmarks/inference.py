@@ -29,9 +29,10 @@ from configs import dee as dee_config
 from configs import deeptalk as deeptalk_config
 from configs import motion_prior as motion_prior_config
 from deeptalk_jax.cli import run_tool
-from deeptalk_jax.inference.animator import Animator, MotionRow, MotionSettings
+from deeptalk_jax.inference.animator import Animator, MotionRow
 from deeptalk_jax.inference.clip import Clip
 from deeptalk_jax.inference.options import InferenceOptions
+from deeptalk_jax.inference.settings import Sampling
 from deeptalk_jax.models.dee import DEE, Tower
 from deeptalk_jax.models.generator import Generator
 from deeptalk_jax.stages import builders
@@ -101,7 +102,7 @@ class _Case:
         self._models = models
         predictor = models.generator.predictor
         style = np.full(predictor.num_identities, 1.0 / predictor.num_identities, np.float32)
-        self._settings = MotionSettings(style, 0.0, 0.0)
+        self._style = style
 
     def animate(self) -> None:
         """The whole way of a batch, normalisation of the sound included."""
@@ -110,12 +111,12 @@ class _Case:
         pieces = [self._animator.emotion_pieces(clip)[0][1] for clip in clips]
         gaussians = self._animator.embed(bucket, self.batch, pieces)
         (bucket, window), *_ = self._animator.motion_windows(clips[0])
-        key = jax.random.key(0)
+        keys = jax.random.split(jax.random.key(0), 1)
         rows = [
-            MotionRow(clip, window, np.asarray(gaussian.mean[0]), key)
+            MotionRow(clip, window, np.asarray(gaussian.mean), keys)
             for clip, gaussian in zip(clips, gaussians, strict=True)
         ]
-        self._animator.sample(bucket, self.batch, rows, self._settings)
+        self._animator.sample(bucket, self.batch, rows, self._style, Sampling())
 
     def parts(self) -> dict[str, Callable[[], Any]]:
         """Programs of the three large parts; a CPU runs the rows of each one by one, as `Animator` does."""

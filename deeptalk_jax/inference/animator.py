@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from deeptalk_jax.inference.clip import Clip
 from deeptalk_jax.inference.options import InferenceOptions
+from deeptalk_jax.inference.settings import Sampling
 from deeptalk_jax.inference.windows import Window, bucket_for, cut_pieces, cut_windows
 from deeptalk_jax.models.dee import DEE, unit_length
 from deeptalk_jax.models.generator import Generator
@@ -40,37 +41,24 @@ class MotionRow(NamedTuple):
     Attributes:
         clip: the clip.
         window: frames to make.
-        emotion: unit vector `[d]`, or `[t, d]` one for every frame of the bucket; of one kind in all rows of a call.
-        key: random key of the clip.
+        emotions: unit vector of every sample, `[n, d]`, or `[n, t, d]` one for every frame of the bucket; of one kind
+            in all rows of a call.
+        keys: `[n]` random key of every sample.
     """
 
     clip: Clip
     window: Window
-    emotion: np.ndarray
-    key: KeyArray
-
-
-class MotionSettings(NamedTuple):
-    """What all rows of a call share.
-
-    Attributes:
-        identity: `[i]` one-hot or a mixture.
-        temperature_top: of the slow codes, 0 or above.
-        temperature_bottom: of the fast codes.
-    """
-
-    identity: np.ndarray
-    temperature_top: float
-    temperature_bottom: float
+    emotions: np.ndarray
+    keys: KeyArray
 
 
 class WindowMotion(NamedTuple):
-    """Motion of one window; rows of padding follow.
+    """Motions of one window; frames of padding follow.
 
     Attributes:
-        motion: `[t, 53]`.
-        indices_top: `[t/4]`.
-        indices_bottom: `[t/2]`.
+        motion: `[n, t, 53]`; without n where it is that of a single sample.
+        indices_top: `[n, t/4]`.
+        indices_bottom: `[n, t/2]`.
     """
 
     motion: np.ndarray
@@ -177,9 +165,9 @@ class Animator:
         return [Gaussian(*(array[row : row + 1] for array in gaussians)) for row in range(len(pieces))]
 
     def sample(
-        self, bucket: int, num_rows: int, rows: Sequence[MotionRow], settings: MotionSettings
+        self, bucket: int, num_rows: int, rows: Sequence[MotionRow], identity: np.ndarray, sampling: Sampling
     ) -> list[WindowMotion]:
-        """Motion of windows; one compiled call of `num_rows`, of which the first are wanted."""
+        """All samples of windows with an identity `[i]`; one compiled call of `num_rows`, the first of them wanted."""
         filled = _filled(rows, num_rows)
         pieces = [
             Piece(
@@ -197,14 +185,15 @@ class Animator:
         arrays = jax.device_get(
             self._sample(
                 self._generator_variables,
-                settings.identity,
-                np.float32(settings.temperature_top),
-                np.float32(settings.temperature_bottom),
+                identity,
+                np.float32(sampling.temperature_top),
+                np.float32(sampling.temperature_bottom),
+                np.float32(sampling.top_p),
                 len(rows),
                 audio,
                 num_samples,
-                np.stack([row.emotion for row in filled]),
-                jnp.stack([row.key for row in filled]),
+                np.stack([row.emotions for row in filled]),
+                jnp.stack([row.keys for row in filled]),
                 -(-frames // FRAMES_PER_TOP_CODE),
                 np.array([row.window.first_frame for row in filled], np.int32),
             )
@@ -223,27 +212,33 @@ class Animator:
         identity: Array,
         temperature_top: Array,
         temperature_bottom: Array,
+        top_p: Array,
         num_wanted: Array,
         *rows: Array,
     ) -> WindowMotion:
-        def sample(audio, num_samples, emotion, keys, num_codes, first_frames):
-            generated = self._generator.apply(
-                variables,
-                audio,
-                num_samples,
-                emotion,
-                jnp.broadcast_to(identity[None], (audio.shape[0], identity.shape[0])),
-                keys,
-                num_codes=num_codes,
-                num_frames=audio.shape[1] // SAMPLES_PER_FRAME,
-                temperature_top=temperature_top,
-                temperature_bottom=temperature_bottom,
-                first_frames=first_frames,
-                method=Generator.sample,
-            )
-            return WindowMotion(generated.motion, generated.indices_top, generated.indices_bottom)
+        def samples(audio, num_samples, emotions, keys, num_codes, first_frames):
+            def sample(emotion, key):
+                generated = self._generator.apply(
+                    variables,
+                    audio,
+                    num_samples,
+                    emotion,
+                    jnp.broadcast_to(identity[None], (audio.shape[0], identity.shape[0])),
+                    key,
+                    num_codes=num_codes,
+                    num_frames=audio.shape[1] // SAMPLES_PER_FRAME,
+                    temperature_top=temperature_top,
+                    temperature_bottom=temperature_bottom,
+                    top_p=top_p,
+                    first_frames=first_frames,
+                    method=Generator.sample,
+                )
+                return WindowMotion(generated.motion, generated.indices_top, generated.indices_bottom)
 
-        return _over_rows(sample, num_wanted, *rows)
+            # The sound does not depend on the sample: it is encoded once for all.
+            return jax.vmap(sample, in_axes=1, out_axes=1)(emotions, keys)
+
+        return _over_rows(samples, num_wanted, *rows)
 
 
 def _over_rows(function: Callable[..., PyTree], num_wanted: Array, *rows: Array) -> PyTree:

@@ -4,38 +4,24 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.head.load import load_head
 from deeptalk_jax.head.model import HeadModel
-from deeptalk_jax.inference.animator import Animator, MotionSettings, WindowMotion
+from deeptalk_jax.inference.animator import Animator, WindowMotion
 from deeptalk_jax.inference.audio import read_audio, to_model_rate
 from deeptalk_jax.inference.clip import Clip
 from deeptalk_jax.inference.emotion_space import EmotionSpace, MotionSource
 from deeptalk_jax.inference.emotion_track import EmotionTrack, TrackRow
+from deeptalk_jax.inference.identity import Identity, read_identity
+from deeptalk_jax.inference.loading import load_generator
 from deeptalk_jax.inference.motion import Motion, split_motion
-from deeptalk_jax.inference.options import InferenceOptions
 from deeptalk_jax.inference.pipeline import Pipeline, PipelineSettings, Progress
-from deeptalk_jax.model_dir import check_variables, load_part, read_index
-from deeptalk_jax.stages.builders import (
-    build_dee,
-    build_generator,
-    identity_vector,
-    init_dee,
-    init_motion_prior,
-    init_predictor,
-)
-from deeptalk_jax.stages.deeptalk import with_prior
+from deeptalk_jax.inference.settings import DEFAULT_BATCH_SIZE, Sampling
 from deeptalk_jax.types import AUDIO_RATE_HZ, Gaussian
 
 Audio = str | os.PathLike | np.ndarray
-# Clips of 10 s that one call holds. On a CPU they run one after the other, so memory hardly depends on it.
-DEFAULT_BATCH_SIZE = 8
-
-# FER, which only reads motion, may be missing: DEEPTalk.pth holds everything else.
-_NEEDED_PARTS = ("dee", "motion_prior", "deeptalk")
 
 # By name as `DeepTalk.emotion` takes it, or what that or `DeepTalk.read_emotion` gave.
 Emotion = str | Gaussian | EmotionTrack
@@ -73,26 +59,10 @@ class DeepTalk:
         Raises:
             UserError: no model directory, a damaged one, or one without dee, motion_prior or deeptalk.
         """
-        index = read_index(directory)
-        dee, prior, predictor = (load_part(directory, name) for name in _NEEDED_PARTS)
-        try:
-            dee_model = build_dee(dee.config)
-            model = build_generator(predictor.config, prior.config)
-            options = InferenceOptions.from_config(predictor.config)
-        except (AttributeError, TypeError, ValueError) as error:
-            raise UserError(f"{directory}: a config in its index describes no model ({error})") from error
-        embedding_dim = dee.config.model.embedding_dim
-        motion_map = dee.variables.get("params", {}).get("motion_map", {}).get("kernel", np.zeros((1, 1)))
-        for name, part, initialise in (
-            ("dee", dee, lambda key: init_dee(dee_model, motion_map.shape[0], key)),
-            ("motion_prior", prior, lambda key: init_motion_prior(model.prior, key)),
-            ("deeptalk", predictor, lambda key: init_predictor(model, embedding_dim, key)),
-        ):
-            check_variables(name, part.variables, jax.eval_shape(initialise, jax.random.key(0)))
-        generator = (model, with_prior(predictor.variables, prior.variables))
-        animator = Animator((dee_model, dee.variables), generator, options)
-        space = EmotionSpace(directory, animator, dee.statistics)
-        return cls(animator, space, load_head(head or index["head"]), predictor.config)
+        parts = load_generator(directory)
+        animator = Animator((parts.dee, parts.dee_variables), (parts.model, parts.variables), parts.options)
+        space = EmotionSpace(directory, animator, parts.dee_statistics)
+        return cls(animator, space, load_head(head or parts.head), parts.config)
 
     @property
     def num_identities(self) -> int:
@@ -166,9 +136,10 @@ class DeepTalk:
         audio: Audio,
         *,
         rate_hz: int = AUDIO_RATE_HZ,
-        identity: int | None = None,
+        identity: Identity = None,
         temperature_top: float = 0.0,
         temperature_bottom: float = 0.0,
+        top_p: float = 1.0,
         alpha: float = 0.0,
         seed: int = 0,
         emotion: Emotion | None = None,
@@ -181,9 +152,12 @@ class DeepTalk:
         Args:
             audio: a sound file, or `[s]` mono samples in [-1, 1].
             rate_hz: rate of the samples, where samples are given.
-            identity: training identity whose style to take; None is the mean of all.
+            identity: whose habits of the face: number of a training identity, a blend such as `3:0.5,7:0.5`, a file
+                of fit_identity or a vector, see `inference.identity`; None is the mean of all.
             temperature_top: of the slow codes; 0 takes the most likely.
             temperature_bottom: of the fast codes.
+            top_p: codes of either level are drawn from the most likely ones that reach this probability together;
+                1 = all, 0 = the most likely one.
             alpha: spread of the emotion around what the speech says; 0 is its mean. What 1 means is decided by the
                 model's `alpha_mode`: by default the learned Gaussian.
             seed: of everything random; 0 to 2^32 - 1.
@@ -206,6 +180,7 @@ class DeepTalk:
             identity=identity,
             temperature_top=temperature_top,
             temperature_bottom=temperature_bottom,
+            top_p=top_p,
             alpha=alpha,
             seed=seed,
             emotion=emotion,
@@ -220,7 +195,7 @@ class DeepTalk:
 
         Args:
             audio: sound files, or `[s]` mono samples.
-            **settings: of `animate_each`.
+            **settings: of `sample_each`, but for `num_samples`.
 
         Returns:
             Motions in the order of the sounds.
@@ -228,80 +203,92 @@ class DeepTalk:
         Raises:
             UserError: a sound cannot be used, or a number is out of its range.
         """
-        motions = {}
-        for index, motion in self.animate_each(audio, **settings):
-            if isinstance(motion, Exception):
-                raise motion
-            motions[index] = motion
-        return [motions[index] for index in range(len(motions))]
+        return [motion for (motion,) in self.sample_many(audio, 1, **settings)]
 
-    def animate_each(
+    def sample_many(self, audio: Iterable[Audio], num_samples: int, **settings) -> list[list[Motion]]:
+        """Several motions of each of many sounds, all of one sound from one compiled call.
+
+        The i-th motion is that of `animate` with `seed + i`.
+
+        Args:
+            audio: sound files, or `[s]` mono samples.
+            num_samples: motions of every sound.
+            **settings: of `sample_each`.
+
+        Returns:
+            Motions of every sound, in the order of the sounds.
+
+        Raises:
+            UserError: a sound cannot be used, or a number is out of its range.
+        """
+        found = {}
+        for index, motions in self.sample_each(audio, num_samples, **settings):
+            if isinstance(motions, Exception):
+                raise motions
+            found[index] = motions
+        return [found[index] for index in range(len(found))]
+
+    def animate_each(self, audio: Iterable[Audio], **settings) -> Iterator[tuple[int, Motion | Exception]]:
+        """As `sample_each` with one motion of each sound."""
+        for index, motions in self.sample_each(audio, 1, **settings):
+            yield index, motions if isinstance(motions, Exception) else motions[0]
+
+    def sample_each(
         self,
         audio: Iterable[Audio],
+        num_samples: int,
         *,
         rate_hz: int = AUDIO_RATE_HZ,
-        identity: int | None = None,
-        temperature_top: float = 0.0,
-        temperature_bottom: float = 0.0,
-        alpha: float = 0.0,
-        seed: int = 0,
+        identity: Identity = None,
         emotion: Emotion | None = None,
         emotion_audio: Audio | None = None,
         emotion_motion: MotionSource | None = None,
         emotion_track: str | os.PathLike | Sequence[TrackRow] | None = None,
-        batch_size: int = DEFAULT_BATCH_SIZE,
         progress: Progress | None = None,
-    ) -> Iterator[tuple[int, Motion | Exception]]:
-        """Gives the motion of each of many sounds as soon as it is done.
+        **sampling: float,
+    ) -> Iterator[tuple[int, list[Motion] | Exception]]:
+        """Gives the motions of each of many sounds as soon as they are done.
 
         Clips and windows of clips are collected by length; a batch runs when it is full, and what is left when no
         sound is left. A clip's motion depends on its sound and the settings, not on its neighbours: every clip draws
-        from the same seed.
+        from the same seeds.
 
         Args:
             audio: sound files, or `[s]` mono samples; taken one at a time.
-            rate_hz: see `animate`, as all up to `emotion_audio`.
+            num_samples: motions of every sound; the i-th is that of `animate` with `seed + i`.
+            rate_hz: see `animate`, as all up to `emotion_track`.
             identity: for all sounds.
-            temperature_top: for all sounds.
-            temperature_bottom: for all sounds.
-            alpha: for all sounds.
-            seed: of every sound.
             emotion: for all sounds.
             emotion_audio: for all sounds.
             emotion_motion: for all sounds.
             emotion_track: for all sounds, each from its beginning.
-            batch_size: most clips that run together; fewer of those longer than 10 s.
             progress: called after every batch with the seconds of motion made.
+            **sampling: for all sounds, fields of `settings.Sampling`: `temperature_top`, `temperature_bottom`, `top_p`,
+                `alpha`, `seed` and `batch_size`.
 
         Yields:
-            Number of the sound in `audio`, and its motion or what kept it from being made.
+            Number of the sound in `audio`, and its motions or what kept them from being made.
 
         Raises:
-            UserError: a number is out of its range, or the emotion cannot be used.
+            UserError: a number is out of its range, or identity or emotion cannot be used.
         """
-        self.check_settings(
-            identity=identity,
-            temperature_top=temperature_top,
-            temperature_bottom=temperature_bottom,
-            alpha=alpha,
-            seed=seed,
-            batch_size=batch_size,
-        )
+        drawn = Sampling(num_samples=num_samples, **sampling).checked()
+        style = read_identity(self._config, identity)
         source = self.read_emotion(
             emotion=emotion,
             emotion_audio=emotion_audio,
             emotion_motion=emotion_motion,
             emotion_track=emotion_track,
             rate_hz=rate_hz,
-            batch_size=batch_size,
+            batch_size=drawn.batch_size,
         )
-        style = np.asarray(identity_vector(self._config, identity))
-        motion_settings = MotionSettings(style, temperature_top, temperature_bottom)
-        settings = PipelineSettings(motion_settings, alpha, seed, batch_size, source)
-
         clips = self._clips(audio, rate_hz)
+        settings = PipelineSettings(style, drawn, source)
         for (index, clip), result in Pipeline(self._animator, settings, progress).run(clips):
-            yield index, result if isinstance(result, Exception) else self._motion(clip, result)
+            if isinstance(result, Exception):
+                yield index, result
+            else:
+                yield index, [self._motion(clip, sample) for sample in result]
 
     def _motion(self, clip: Clip, result: WindowMotion) -> Motion:
         expression, jaw_pose = split_motion(result.motion)
@@ -314,36 +301,14 @@ class DeepTalk:
             head=self.head,
         )
 
-    def check_settings(
-        self,
-        *,
-        identity: int | None = None,
-        temperature_top: float = 0.0,
-        temperature_bottom: float = 0.0,
-        alpha: float = 0.0,
-        seed: int = 0,
-        batch_size: int = DEFAULT_BATCH_SIZE,
-    ) -> None:
-        """Holds settings of `animate_each` against their ranges, before any sound is read.
+    def check_settings(self, *, identity: Identity = None, **sampling: float) -> None:
+        """Holds settings of `sample_each` against their ranges, before any sound is read.
 
         Raises:
             UserError: names the first setting that is out of its range.
         """
-        for name, value in (
-            ("temperature_top", temperature_top),
-            ("temperature_bottom", temperature_bottom),
-            ("alpha", alpha),
-        ):
-            if not (np.isfinite(value) and value >= 0):
-                raise UserError(f"{name}={value} must be a finite number, 0 or above")
-        if not 0 <= seed < 2**32:  # JAX drops the bits above without a word
-            raise UserError(f"seed={seed} must lie between 0 and 2^32 - 1")
-        if batch_size < 1:
-            raise UserError(f"batch_size={batch_size} must be 1 or above")
-        try:
-            identity_vector(self._config, identity)
-        except ValueError as error:
-            raise UserError(str(error)) from error
+        Sampling(**sampling).checked()
+        read_identity(self._config, identity)
 
     def _clip(self, audio: Audio, rate_hz: int) -> Clip:
         if isinstance(audio, (str, os.PathLike)):

@@ -16,7 +16,7 @@ class Outcome(NamedTuple):
 
     Attributes:
         audio: the input.
-        seconds: length of its motion; 0 on failure.
+        seconds: length of its motion, or of each of its samples; 0 on failure.
         problem: what went wrong, without the name of the input; empty on success.
     """
 
@@ -26,15 +26,17 @@ class Outcome(NamedTuple):
 
 
 def animate_files(
-    animate_each: Callable[..., Iterable[tuple[int, Motion | Exception]]],
+    sample_each: Callable[..., Iterable[tuple[int, Sequence[Motion] | Exception]]],
     files: Sequence[Path],
     out: Path,
     formats: Sequence[str],
 ) -> list[Outcome]:
     """Writes `out/<stem>.<format>` for every file, as soon as its motion is there.
 
+    Several samples of a file are written as `out/<stem>_<number>.<format>`, numbers from 0.
+
     Args:
-        animate_each: `(files, progress=) -> (index, motion or exception) ...`, in any order.
+        sample_each: `(files, progress=) -> (index, samples or exception) ...`, in any order.
         files: inputs. Of several with one stem the first that succeeds gives the result.
         out: an existing directory.
         formats: of `motion.FORMATS`.
@@ -62,9 +64,9 @@ def animate_files(
                 problem = f"would overwrite the result of {winner} (same name)"
                 outcomes[number] = Outcome(files[number], 0.0, problem)
                 bar.update()
-            for position, motion in animate_each([files[number] for number in free], progress=progress):
+            for position, samples in sample_each([files[number] for number in free], progress=progress):
                 number = free[position]
-                outcomes[number] = outcome = _write(files[number], motion, out, formats)
+                outcomes[number] = outcome = _write(files[number], samples, out, formats)
                 if not outcome.problem:
                     writers[files[number].stem] = files[number]
                 bar.update()
@@ -83,18 +85,21 @@ def _rounds_of_distinct_stems(files: Sequence[Path]) -> list[list[int]]:
     return rounds
 
 
-def _write(file: Path, motion: Motion | Exception, out: Path, formats: Sequence[str]) -> Outcome:
-    """Saves a motion in all formats; whatever goes wrong becomes the outcome's problem."""
+def _write(file: Path, samples: Sequence[Motion] | Exception, out: Path, formats: Sequence[str]) -> Outcome:
+    """Saves motions in all formats; whatever goes wrong becomes the outcome's problem."""
     try:
-        if isinstance(motion, Exception):
-            raise motion
-        for kind in formats:
-            motion.save(out / f"{file.stem}.{kind}")
+        if isinstance(samples, Exception):
+            raise samples
+        # One rule for all files of a run: distinct stems give distinct names.
+        names = [file.stem] if len(samples) == 1 else [f"{file.stem}_{n}" for n in range(len(samples))]
+        for name, motion in zip(names, samples, strict=True):
+            for kind in formats:
+                motion.save(out / f"{name}.{kind}")
     except UserError as error:
         return Outcome(file, 0.0, str(error).removeprefix(f"{file}: "))
     except Exception as error:  # one strange file must not cost the rest of the folder
         return Outcome(file, 0.0, f"{type(error).__name__}: {error}".splitlines()[0])
-    return Outcome(file, len(motion) / motion.fps, "")
+    return Outcome(file, len(samples[0]) / samples[0].fps, "")
 
 
 def outcome_table(outcomes: Sequence[Outcome]) -> str:

@@ -12,11 +12,13 @@ from typing import NamedTuple
 import numpy as np
 
 from deeptalk_jax.errors import UserError
+from deeptalk_jax.inference.blend import BlendReader
 from deeptalk_jax.stages.emotion_centroids import EmotionCentroids
 from deeptalk_jax.types import EMOTIONS, NUM_INTENSITIES, Gaussian
 
 NEUTRAL = "neutral"
-_ITEM = re.compile(r"(?P<name>[^@:]+)(?:@(?P<intensity>[^@:]+))?(?::(?P<weight>[^@:]+))?")
+_READER = BlendReader("emotion", "NAME[@INTENSITY][:WEIGHT]", f"known: {', '.join(EMOTIONS)}")
+_ITEM = re.compile(r"(?P<name>[^@]+)(?:@(?P<intensity>[^@]+))?")
 # A mean shorter than this comes of emotions that point away from one another, and has no direction to speak of.
 _SHORTEST_MEAN = 1e-3
 
@@ -62,10 +64,10 @@ def parse_emotion(text: str) -> Emotion:
     Raises:
         UserError: an unknown name, or an intensity that is no number from 0 to 3.
     """
-    emotion, weight = _parse_item(text, text)
+    item, weight = _READER.item(text, text)
     if weight is not None:
         raise UserError(f"emotion {text!r} must have no weight")
-    return emotion
+    return _emotion(item, text)
 
 
 def parse_blend(text: str) -> list[tuple[Emotion, float]]:
@@ -75,36 +77,18 @@ def parse_blend(text: str) -> list[tuple[Emotion, float]]:
         UserError: an unknown name, an intensity that is no number from 0 to 3, a weight that is no number, negative
             or not finite, or no weight above 0.
     """
-    pairs = [_parse_item(item, text) for item in text.split(",")]
-    blend = [(emotion, 1.0 if weight is None else weight) for emotion, weight in pairs]
-    if not any(weight for _, weight in blend):
-        raise UserError(f"emotion {text!r}: no weight is above 0; {_KNOWN}")
-    return blend
+    return [(_emotion(item, text), weight) for item, weight in _READER.items(text)]
 
 
-def _parse_item(item: str, text: str) -> tuple[Emotion, float | None]:
-    match = _ITEM.fullmatch(item.strip())
+def _emotion(item: str, text: str) -> Emotion:
+    match = _ITEM.fullmatch(item)
     if not match:
-        raise UserError(f"emotion {text!r}: {item!r} is not NAME[@INTENSITY][:WEIGHT]; {_KNOWN}")
-    name, intensity, weight = match["name"].strip(), match["intensity"], match["weight"]
+        raise _READER.malformed(text, item)
+    name, intensity = match["name"].strip(), match["intensity"]
     if name not in EMOTIONS:
-        raise UserError(f"emotion {text!r}: unknown name {name!r}; {_KNOWN}")
-    level = None if intensity is None else _number(intensity, "intensity", text, NUM_INTENSITIES)
-    return Emotion(name, level), None if weight is None else _number(weight, "weight", text)
-
-
-_KNOWN = f"known: {', '.join(EMOTIONS)}"
-
-
-def _number(value: str, what: str, text: str, highest: float = math.inf) -> float:
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
-    if not (0 <= number <= highest and math.isfinite(number)):
-        expected = "0 or above" if highest == math.inf else f"from 0 to {highest}"
-        raise UserError(f"emotion {text!r}: {what} {value!r} is no number {expected}; {_KNOWN}")
-    return number
+        raise _READER.error(text, f"unknown name {name!r}")
+    level = None if intensity is None else _READER.number(intensity, "intensity", text, NUM_INTENSITIES)
+    return Emotion(name, level)
 
 
 class EmotionTable:

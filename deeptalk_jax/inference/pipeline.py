@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from deeptalk_jax.inference.animator import (
     Animator,
     MotionRow,
-    MotionSettings,
     WindowMotion,
     draw_emotion,
     pool_by_precision,
@@ -17,6 +17,7 @@ from deeptalk_jax.inference.animator import (
 from deeptalk_jax.inference.batcher import BucketBatcher
 from deeptalk_jax.inference.clip import Clip
 from deeptalk_jax.inference.emotion_track import EmotionTrack
+from deeptalk_jax.inference.settings import Sampling
 from deeptalk_jax.inference.windows import Window, crossfade_windows, join_windows
 from deeptalk_jax.models.motion_prior import FRAMES_PER_BOTTOM_CODE, FRAMES_PER_TOP_CODE
 from deeptalk_jax.types import MOTION_RATE_HZ, Gaussian
@@ -29,17 +30,13 @@ class PipelineSettings(NamedTuple):
     """What all clips share.
 
     Attributes:
-        motion: identity and temperatures.
-        alpha: spread of the emotion.
-        seed: of every clip: what a clip draws does not depend on its neighbours or on its place.
-        batch_size: clips of 10 s that one call holds.
+        identity: `[i]` one-hot, a mixture or a fitted one.
+        sampling: of every clip alike: what a clip draws does not depend on its neighbours or on its place.
         emotion: Gaussian `[d]` or track to use for every clip instead of its own.
     """
 
-    motion: MotionSettings
-    alpha: float
-    seed: int
-    batch_size: int
+    identity: np.ndarray
+    sampling: Sampling
     emotion: Gaussian | EmotionTrack | None = None
 
 
@@ -84,9 +81,12 @@ class Pipeline:
 
     def __init__(self, animator: Animator, settings: PipelineSettings, progress: Progress | None = None):
         self._animator, self._settings, self._progress = animator, settings, progress
-        self._emotion_key, self._code_key = jax.random.split(jax.random.key(settings.seed))
-        self._emotions = BucketBatcher(self._embed, settings.batch_size)
-        self._motions = BucketBatcher(self._sample, settings.batch_size)
+        sampling = settings.sampling
+        seeds = range(sampling.seed, sampling.seed + sampling.num_samples)
+        keys = jnp.stack([jax.random.split(jax.random.key(seed)) for seed in seeds])
+        self._emotion_keys, self._code_keys = keys[:, 0], keys[:, 1]
+        self._emotions = BucketBatcher(self._embed, sampling.batch_size)
+        self._motions = BucketBatcher(self._sample, max(1, sampling.batch_size // sampling.num_samples))
 
     def run(self, clips: Iterable[tuple[Any, Clip | Exception]]) -> Iterator[tuple[Any, Any]]:
         """Names of clips with their motion, or with the exception that kept it from being made.
@@ -95,8 +95,8 @@ class Pipeline:
             clips: names and clips; one that could not be read has its exception in place, which is passed on.
 
         Yields:
-            `(name, WindowMotion)` of the whole clip, `[num_frames, 53]` and its codes, in the order in which they
-            are done.
+            `(name, samples)`, of each the whole clip as a `WindowMotion`, `[num_frames, 53]` and its codes, in the
+            order in which they are done.
         """
         for name, clip in clips:
             if isinstance(clip, Exception):
@@ -129,35 +129,42 @@ class Pipeline:
 
     def _start_motion(self, job: _Job, source: Gaussian | EmotionTrack) -> Iterator[tuple[Any, Any]]:
         if isinstance(source, Gaussian):
-            emotion = self._drawn(Gaussian(source.mean[None], source.log_variance[None]))[0]
+            emotions = self._drawn(Gaussian(source.mean[None], source.log_variance[None]))[:, 0]
         buckets, windows = zip(*self._animator.motion_windows(job.clip), strict=True)
         job.windows = list(windows)
         job.expect(len(windows))
         for index, (bucket, window) in enumerate(zip(buckets, windows, strict=True)):
             if isinstance(source, EmotionTrack):
-                emotion = self._drawn(source.frames(window.first_frame, bucket))
-            content = MotionRow(job.clip, window, emotion, self._code_key)
+                emotions = self._drawn(source.frames(window.first_frame, bucket))
+            content = MotionRow(job.clip, window, emotions, self._code_keys)
             yield from self._sampled(self._motions.add(bucket, _Row(job, index, content)))
 
     def _drawn(self, gaussians: Gaussian) -> np.ndarray:
-        mode = self._animator.options.alpha_mode
-        return np.asarray(draw_emotion(gaussians, self._settings.alpha, self._emotion_key, mode=mode))
+        """Gaussians `[m, d]` to the emotions `[n, m, d]` of all samples."""
+        mode, alpha = self._animator.options.alpha_mode, self._settings.sampling.alpha
+        return np.stack([draw_emotion(gaussians, alpha, key, mode=mode) for key in self._emotion_keys])
 
     def _sampled(self, done: list[tuple[_Row, Any]]) -> Iterator[tuple[Any, Any]]:
         for row, result in done:
             if isinstance(result, Exception):
                 yield from _fail(row.job, result)
             elif parts := row.job.put(row.index, result):
-                yield row.job.name, joined(row.job.clip, row.job.windows, parts)
+                samples = (
+                    [WindowMotion(*(array[number] for array in part)) for part in parts]
+                    for number in range(self._settings.sampling.num_samples)
+                )
+                yield row.job.name, [joined(row.job.clip, row.job.windows, sample) for sample in samples]
 
     def _embed(self, bucket: int, num_rows: int, rows: list[_Row]) -> list[Gaussian]:
         return self._animator.embed(bucket, num_rows, [row.content for row in rows])
 
     def _sample(self, bucket: int, num_rows: int, rows: list[_Row]) -> list[WindowMotion]:
         contents = [row.content for row in rows]
-        results = self._animator.sample(bucket, num_rows, contents, self._settings.motion)
+        settings = self._settings
+        results = self._animator.sample(bucket, num_rows, contents, settings.identity, settings.sampling)
         if self._progress is not None:
-            self._progress(sum(content.window.num_frames for content in contents) / MOTION_RATE_HZ)
+            num_frames = sum(content.window.num_frames for content in contents)
+            self._progress(settings.sampling.num_samples * num_frames / MOTION_RATE_HZ)
         return results
 
 
@@ -186,7 +193,7 @@ def pooled(gaussians: list[Gaussian], shares: np.ndarray) -> Gaussian:
 
 
 def joined(clip: Clip, windows: list[Window], parts: list[WindowMotion]) -> WindowMotion:
-    """Motion and codes of a whole clip, cut to the length of its sound."""
+    """Motion and codes of one sample of a whole clip, cut to the length of its sound."""
     motions, tops, bottoms = zip(*parts, strict=True)
     top = join_windows(windows, list(tops), frames_per_row=FRAMES_PER_TOP_CODE)
     bottom = join_windows(windows, list(bottoms), frames_per_row=FRAMES_PER_BOTTOM_CODE)

@@ -85,6 +85,7 @@ class Generator(nn.Module):
         num_frames: int,
         temperature_top: Float[Array, ""] | float = 0.0,
         temperature_bottom: Float[Array, ""] | float = 0.0,
+        top_p: Float[Array, ""] | float = 1.0,
         first_frames: Int[Array, " b"] | None = None,
     ) -> Generated:
         """Generation for padded batches of any length.
@@ -99,6 +100,7 @@ class Generator(nn.Module):
             num_frames: static number of frames to make, a multiple of 4.
             temperature_top: of the top codes, 0 = most likely.
             temperature_bottom: of the bottom codes.
+            top_p: of the nucleus that codes of either level are drawn from; 1 = all.
             first_frames: place of every window in its clip, multiples of 4; decides the noise. By default 0.
 
         Raises:
@@ -117,12 +119,18 @@ class Generator(nn.Module):
             waveform, num_samples, emotion, identity, num_frames=num_frames, mask=mask_frames
         )
         logits_top = self.predictor.logits_top(face, mask=mask_top)
-        indices_top = choose_codes(logits_top, temperature_top, keys_top, first_frames // FRAMES_PER_TOP_CODE)
+        indices_top = choose_codes(
+            logits_top, temperature_top, keys_top, first_frames // FRAMES_PER_TOP_CODE, top_p=top_p
+        )
         codes_top = self.prior.lookup_top(indices_top)
         decoded_top = self.prior.decode_top(codes_top, mask=mask_top)
         logits_bottom = self.predictor.logits_bottom(face, decoded_top, mask=mask_bottom)
         indices_bottom = choose_codes(
-            logits_bottom, temperature_bottom, keys_bottom, first_frames // FRAMES_PER_BOTTOM_CODE
+            logits_bottom,
+            temperature_bottom,
+            keys_bottom,
+            first_frames // FRAMES_PER_BOTTOM_CODE,
+            top_p=top_p,
         )
         motion = self.prior.decode(codes_top, self.prior.lookup_bottom(indices_bottom), mask=mask_top)
         return Generated(motion, indices_top, indices_bottom, logits_top, logits_bottom)

@@ -140,6 +140,8 @@ def test_identities(model, clip, motion):
         ({"temperature_top": -0.5}, "temperature_top=-0.5 must be a finite number, 0 or above"),
         ({"temperature_bottom": float("nan")}, "temperature_bottom=nan must be a finite number"),
         ({"alpha": float("inf")}, "alpha=inf must be a finite number"),
+        ({"top_p": 1.01}, "top_p=1.01 must lie between 0 and 1"),
+        ({"top_p": float("nan")}, "top_p=nan must lie between 0 and 1"),
         ({"seed": -1}, r"seed=-1 must lie between 0 and 2\^32 - 1"),
         ({"seed": 2**32}, r"seed=4294967296 must lie between 0 and 2\^32 - 1"),
     ],
@@ -147,6 +149,19 @@ def test_identities(model, clip, motion):
 def test_settings_out_of_range(model, clip, settings, message):
     with pytest.raises(UserError, match=message):
         model.animate(clip, **settings)
+    with pytest.raises(UserError, match=message):
+        model.check_settings(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_samples": 0}, "num_samples=0 must be 1 or above"),
+        ({"num_samples": 2}, "num_samples=2 would give one motion so many times: temperature_top, "),
+        ({"num_samples": 2, "seed": 2**32 - 1, "alpha": 1.0}, r"the last seed must not pass 2\^32 - 1"),
+    ],
+)
+def test_samples_out_of_range(model, settings, message):
     with pytest.raises(UserError, match=message):
         model.check_settings(**settings)
 

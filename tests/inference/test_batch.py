@@ -26,19 +26,19 @@ class StandIn:
 
 
 def one_by_one(animate):
-    """`animate_files` wants a model that takes many files; this one turns each into a motion or an exception."""
+    """`animate_files` wants a model that takes many files; this one turns each into a sample or an exception."""
 
-    def animate_each(files, *, progress):
+    def sample_each(files, *, progress):
         for index, file in reversed(list(enumerate(files))):  # batches end in any order
             try:
-                motion = animate(file)
+                samples = [animate(file)]
             except Exception as error:
-                motion = error
+                samples = error
             else:
                 progress(2.0)
-            yield index, motion
+            yield index, samples
 
-    return animate_each
+    return sample_each
 
 
 def test_good_and_bad_files_each_get_a_line(tmp_path):
@@ -85,13 +85,13 @@ def test_name_of_a_failed_file_is_free(tmp_path):
 
 
 def test_results_are_written_as_they_come(tmp_path):
-    def animate_each(files, *, progress):
+    def sample_each(files, *, progress):
         for index, file in enumerate(files):
             assert sorted(path.name for path in tmp_path.iterdir()) == [f"{n}.npz" for n in range(index)]
-            yield index, StandIn(str(file))
+            yield index, [StandIn(str(file))]
 
     files = [Path(f"{number}.wav") for number in range(3)]
-    assert all(not outcome.problem for outcome in animate_files(animate_each, files, tmp_path, ["npz"]))
+    assert all(not outcome.problem for outcome in animate_files(sample_each, files, tmp_path, ["npz"]))
 
 
 def test_interrupt_is_no_bad_file(tmp_path):
@@ -100,3 +100,23 @@ def test_interrupt_is_no_bad_file(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         animate_files(one_by_one(animate), [Path("a.wav"), Path("b.wav")], tmp_path, ["npz"])
+
+
+def test_samples_of_a_file_have_numbers(tmp_path):
+    def sample_each(files, *, progress):
+        for index, file in enumerate(files):
+            yield (
+                index,
+                [StandIn(f"{file} {number}", {".mp4"} if file.stem == "full" else ()) for number in "ab"],
+            )
+
+    files = [Path(name) for name in ("a.wav", "a_0.wav", "b/a.wav", "full.wav")]
+    outcomes = animate_files(sample_each, files, tmp_path, ["npz", "mp4"])
+    problems = ["", "", "would overwrite the result of a.wav (same name)"]
+    problems.append(f"{tmp_path}/full_0.mp4: cannot be written (No space left on device)")
+    assert [outcome.problem for outcome in outcomes] == problems
+    assert [outcome.seconds for outcome in outcomes] == [2.0, 2.0, 0.0, 0.0]
+    written = {path.name: path.read_text() for path in tmp_path.glob("a*.npz")}
+    assert written == {
+        "a_0.npz": "a.wav a", "a_1.npz": "a.wav b", "a_0_0.npz": "a_0.wav a", "a_0_1.npz": "a_0.wav b"
+    }  # fmt: skip

@@ -102,10 +102,11 @@ def test_windows_read_their_own_part_of_the_track(model, babble, monkeypatch, tm
     track = model.read_emotion(emotion_track=tmp_path / "track.csv")
     seen = {}
 
-    def sample(bucket, num_rows, rows, settings):
-        seen.update({row.window.first_frame: row.emotion for row in rows})
+    def sample(bucket, num_rows, rows, identity, sampling):
+        seen.update({row.window.first_frame: row.emotions[0] for row in rows})
         codes = np.zeros(bucket, np.int32)
-        return [WindowMotion(np.zeros((bucket, 53), np.float32), codes[::4], codes[::2])] * len(rows)
+        motion = WindowMotion(np.zeros((bucket, 53), np.float32), codes[::4], codes[::2])
+        return [WindowMotion(*(array[None] for array in motion))] * len(rows)
 
     monkeypatch.setattr(model._animator, "sample", sample)
     model.animate(babble(25.0), emotion=track)

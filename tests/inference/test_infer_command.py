@@ -107,6 +107,7 @@ def test_what_cannot_be_started(model_directory, babble, tmp_path):
             {"emotion": "happy", "emotion_audio": "a.wav"},
             "--emotion and --emotion_audio exclude one another: give one of --emotion, --emotion_audio, ",
         ),
+        ({"num_samples": "2"}, "num_samples=2 would give one motion so many times: temperature_top, "),
         ({"temperature_top": "warm"}, "flag --temperature_top=warm: "),
         ({"colour": "red"}, "Unknown command line flag 'colour'"),
     ]

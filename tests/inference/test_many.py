@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from deeptalk_jax.errors import UserError
-from deeptalk_jax.inference.animator import Animator, MotionSettings
+from deeptalk_jax.inference.animator import Animator
 from deeptalk_jax.inference.api import DeepTalk
 from deeptalk_jax.inference.batcher import BucketBatcher, rows_per_call, static_rows
 from deeptalk_jax.inference.clip import Clip
 from deeptalk_jax.inference.options import InferenceOptions
 from deeptalk_jax.inference.pipeline import Pipeline, PipelineSettings, emotion_of
+from deeptalk_jax.inference.settings import Sampling
 from deeptalk_jax.model_dir import save_model
 from deeptalk_jax.models.dee import DEE, Tower
 from deeptalk_jax.models.generator import Generator
@@ -46,6 +47,18 @@ def test_many_clips_equal_each_alone(model, sounds):
         for index, motion in zip(order, together, strict=True):
             assert_close(motion, alone[index])
     assert model.animate_many([]) == []
+
+
+def test_samples_of_one_call_equal_their_seeds(model, sounds):
+    """And whatever is batched with them, windows of a long clip too."""
+    sampled = model.sample_many([sounds[0], sounds[4]], 3, batch_size=6, **DRAWS)
+    for sound, samples in zip((sounds[0], sounds[4]), sampled, strict=True):
+        for number, motion in enumerate(samples):
+            assert_close(motion, model.animate(sound, **(DRAWS | {"seed": 4 + number})))
+        assert len({motion.indices_bottom.tobytes() for motion in samples}) == 3
+    nearly_still = {"temperature_bottom": 1.0, "top_p": 1e-6, "alpha": 1e-6}
+    for motion in model.sample_many([sounds[0], sounds[4]], 3, batch_size=6, **nearly_still)[0]:
+        assert_close(motion, model.animate(sounds[0]))
 
 
 def test_a_bad_sound_among_good_ones(model, sounds):
@@ -146,12 +159,11 @@ def animator_with(toy):
     return choose
 
 
-def animated(animator, sounds, **changes):
-    settings = PipelineSettings(MotionSettings(np.float32([0, 1, 0]), 0.0, 0.0), 0.0, 0, 4)
-    pipeline = Pipeline(animator, settings._replace(**changes))
+def animated(animator, sounds):
+    pipeline = Pipeline(animator, PipelineSettings(np.float32([0, 1, 0]), Sampling(batch_size=4)))
     clips = [(index, Clip(sound, animator.options)) for index, sound in enumerate(sounds)]
     done = dict(pipeline.run(clips))
-    return [done[index] for index in range(len(sounds))]
+    return [done[index][0] for index in range(len(sounds))]
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from deeptalk_jax.models.generator import Generator
 from deeptalk_jax.models.motion_prior import MotionPrior
@@ -38,18 +39,19 @@ def generator():
     return model, variables, (audio, lengths, emotion, identity)
 
 
-def sample(generator, inputs, keys, num_codes, num_frames=FRAMES, temperature=0.0):
+@pytest.fixture(scope="module")
+def sample(generator):
+    """`Generator.sample`, compiled once for each shape."""
     model, variables, _ = generator
-    apply = jax.jit(
-        functools.partial(
-            model.apply,
-            num_frames=num_frames,
-            temperature_top=temperature,
-            temperature_bottom=temperature,
-            method=Generator.sample,
+    apply = jax.jit(functools.partial(model.apply, method=Generator.sample), static_argnames="num_frames")
+
+    def call(inputs, keys, num_codes, num_frames=FRAMES, temperature=0.0):
+        temperatures = {"temperature_top": temperature, "temperature_bottom": temperature}
+        return apply(
+            variables, *inputs, keys, num_codes=jnp.asarray(num_codes), num_frames=num_frames, **temperatures
         )
-    )
-    return apply(variables, *inputs, keys, num_codes=jnp.asarray(num_codes))
+
+    return call
 
 
 @pytest.fixture(scope="module")
@@ -58,28 +60,42 @@ def keys():
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_padded_clip_equals_the_clip_alone(generator, keys, temperature):
+def test_padded_clip_equals_the_clip_alone(generator, sample, keys, temperature):
     audio, lengths, emotion, identity = generator[2]
     noisy = audio.at[1, 8 * 640 :].set(5.0)
-    batch = sample(generator, (noisy, lengths, emotion, identity), keys, [3, 2], temperature=temperature)
+    batch = sample((noisy, lengths, emotion, identity), keys, [3, 2], temperature=temperature)
     single = (audio[1:, : 8 * 640], lengths[1:], emotion[1:], identity[1:])
-    alone = sample(generator, single, keys[1:], [2], num_frames=8, temperature=temperature)
+    alone = sample(single, keys[1:], [2], num_frames=8, temperature=temperature)
     np.testing.assert_array_equal(batch.indices_top[1:, :2], alone.indices_top)
     np.testing.assert_array_equal(batch.indices_bottom[1:, :4], alone.indices_bottom)
     np.testing.assert_allclose(batch.motion[1:, :8], alone.motion, rtol=1e-4, atol=1e-5)
 
 
-def test_emotion_and_identity_change_the_logits(generator, keys):
-    audio, lengths, emotion, identity = generator[2]
-    model, variables, _ = generator
+def test_samples_do_not_depend_on_batch_and_devices(generator, sample):
+    """Eight rows over eight devices; two of them, in another order, on one."""
+    audio, lengths, emotion, identity = (jnp.repeat(array, 4, axis=0) for array in generator[2])
+    keys = jax.random.split(jax.random.key(9), 8)
+    rows = (audio, lengths, emotion, identity)
+    sharding = NamedSharding(Mesh(np.array(jax.devices()), ("data",)), PartitionSpec("data"))
+    spread = jax.device_put((rows, keys, jnp.array([3] * 4 + [2] * 4)), sharding)
+    many = sample(*spread, temperature=1.0)
+    assert len(many.motion.sharding.device_set) == 8
+    order = np.array([6, 1])
+    few = sample([row[order] for row in rows], keys[order], [2, 3], temperature=1.0)
+    many = jax.device_get(many)
+    for row, number in enumerate(order):
+        num_codes = 3 if number < 4 else 2
+        for name, count in (("indices_top", num_codes), ("indices_bottom", 2 * num_codes)):
+            chosen = [np.asarray(getattr(output, name)) for output in (few, many)]
+            np.testing.assert_array_equal(chosen[0][row, :count], chosen[1][number, :count])
+    assert len({indices.tobytes() for indices in many.indices_bottom[:4]}) == 4  # each key draws its own
 
-    @jax.jit
+
+def test_emotion_and_identity_change_the_logits(generator, sample, keys):
+    audio, lengths, emotion, identity = generator[2]
+
     def logits(emotion, identity):
-        inputs = (audio, lengths, emotion, identity, keys)
-        output = model.apply(
-            variables, *inputs, num_codes=jnp.array([3, 3]), num_frames=FRAMES, method=Generator.sample
-        )
-        return output.logits_top
+        return sample((audio, lengths, emotion, identity), keys, [3, 3]).logits_top
 
     base, moved, other = (
         logits(emotion, identity),
@@ -135,9 +151,9 @@ def test_training_gradient_reaches_both_predictors_through_the_frozen_prior(gene
         assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(gradients[part])[-2:]), part
 
 
-def test_rejects_odd_lengths_and_identities(generator, keys):
+def test_rejects_odd_lengths_and_identities(generator, sample, keys):
     audio, lengths, emotion, identity = generator[2]
     with pytest.raises(ValueError, match="num_frames=10 is no multiple of 4"):
-        sample(generator, (audio, lengths, emotion, identity), keys, [3, 3], num_frames=10)
+        sample((audio, lengths, emotion, identity), keys, [3, 3], num_frames=10)
     with pytest.raises(ValueError, match="identity has 2 entries, expected 3"):
-        sample(generator, (audio, lengths, emotion, identity[:, :2]), keys, [3, 3])
+        sample((audio, lengths, emotion, identity[:, :2]), keys, [3, 3])

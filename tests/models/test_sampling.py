@@ -1,8 +1,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from deeptalk_jax.models.sampling import choose_codes, straight_through_gumbel_softmax
+from deeptalk_jax.models.sampling import choose_codes, nucleus, straight_through_gumbel_softmax
 
 
 def test_straight_through_forward_is_one_hot_and_backward_is_soft():
@@ -52,3 +53,39 @@ def test_noise_belongs_to_the_position_not_to_the_window_or_the_batch():
     batch = choose_codes(jnp.concatenate([logits, logits]), 1.0, keys, jnp.zeros(2, int))
     np.testing.assert_array_equal(batch[:1], whole)
     assert (batch[1] != batch[0]).any()
+
+
+def test_nucleus_by_hand():
+    probabilities = jnp.array([[0.1, 0.5, 0.15, 0.25], [0.25, 0.25, 0.25, 0.25], [0.0, 0.3, 0.3, 0.4]])
+    for top_p, wanted in (
+        (0.0, [[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]]),
+        (0.5, [[0, 1, 0, 0], [1, 1, 0, 0], [0, 1, 0, 1]]),  # reached exactly; of equals the first
+        (0.51, [[0, 1, 0, 1], [1, 1, 1, 0], [0, 1, 0, 1]]),
+        (0.9, [[0, 1, 1, 1], [1, 1, 1, 1], [0, 1, 1, 1]]),
+        (1.0, [[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]]),
+    ):
+        np.testing.assert_array_equal(nucleus(probabilities, top_p), wanted, err_msg=f"top_p={top_p}")
+
+
+def test_choices_follow_the_nucleus_at_the_temperature():
+    probabilities, temperature, num = jnp.array([0.05, 0.4, 0.25, 0.3]), 0.5, 20_000
+    many = jnp.broadcast_to(temperature * jnp.log(probabilities), (1, num, 4))
+    chosen = {
+        top_p: np.asarray(
+            choose_codes(many, temperature, jax.random.key(0)[None], jnp.zeros(1, int), top_p=top_p)
+        )
+        for top_p in (0.0, 0.1, 0.6, 1.0)
+    }
+    frequency = np.bincount(chosen[0.6][0], minlength=4) / num
+    np.testing.assert_allclose(frequency, [0, 0.4 / 0.7, 0, 0.3 / 0.7], atol=0.012)
+    assert (chosen[0.0] == 1).all() and (chosen[0.1] == 1).all()
+    np.testing.assert_array_equal(
+        chosen[1.0], choose_codes(many, temperature, jax.random.key(0)[None], jnp.zeros(1, int))
+    )
+
+
+@pytest.mark.parametrize("top_p", [0.0, 0.5, 1.0])
+def test_equal_logits_at_temperature_zero_give_the_first(top_p):
+    logits = jnp.array([[[1e4, -3e4, 1e4], [0.0, 0.0, -1e-6]]])
+    chosen = choose_codes(logits, 0.0, jax.random.key(0)[None], jnp.zeros(1, int), top_p=top_p)
+    np.testing.assert_array_equal(chosen, [[0, 0]])

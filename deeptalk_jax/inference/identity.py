@@ -1,0 +1,111 @@
+"""Whose habits of the face a motion has: a training speaker, their mean, a blend of them, or a fitted identity.
+
+3                    the training speaker of this number
+3:0.5,7:0.5          a blend; what the weights lack to 1 is the mean of all, above 1 they count in proportion
+person.json          of `python -m deeptalk_jax.fit_identity`
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from ml_collections import ConfigDict
+
+from deeptalk_jax.errors import UserError
+from deeptalk_jax.inference.blend import BlendReader
+from deeptalk_jax.interop.files import replace_when_whole
+from deeptalk_jax.stages.builders import identity_vector
+
+FORMAT = "deeptalk_jax identity"
+SUFFIX = ".json"
+
+# A number, text as above, a file, or a vector.
+Identity = int | str | os.PathLike | np.ndarray | None
+
+
+def read_identity(config: ConfigDict, source: Identity) -> Float[np.ndarray, " i"]:
+    """The identity vector that a source stands for; None is the mean of the training speakers.
+
+    Args:
+        config: of the part deeptalk.
+        source: see the module; or `[i]`, a vector.
+
+    Raises:
+        UserError: no such training identity, text that cannot be read, a file that is not there or holds something
+            else, or a vector of another length or with numbers that are not finite.
+    """
+    if isinstance(source, str) and not source.endswith(SUFFIX):
+        return _blend(config, source)
+    if source is None or isinstance(source, (int, np.integer)):
+        return _trained(config, source)
+    if isinstance(source, (str, os.PathLike)):
+        return _checked(config, f"{source}: ", _read_file(Path(source)))
+    return _checked(config, "", np.asarray(source))
+
+
+def _trained(config: ConfigDict, number: int | None) -> np.ndarray:
+    try:
+        return np.asarray(identity_vector(config, number), np.float32)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _blend(config: ConfigDict, text: str) -> np.ndarray:
+    known = f"the trained identities are 0 to {config.data.num_identities - 1}"
+    reader = BlendReader("identity", f"NUMBER[:WEIGHT], nor is this a {SUFFIX} file of fit_identity", known)
+    blend = reader.items(text)
+    total = sum(weight for _, weight in blend)
+    vector = max(1.0 - total, 0.0) * _trained(config, None)
+    for name, weight in blend:
+        if not name.removeprefix("-").isdecimal():
+            raise reader.malformed(text, name)
+        vector += np.float32(weight / max(total, 1.0)) * _trained(config, int(name))
+    return vector
+
+
+def _checked(config: ConfigDict, place: str, vector: np.ndarray) -> np.ndarray:
+    length = config.model.num_identities
+    if vector.shape != (length,):
+        raise UserError(f"{place}an identity vector of shape {vector.shape}; this model's are ({length},)")
+    if not np.isfinite(vector).all():
+        raise UserError(f"{place}the identity vector holds numbers that are not finite")
+    return vector.astype(np.float32)
+
+
+def write_identity(path: Path, vector: np.ndarray, notes: Mapping[str, Any]) -> None:
+    """Writes an identity file.
+
+    Args:
+        path: ends in `.json`.
+        vector: `[i]`.
+        notes: what else to say in it.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    contents = {"format": FORMAT, "identity": [round(float(weight), 7) for weight in vector], **notes}
+    try:
+        with replace_when_whole(path) as temporary:
+            temporary.write_text(json.dumps(contents, indent=2) + "\n")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _read_file(path: Path) -> np.ndarray:
+    try:
+        contents = json.loads(path.read_text())
+        if contents["format"] != FORMAT:
+            raise ValueError(f"format {contents['format']!r}")
+        return np.asarray(contents["identity"], np.float64)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+    ) as error:  # broken JSON and text that is not UTF-8 are ValueErrors
+        raise UserError(f"{path}: not an identity as fit_identity writes it ({error})") from error

@@ -1,0 +1,210 @@
+"""Fits the identity vector of a person from speech with its motion; everything else is frozen.
+
+The vector starts at the mean identity and follows the gradient of the vertex error of the generated motion, in which
+every code is the mean of the codebook under softmax(logits): smooth, and without noise. On held-out speech of two new
+speakers this came out ahead of the cross-entropy against the prior's own codes (docs/sampling.md).
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import einops
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Float
+
+from deeptalk_jax.errors import UserError
+from deeptalk_jax.head.gram import distance_factor, squared_distance
+from deeptalk_jax.head.load import load_head
+from deeptalk_jax.inference.api import DeepTalk
+from deeptalk_jax.inference.audio import num_motion_frames
+from deeptalk_jax.inference.identity import Identity
+from deeptalk_jax.inference.loading import LoadedGenerator
+from deeptalk_jax.metrics.motion import MotionErrors
+from deeptalk_jax.models.dee import DEE
+from deeptalk_jax.models.generator import Generator
+from deeptalk_jax.stages.builders import identity_vector
+from deeptalk_jax.types import SAMPLES_PER_FRAME, Array, SpeechFeatures
+
+PyTree = Any
+
+NUM_STEPS = 200
+LEARNING_RATE = 0.02
+_LIP_WEIGHT = (
+    0.5  # beside all vertices, of which the lips are few: the ratio that the mini variant is trained with
+)
+_MM2_PER_M2 = 1e6
+_MOST_WINDOWS = 64  # of 1.28 s: more than a minute adds little and costs memory
+_HELD_OUT_SHARE = 0.2
+_FEWEST_WINDOWS = 5
+_MOST_FRAMES_APART = 2  # of sound and motion, as rounding and trackers make them
+
+
+class Recording(NamedTuple):
+    """Speech and its motion.
+
+    Attributes:
+        waveform: `[s]` float32 at 16 kHz.
+        motion: `[t, 53]`.
+    """
+
+    waveform: np.ndarray
+    motion: np.ndarray
+
+
+class FittedIdentity(NamedTuple):
+    """A person's identity.
+
+    Attributes:
+        vector: `[i]`.
+        losses: `[n]` mean squared coordinate errors before every step, mm^2, those of the lips weighed in.
+    """
+
+    vector: np.ndarray
+    losses: np.ndarray
+
+
+class _Windows(NamedTuple):
+    """What does not depend on the identity: `[b, t, d]` speech features, `[b, d]` emotion, `[b, t, 53]` motion."""
+
+    features: Array
+    emotion: Array
+    motion: Array
+
+
+class _Heard(nn.Module):
+    """Stands where the speech encoder was and takes what that gave: it is computed once, not in every step."""
+
+    def __call__(
+        self, features: Array, num_samples: Array, *, num_frames: int, train: bool
+    ) -> SpeechFeatures:
+        return SpeechFeatures(features, jnp.ones(features.shape[:2], bool))
+
+
+def split_recording(recording: Recording, window_frames: int) -> tuple[Recording, Recording]:
+    """What to fit, and the last fifth, held out; both of whole windows.
+
+    Raises:
+        UserError: sound and motion differ in length, or there are fewer than five windows.
+    """
+    frames, heard = len(recording.motion), num_motion_frames(len(recording.waveform))
+    if abs(frames - heard) > _MOST_FRAMES_APART:
+        raise UserError(f"{frames} frames of motion do not fit sound of {heard} frames")
+    num_windows = min(frames, len(recording.waveform) // SAMPLES_PER_FRAME) // window_frames
+    if num_windows < _FEWEST_WINDOWS:
+        raise UserError(
+            f"{frames} frames are too few to fit an identity; expected {_FEWEST_WINDOWS * window_frames} or more"
+        )
+    held_out = round(_HELD_OUT_SHARE * num_windows)
+    cuts = np.array([0, num_windows - held_out, num_windows]) * window_frames
+    parts = (
+        Recording(
+            recording.waveform[start * SAMPLES_PER_FRAME : end * SAMPLES_PER_FRAME],
+            recording.motion[start:end],
+        )
+        for start, end in pairwise(cuts)
+    )
+    return next(parts), next(parts)
+
+
+def fit_identity(parts: LoadedGenerator, recordings: Sequence[Recording]) -> FittedIdentity:
+    """The identity of a person; entries of identities that nobody was trained with stay 0.
+
+    Args:
+        parts: the frozen model.
+        recordings: of the person; what is left of whole windows counts for nothing.
+
+    Raises:
+        UserError: there is not one window.
+    """
+    windows = _windows(parts, recordings)
+    predictor = parts.model.predictor.clone(speech_encoder=_Heard())
+    model = parts.model.clone(predictor=predictor)
+    mean = jnp.asarray(identity_vector(parts.config, None))
+    optimiser = optax.adam(LEARNING_RATE)
+
+    head = load_head(parts.head)
+    factors = distance_factor(head), distance_factor(head, head.masks["lips"])
+
+    @jax.jit
+    def run(variables, windows, factors):
+        def loss(identity):
+            motion = model.apply(variables, windows, identity, method=_soft_motion)
+            whole, lips = (jnp.mean(squared_distance(factor, motion, windows.motion)) for factor in factors)
+            return _MM2_PER_M2 * (whole + _LIP_WEIGHT * lips)
+
+        def step(carry, _):
+            identity, state = carry
+            value, gradient = jax.value_and_grad(loss)(identity)
+            updates, state = optimiser.update(jnp.where(mean > 0, gradient, 0.0), state)
+            return (optax.apply_updates(identity, updates), state), value
+
+        (identity, _), losses = jax.lax.scan(step, (mean, optimiser.init(mean)), length=NUM_STEPS)
+        return FittedIdentity(identity, losses)
+
+    return jax.device_get(run(parts.variables, windows, factors))
+
+
+def _soft_motion(module: Generator, windows: _Windows, identity: Array) -> Float[Array, "b t 53"]:
+    """Motion of the expected codes."""
+    count, num_frames = windows.motion.shape[:2]
+    face = module.predictor.face_features(
+        windows.features,
+        jnp.full(count, num_frames * SAMPLES_PER_FRAME),
+        windows.emotion,
+        jnp.broadcast_to(identity[None], (count, identity.shape[0])),
+        num_frames=num_frames,
+    )
+    codes_top = module.prior.mix_top(jax.nn.softmax(module.predictor.logits_top(face)))
+    logits_bottom = module.predictor.logits_bottom(face, module.prior.decode_top(codes_top))
+    return module.prior.decode(codes_top, module.prior.mix_bottom(jax.nn.softmax(logits_bottom)))
+
+
+def _windows(parts: LoadedGenerator, recordings: Sequence[Recording]) -> _Windows:
+    """Windows as in training, evenly over the recordings where there are more than enough."""
+    num_frames = parts.config.data.window_frames
+    audio, motion = [], []
+    for recording in recordings:
+        usable = min(len(recording.motion), len(recording.waveform) // SAMPLES_PER_FRAME)
+        usable -= usable % num_frames
+        motion.append(einops.rearrange(recording.motion[:usable], "(b t) d -> b t d", t=num_frames))
+        samples = recording.waveform[: usable * SAMPLES_PER_FRAME]
+        audio.append(einops.rearrange(samples, "(b s) -> b s", s=num_frames * SAMPLES_PER_FRAME))
+    audio, motion = np.concatenate(audio), np.concatenate(motion)
+    if not len(motion):
+        raise UserError(f"no recording has the {num_frames} frames of a window")
+    chosen = np.linspace(0, len(motion) - 1, min(len(motion), _MOST_WINDOWS)).round().astype(int)
+
+    @jax.jit
+    def hear(variables, dee_variables, audio):
+        lengths = jnp.full(audio.shape[0], audio.shape[1])
+
+        def encode(module):
+            return module.predictor.speech_encoder(audio, lengths, num_frames=num_frames, train=False).values
+
+        emotion = parts.dee.apply(dee_variables, audio, lengths, method=DEE.embed_audio).mean
+        return parts.model.apply(variables, method=encode), emotion
+
+    return _Windows(*hear(parts.variables, parts.dee_variables, audio[chosen]), jnp.asarray(motion[chosen]))
+
+
+def held_out_errors(
+    model: DeepTalk, held_out: Sequence[Recording], identity: Identity
+) -> dict[str, dict[str, float]]:
+    """Lip and vertex errors, mm, of the most likely motion with the mean identity and with another one."""
+    report = {}
+    for name, style in (("mean_identity", None), ("fitted_identity", identity)):
+        errors = MotionErrors(model.head)
+        motions = model.animate_many((recording.waveform for recording in held_out), identity=style)
+        for recording, motion in zip(held_out, motions, strict=True):
+            length = min(len(recording.motion), len(motion))
+            errors.add(recording.motion[:length], generated=motion.frames()[:length])
+        report[name] = {
+            "lip_error_mm": errors.lip_error_mm("generated"),
+            "vertex_error_mm": errors.vertex_error_mm("generated"),
+        }
+    return report

@@ -1,0 +1,65 @@
+"""What the controls of sampling do on held-out clips: a picture of spread and lip error, control by control.
+
+    python -m deeptalk_jax.sampling_controls --model=outputs/demo/model --out=outputs/sampling_controls.png
+
+Every clip is animated several times for every value of alpha, temperature_top, temperature_bottom and top_p. Writes a
+picture, and its numbers in a JSON file beside it; docs/sampling.md says how to read them.
+"""
+
+import json
+from pathlib import Path
+
+from absl import flags
+
+from deeptalk_jax.cli import run_tool
+from deeptalk_jax.errors import UserError
+
+_MODEL = flags.DEFINE_string("model", None, "Model directory, as written by training.")
+_OUT = flags.DEFINE_string(
+    "out", "outputs/sampling_controls.png", "Picture to write; its numbers go beside it as .json."
+)
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Root of all datasets; by default that of the generator's training."
+)
+_SPLIT = flags.DEFINE_string("split", "test", "Split to take clips from.")
+_NUM_CLIPS = flags.DEFINE_integer(
+    "num_clips", 32, "Clips, evenly over the split, at the most.", lower_bound=1
+)
+_NUM_SAMPLES = flags.DEFINE_integer("num_samples", 6, "Motions of every clip.", lower_bound=2)
+flags.mark_flag_as_required("model")
+
+
+def _sampling_controls() -> None:
+    out = Path(_OUT.value)
+    if out.suffix != ".png":
+        raise UserError(f"--out={out}: the picture is written as .png")
+
+    import numpy as np
+
+    from data_pipeline.records import open_split
+    from deeptalk_jax.inference.api import DeepTalk
+    from deeptalk_jax.inference.control_study import study
+    from deeptalk_jax.interop.files import replace_when_whole
+    from deeptalk_jax.model_dir import load_part
+    from deeptalk_jax.rendering.control_chart import draw_controls
+
+    model = DeepTalk.load(_MODEL.value)
+    data = load_part(_MODEL.value, "deeptalk").config.data
+    split = open_split(_DATA_DIR.value or data.data_dir, data.dataset, _SPLIT.value)
+    numbers = np.linspace(0, len(split) - 1, min(_NUM_CLIPS.value, len(split))).round().astype(int)
+    report = {"dataset": data.dataset, "split": _SPLIT.value, "num_clips": len(numbers)}
+    report["num_samples"] = _NUM_SAMPLES.value
+    report["controls"] = study(model, [split[int(number)] for number in numbers], _NUM_SAMPLES.value)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with replace_when_whole(out.with_suffix(".json")) as temporary:
+            temporary.write_text(json.dumps(report, indent=2) + "\n")
+        with replace_when_whole(out) as temporary:
+            temporary.write_bytes(draw_controls(report))
+    except OSError as error:
+        raise UserError(f"--out={out}: cannot be written ({error.strerror})") from error
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    run_tool(_sampling_controls)
