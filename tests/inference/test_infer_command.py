@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import soundfile
 
@@ -22,7 +23,11 @@ for number, flags in enumerate(json.loads(sys.argv[1])):
         sys.stderr.flush()
         os.dup2(os.open(f"{number}.err", os.O_WRONLY | os.O_CREAT), 2)
         sys.argv = ["infer.py", *flags]
-        runpy.run_path(sys.path[0] + "/infer.py", run_name="__main__")
+        try:
+            runpy.run_path(sys.path[0] + "/infer.py", run_name="__main__")
+        except SystemExit as end:
+            sys.stderr.flush()
+            os._exit(end.code)  # taking the interpreter down takes longer than most commands
     status = os.waitpid(child, 0)[1]
     results.append([os.waitstatus_to_exitcode(status), open(f"{number}.err").read()])
 print(json.dumps(results))
@@ -31,7 +36,7 @@ print(json.dumps(results))
 
 def run_python(arguments, directory):
     environment = os.environ | {
-        "DEEPTALK_CACHE_DIR": str(directory / "cache"),
+        "DEEPTALK_CACHE_DIR": jax.config.jax_compilation_cache_dir,
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(ROOT),
         "PYTHONSAFEPATH": "1",  # so that the repository leads sys.path
@@ -98,12 +103,10 @@ def test_what_cannot_be_started(model_directory, babble, tmp_path):
         ({"model": None}, "Flag --model must have a value other than None."),
         ({"out": "file/out"}, "--out=file/out: cannot be made (Not a directory)"),
         ({"emotion_track": "gone.csv"}, "gone.csv: cannot be read (No such file or directory)"),
-        ({"emotion": "joy:0.5"}, "emotion 'joy:0.5': unknown name 'joy'; known: neutral, happy, sad, "),
         (
             {"emotion": "happy", "emotion_audio": "a.wav"},
             "--emotion and --emotion_audio exclude one another: give one of --emotion, --emotion_audio, ",
         ),
-        ({"identity": "99"}, "identity 99 is not one of the trained identities 0 to 2"),
         ({"temperature_top": "warm"}, "flag --temperature_top=warm: "),
         ({"colour": "red"}, "Unknown command line flag 'colour'"),
     ]

@@ -42,7 +42,8 @@ def test_a_stage_learns_logs_and_exports(trained, stage):
         assert not fixed & set(moved), "frozen weights have moved"
 
 
-@pytest.mark.parametrize("stage", STAGE_NAMES)
+# Those with state beside the weights: batch statistics, codebooks, a Gumbel-softmax that cools.
+@pytest.mark.parametrize("stage", ["fer", "motion_prior", "deeptalk"])
 def test_interrupted_and_resumed_equals_uninterrupted(trained, tiny_config, tmp_path, stage, monkeypatch):
     config = tiny_config(stage, trained)
     taken = Trainer.next_step
