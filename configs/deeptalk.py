@@ -12,6 +12,8 @@ ABLATIONS = {
     "no_identity_dropout": {"identity_dropout_rate": 0.0},
     # Section 4: the published stage 1 learns from the vertices alone.
     "vertices_only": {"loss.codes_weight": 0.0},
+    # Section 4: the published stage-1 config also carries this term.
+    "emotion": {"loss.emotion_weight": 1e-4},
     # Section 9: how the released code runs its model; what imported checkpoints get (docs/published.md).
     "published_inference": {
         "inference.emotion_windows": "first_10s",
@@ -37,6 +39,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     model.dropout_rate = 0.1
     model.speech = ConfigDict()
     config.loss = ConfigDict()
+    config.loss.emotion_consistency = "csd"  # of speech or true motion with generated motion: mean | csd
+    config.loss.emotion_weight = 0.0  # of the generated motion's consistency with the speech
+    config.loss.motion_emotion_weight = 0.0  # of its consistency with the true motion
     # How the trained model is run; imported models hold the published values, see inference/options.py.
     config.inference = inference = ConfigDict()
     # pooled: 10 s windows, pooled by precision | first_10s: the whole clip is encoded, its first 10 s are kept

@@ -10,7 +10,7 @@ from configs.common import VARIANTS, parse_arg
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.stages import builders
 
-STAGES = ("fer", "dee", "motion_prior", "deeptalk", "lip_reader")
+STAGES = ("fer", "dee", "motion_prior", "deeptalk", "lip_reader", "deeptalk_stage2")
 MODULES = {stage: importlib.import_module(f"configs.{stage}") for stage in STAGES}
 CASES = [
     (stage, variant, ablation)
@@ -37,6 +37,7 @@ def test_builds(stage, variant, ablation):
             builders.build_generator(config, motion_prior.get_config(f"variant={variant}")), 16, key
         ),
     }
+    initialisers["deeptalk_stage2"] = initialisers["deeptalk"]
     initialisers["lip_reader"] = lambda key: builders.init_lip_reader(
         builders.build_lip_reader(config), config.model.crop_size, key
     )

@@ -20,6 +20,8 @@ DIRECTIONS = (
     ("clip_mean_*", 0),
     ("global_mean_*", 0),
     ("shuffled_audio_*", 0),
+    ("true_motion_*", 0),
+    ("*_diversity_mm", 1),
     ("*_mm", -1),
     ("*_accuracy", 1),
     ("*_correlation", 1),
@@ -39,7 +41,8 @@ MAIN_METRICS = {
     "dee": ("speech_to_motion_r1", "motion_to_speech_r1", "ece", "motion_variance_intensity_spearman"),
     "motion_prior": ("vertex_error_mm", "lip_error_mm", "used_top", "used_bottom"),
     "lip_reader": ("frame_accuracy", "class_mean_accuracy"),
-    "deeptalk": ("jaw_correlation", "lip_error_mm", "vertex_error_mm"),
+    "deeptalk": ("jaw_correlation", "lip_error_mm", "vertex_error_mm", "emotion_accuracy"),
+    "deeptalk_stage2": ("emotion_accuracy", "speech_to_motion_r1", "lip_error_mm", "jaw_correlation"),
 }
 
 _ARROWS = {-1: " ↓", 0: "", 1: " ↑"}

@@ -17,6 +17,7 @@ from deeptalk_jax.head.model import HeadModel
 from deeptalk_jax.types import EXPRESSION_DIM, Array
 
 _MM_PER_M = 1000.0
+_STEP_FRAMES = 128  # clips are padded to multiples: every length is a program of its own
 
 
 @jax.jit
@@ -51,7 +52,7 @@ def _padded(motions: dict[str, np.ndarray], target: np.ndarray) -> tuple[dict[st
     for name, motion in motions.items():
         if motion.shape not in (target.shape, (1, *target.shape[1:])):
             raise ValueError(f"{name} {motion.shape} and target {target.shape} differ in shape")
-    padding = ((0, -len(target) % 32), (0, 0))
+    padding = ((0, -len(target) % _STEP_FRAMES), (0, 0))
     padded = {
         name: motion if len(motion) == 1 else np.pad(motion, padding) for name, motion in motions.items()
     }

@@ -54,6 +54,11 @@ class Stage:
         self.config = config
         self.upstream = self._load_upstream()
 
+    @classmethod
+    def exported_part(cls) -> str:
+        """Name of the part that it trains, in the model directory that it exports."""
+        return cls.name
+
     def _load_upstream(self) -> dict[str, Part]:
         parts = {}
         for flag, names in self.upstream_parts.items():
@@ -178,7 +183,7 @@ class Stage:
     def export_parts(self, variables: PyTree) -> dict[str, Part]:
         """This stage's part and those it builds on, for `model_dir.save_model`."""
         part = Part(self.config, jax.device_get(variables), self.statistics(variables))
-        return {**self.upstream, self.name: part}
+        return {**self.upstream, self.exported_part(): part}
 
 
 def valid_rows(batch: dict[str, np.ndarray]) -> np.ndarray:

@@ -1,11 +1,12 @@
 """Stage DEEPTalk: codes of the motion prior from speech, identity and emotion (SPEC section 4, stage 1)."""
 
+from collections.abc import Callable, Iterable
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array as KeyArray
 from jaxtyping import Float, Int
 
@@ -13,21 +14,31 @@ from data_pipeline.statistics import mean_motion
 from deeptalk_jax.head.gram import distance_factor, squared_distance
 from deeptalk_jax.head.load import load_head
 from deeptalk_jax.losses.classification import cross_entropy
+from deeptalk_jax.losses.consistency import emotion_consistency
 from deeptalk_jax.losses.reduce import masked_mean, weighted_total
-from deeptalk_jax.metrics.motion import Correlation, MotionErrors, jaw_opening
 from deeptalk_jax.models.dee import DEE
+from deeptalk_jax.models.fer import FER
 from deeptalk_jax.models.generator import Generated, Generator
 from deeptalk_jax.models.masks import length_mask
 from deeptalk_jax.models.motion_prior import FRAMES_PER_BOTTOM_CODE, FRAMES_PER_TOP_CODE, MotionPrior
 from deeptalk_jax.stages.base import Stage, merged
 from deeptalk_jax.stages.builders import (
     build_dee,
+    build_fer,
     build_generator,
     build_motion_prior,
     identity_vector,
     init_predictor,
 )
-from deeptalk_jax.types import Array
+from deeptalk_jax.stages.dee_evaluation import retrieval_distance
+from deeptalk_jax.stages.generator_evaluation import (
+    NUM_SAMPLES,
+    GeneratedClip,
+    Judgement,
+    evaluate_clips,
+    in_batches,
+)
+from deeptalk_jax.types import Array, Gaussian
 
 PyTree = Any
 
@@ -58,6 +69,7 @@ class DEEPTalkStage(Stage):
         prior_config = self.upstream["motion_prior"].config
         self.model = build_generator(config, prior_config)
         self.prior = build_motion_prior(prior_config)
+        self.fer = build_fer(self.upstream["fer"].config)
         self.dee = build_dee(self.upstream["dee"].config)
 
     def init(self, key: KeyArray) -> PyTree:
@@ -75,36 +87,108 @@ class DEEPTalkStage(Stage):
             "vertex_factor": distance_factor(head),
             "lip_factor": distance_factor(head, head.masks["lips"]),
         }
-        return {**super().frozen_variables(), **factors}
+        return {**self.frozen_models(), **factors}
 
-    def emotion(self, frozen: PyTree, audio: Array, num_samples: Array) -> Float[Array, "b d"]:
-        """Mean of DEE's Gaussian for the speech."""
-        return self.dee.apply(frozen["dee"], audio, num_samples, method=DEE.embed_audio).mean
+    def frozen_models(self) -> PyTree:
+        """Variables of the upstream parts that are read in training."""
+        return super().frozen_variables()
+
+    def speech_emotion(self, frozen: PyTree, batch: dict[str, Array]) -> Gaussian:
+        """DEE's Gaussians of the speech, `[b, d]`."""
+        return self.dee.apply(frozen["dee"], batch["audio"], batch["num_samples"], method=DEE.embed_audio)
+
+    def motion_emotion(
+        self, frozen: PyTree, motion: Float[Array, "b t 53"], num_frames: Int[Array, " b"]
+    ) -> Gaussian:
+        """DEE's Gaussians of motion, `[b, d]`, in evaluation mode, differentiable in the motion."""
+        features = self.fer.apply(frozen["fer"], motion, method=FER.features)
+        return self.dee.apply(frozen["dee"], features, num_frames, method=DEE.embed_motion)
+
+    def consistency(self, frozen: PyTree, a: Gaussian, b: Gaussian) -> Float[Array, ""]:
+        """Mean emotion consistency of matching rows, of the kind that the config names."""
+        scale, shift = (frozen["dee"]["params"][name] for name in ("scale", "shift"))
+        return masked_mean(emotion_consistency(self.config.loss.emotion_consistency, a, b, scale, shift))
 
     def loss_fn(self, params, model_state, frozen, batch, step, key):
-        """Vertex error of the generated motion, and cross-entropy against the prior's own codes."""
+        """Sum of the terms that have a weight."""
+        loss, speech = self.config.loss, self.speech_emotion(frozen, batch)
+        generated = self.generator(params, model_state, frozen, batch, step, key)(speech.mean)
+        terms = self.motion_terms(generated, frozen, batch)
+        if loss.emotion_weight or loss.motion_emotion_weight:
+            shown = self.motion_emotion(frozen, generated.motion, batch["num_frames"])
+            terms |= self.emotion_terms(shown, speech, frozen, batch)
+        return weighted_total(terms, self.weights(terms)), (model_state, terms)
+
+    def weights(self, terms: Iterable[str]) -> dict[str, float]:
+        """Weights of terms by name; both levels of codes have one."""
+        loss = self.config.loss
+        shared = {"codes_top": "codes", "codes_bottom": "codes", "lips": "lip"}
+        return {name: loss[f"{shared.get(name, name)}_weight"] for name in terms}
+
+    def generator(
+        self,
+        params: PyTree,
+        model_state: PyTree,
+        frozen: PyTree,
+        batch: dict[str, Array],
+        step: Array,
+        key: KeyArray,
+    ) -> Callable[[Float[Array, "b d"]], Generated]:
+        """Emotion vectors to generated motion, by the same speech, identities and noise every time."""
         identity_key, dropout_key, sample_key = jax.random.split(key, 3)
-        config, num_frames = self.config, batch["motion"].shape[1]
-        generated = self.model.apply(
-            with_prior(merged(params, model_state), frozen["motion_prior"]),
-            batch["audio"],
-            batch["num_samples"],
-            self.emotion(frozen, batch["audio"], batch["num_samples"]),
-            self._training_identity(batch["identity"], identity_key),
-            num_frames=num_frames,
-            tau=linear_tau(step, start=config.tau_start, end=config.tau_end, num_steps=config.num_steps),
-            rngs={"dropout": dropout_key, "sample": sample_key},
-        )
-        mask = length_mask(batch["num_frames"], num_frames)
+        config = self.config
+        identity = self._training_identity(batch["identity"], identity_key)
+        variables = with_prior(merged(params, model_state), frozen["motion_prior"])
+
+        def generate(emotion):
+            return self.model.apply(
+                variables,
+                batch["audio"],
+                batch["num_samples"],
+                emotion,
+                identity,
+                num_frames=batch["motion"].shape[1],
+                tau=linear_tau(step, start=config.tau_start, end=config.tau_end, num_steps=config.num_steps),
+                rngs={"dropout": dropout_key, "sample": sample_key},
+            )
+
+        return generate
+
+    def motion_terms(
+        self, generated: Generated, frozen: PyTree, batch: dict[str, Array]
+    ) -> dict[str, Float[Array, ""]]:
+        """Vertex and lip error against the true motion, and where it has a weight the error of the codes."""
         terms = {
-            name: masked_mean(squared_distance(frozen[factor], generated.motion, batch["motion"]), mask)
-            for name, factor in (("vertex", "vertex_factor"), ("lips", "lip_factor"))
+            "vertex": self.surface_error(frozen["vertex_factor"], generated.motion, batch),
+            "lips": self.surface_error(frozen["lip_factor"], generated.motion, batch),
         }
-        weights = {"vertex": config.loss.vertex_weight, "lips": config.loss.lip_weight}
-        if config.loss.codes_weight:
-            terms |= self._code_terms(generated, frozen, batch)
-            weights |= {"codes_top": config.loss.codes_weight, "codes_bottom": config.loss.codes_weight}
-        return weighted_total(terms, weights), (model_state, terms)
+        return terms | (self._code_terms(generated, frozen, batch) if self.config.loss.codes_weight else {})
+
+    def emotion_terms(
+        self, shown: Gaussian, speech: Gaussian, frozen: PyTree, batch: dict[str, Array]
+    ) -> dict[str, Float[Array, ""]]:
+        """Consistency of the generated motion with the speech and with the true motion, those that have a weight.
+
+        Args:
+            shown: DEE's Gaussians of the generated motion.
+            speech: of the speech.
+            frozen: see `frozen_variables`.
+            batch: see `batch_shapes`.
+        """
+        terms = {}
+        if self.config.loss.emotion_weight:
+            terms["emotion"] = self.consistency(frozen, speech, shown)
+        if self.config.loss.motion_emotion_weight:
+            truth = self.motion_emotion(frozen, batch["motion"], batch["num_frames"])
+            terms["motion_emotion"] = self.consistency(frozen, truth, shown)
+        return terms
+
+    def surface_error(
+        self, factor: Float[Array, "r 599"], motion: Float[Array, "b t 53"], batch: dict[str, Array]
+    ) -> Float[Array, ""]:
+        """Mean squared coordinate error against the true motion, m^2; the factor decides of which vertices."""
+        mask = length_mask(batch["num_frames"], motion.shape[1])
+        return masked_mean(squared_distance(factor, motion, batch["motion"]), mask)
 
     def _code_terms(self, generated: Generated, frozen: PyTree, batch: dict[str, Array]) -> dict[str, Array]:
         """Cross-entropy of both levels against the prior's encoding of the true motion, nats."""
@@ -125,63 +209,67 @@ class DEEPTalkStage(Stage):
         dropped = jax.random.bernoulli(key, self.config.identity_dropout_rate, identity.shape)
         return jnp.where((dropped | (identity < 0))[:, None], mean, one_hot)
 
-    def predict(self, variables: PyTree, split: str) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Most likely motion and true motion of every clip of a split, `[t, 53]` each; mean identity."""
-        frozen = super().frozen_variables()
+    def predict(self, variables: PyTree, split: str) -> list[GeneratedClip]:
+        """Most likely motion and samples of every clip of a split, with the mean identity, beside the truth."""
         identity = identity_vector(self.config, None)
         num_frames = -(-self.config.data.max_clip_frames // FRAMES_PER_TOP_CODE) * FRAMES_PER_TOP_CODE
 
         @jax.jit
         def generate(variables, frozen, batch):
             rows = batch["audio"].shape[0]
-            return self.model.apply(
-                with_prior(variables, frozen["motion_prior"]),
-                batch["audio"],
-                batch["num_samples"],
-                self.emotion(frozen, batch["audio"], batch["num_samples"]),
-                jnp.broadcast_to(identity[None], (rows, identity.shape[0])),
-                jax.random.split(jax.random.key(0), rows),  # unused at temperature 0
-                num_codes=-(-batch["num_frames"] // FRAMES_PER_TOP_CODE),
-                num_frames=num_frames,
-                method=Generator.sample,
-            ).motion
+            speech = self.speech_emotion(frozen, batch)
 
-        pairs = []
+            def sample(temperature, keys):
+                return self.model.apply(
+                    with_prior(variables, frozen["motion_prior"]),
+                    batch["audio"],
+                    batch["num_samples"],
+                    speech.mean,
+                    jnp.broadcast_to(identity[None], (rows, identity.shape[0])),
+                    keys,
+                    num_codes=-(-batch["num_frames"] // FRAMES_PER_TOP_CODE),
+                    num_frames=num_frames,
+                    temperature_top=temperature,
+                    temperature_bottom=temperature,
+                    method=Generator.sample,
+                ).motion
+
+            temperatures = jnp.minimum(jnp.arange(1.0 + NUM_SAMPLES), 1.0)  # 0 for the most likely, then 1
+            keys = jax.random.split(jax.random.key(0), (len(temperatures), rows))
+            return jax.vmap(sample)(temperatures, keys), speech
+
+        clips, frozen = [], self.frozen_models()
         for batch in self.clips(split):
             inputs = {name: batch[name] for name in ("audio", "num_samples", "num_frames")}
-            generated = np.asarray(generate(variables, frozen, inputs))
+            motions, speech = jax.device_get(generate(variables, frozen, inputs))
             for row, length in enumerate(batch["num_frames"]):
                 if length:
-                    pairs.append((generated[row, :length], batch["motion"][row, :length]))
-        return pairs
+                    clips.append(
+                        GeneratedClip(
+                            truth=batch["motion"][row, :length],
+                            generated=motions[0, row, :length],
+                            samples=motions[1:, row, :length],
+                            emotion=int(batch["emotion"][row]),
+                            speech=Gaussian(*(moment[row] for moment in speech)),
+                        )
+                    )
+        return clips
 
     def evaluate(self, variables: PyTree, split: str) -> dict[str, float]:
-        """Jaw correlation and lip error of the generated motion, beside the mean pose and shuffled audio.
+        """Lips, emotion and liveliness of the generated motion, beside controls; see `generator_evaluation`."""
+        data, frozen = self.config.data, self.frozen_models()
 
-        The mean pose is that of the training split. Shuffled audio holds each prediction against the true motion
-        of another clip, over the frames that both have.
-        """
-        head = load_head(self.config.head)
-        data = self.config.data
-        pairs = self.predict(variables, split)
-        mean_pose = mean_motion(data.data_dir, data.dataset, "train")
-        errors = MotionErrors(head)
-        jaws = {"generated": Correlation(), "shuffled": Correlation()}
-        order = np.random.default_rng(0).permutation(len(pairs))
-        for this, other in zip(order, np.roll(order, 1), strict=True):
-            (generated, truth), (shuffled, _) = pairs[this], pairs[other]
-            common = min(len(shuffled), len(truth))
-            errors.add(truth, generated=generated, mean_pose=mean_pose[None])
-            errors.add(truth[:common], shuffled=shuffled[:common])
-            jaws["generated"].add(jaw_opening(generated), jaw_opening(truth))
-            jaws["shuffled"].add(jaw_opening(shuffled[:common]), jaw_opening(truth[:common]))
-        return {
-            "jaw_correlation": jaws["generated"].value,
-            "lip_error_mm": errors.lip_error_mm("generated"),
-            "vertex_error_mm": errors.vertex_error_mm("generated"),
-            "mean_pose_lip_error_mm": errors.lip_error_mm("mean_pose"),
-            "mean_pose_vertex_error_mm": errors.vertex_error_mm("mean_pose"),
-            "shuffled_audio_jaw_correlation": jaws["shuffled"].value,
-            "shuffled_audio_lip_error_mm": errors.lip_error_mm("shuffled"),
-            "num_clips": len(pairs),
-        }
+        @jax.jit
+        def judge(frozen, motion, num_frames):
+            logits = self.fer.apply(frozen["fer"], motion)
+            mask = length_mask(num_frames, motion.shape[1])
+            of_clips = jnp.sum(logits * mask[..., None], axis=1)
+            return Judgement(jnp.argmax(of_clips, axis=-1), self.motion_emotion(frozen, motion, num_frames))
+
+        return evaluate_clips(
+            self.predict(variables, split),
+            mean_motion(data.data_dir, data.dataset, "train"),
+            load_head(self.config.head),
+            in_batches(partial(judge, frozen), data.eval_batch_size),
+            partial(retrieval_distance, self.upstream["dee"].config.loss),
+        )

@@ -11,7 +11,7 @@ from deeptalk_jax.interop.files import replace_when_whole
 from deeptalk_jax.model_dir import INDEX, check_variables, load_part, read_index, save_model
 from deeptalk_jax.rendering.page import render_page
 from deeptalk_jax.stages.base import Evaluation
-from deeptalk_jax.stages.registry import make_stage
+from deeptalk_jax.stages.registry import make_stage, stage_class
 from deeptalk_jax.training.loop import claim_workdir, fit
 
 
@@ -55,7 +55,7 @@ def evaluate(config: ConfigDict, workdir: epath.PathLike, split: str) -> dict[st
     workdir = epath.Path(workdir)
     model = workdir / "model"
     read_index(model)
-    part = load_part(model, config.stage)
+    part = load_part(model, stage_class(config.stage).exported_part())
     resolved = part.config.copy_and_resolve_references()
     resolved.data.update(config.data)
     for upstream in resolved.upstream:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs import dee, deeptalk, fer, lip_reader, motion_prior
+from configs import dee, deeptalk, deeptalk_stage2, fer, lip_reader, motion_prior
 from data_pipeline.prepare import prepare
 
 # Small enough to compile in seconds; odd sizes so that a transposed axis shows.
@@ -51,12 +51,14 @@ TINY = {
         "data.max_clip_frames": 4,
     },
 }
+TINY["deeptalk_stage2"] = TINY["deeptalk"] | {"loss.lip_reading_frames": 2, "loss.motion_emotion_weight": 0.1}
 MODULES = {
     "fer": fer,
     "dee": dee,
     "motion_prior": motion_prior,
     "deeptalk": deeptalk,
     "lip_reader": lip_reader,
+    "deeptalk_stage2": deeptalk_stage2,
 }
 
 

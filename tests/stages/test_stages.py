@@ -36,7 +36,7 @@ def test_a_stage_learns_logs_and_exports(trained, stage):
     assert rows[0]["train/examples_per_s"] == pytest.approx(8 * rows[0]["train/steps_per_s"])
     assert list((trained / stage).glob("events.out.tfevents.*"))
     assert json.loads((trained / stage / "config.json").read_text())["stage"] == stage
-    part = load_part(trained / stage / "model", stage)
+    part = load_part(trained / stage / "model", STAGES[stage].exported_part())
     started = leaves(make_stage(part.config).init(jax.random.key(part.config.seed)))
     moved = [
         name for name, value in leaves(part.variables).items() if not np.array_equal(value, started[name])
@@ -65,7 +65,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(trained, tiny_config, tmp_
         fit(make_stage(config), config, tmp_path)
     monkeypatch.setattr(Trainer, "next_step", taken)
     resumed = leaves(fit(make_stage(config), config, tmp_path))
-    whole = leaves(load_part(trained / stage / "model", stage).variables)
+    whole = leaves(load_part(trained / stage / "model", STAGES[stage].exported_part()).variables)
     assert len(resumed) == len(whole)
     for (name, value), expected in zip(
         sorted(resumed.items()), (v for _, v in sorted(whole.items())), strict=True

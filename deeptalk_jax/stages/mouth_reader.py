@@ -1,0 +1,50 @@
+"""The frozen lip-reading network of stage 2, on pictures that are rendered from motion (SPEC section 4)."""
+
+from typing import Any
+
+from jaxtyping import Float
+
+from deeptalk_jax.head.model import HeadModel
+from deeptalk_jax.interop.visual_speech_file import load_visual_speech
+from deeptalk_jax.model_dir import Part
+from deeptalk_jax.models.visual_speech import VisualSpeech
+from deeptalk_jax.rendering.mouth import MOUTH_CROP_SIZE, mouth_renderer
+from deeptalk_jax.stages.builders import build_lip_reader
+from deeptalk_jax.types import Array
+
+PyTree = Any
+
+
+class MouthReader:
+    """Motion to visual speech features.
+
+    Args:
+        encoder: the network.
+        variables: its weights and statistics.
+        head: whose mouth it looks at.
+        crop_size: side of its pictures in pixels.
+    """
+
+    def __init__(self, encoder: VisualSpeech, variables: PyTree, head: HeadModel, crop_size: int):
+        self.encoder, self.variables = encoder, variables
+        self._renderer = mouth_renderer(head, crop_size)
+
+    @classmethod
+    def of_part(cls, part: Part, head: HeadModel) -> "MouthReader":
+        """The encoder of a lip reader that was trained here."""
+        variables = {name: tree["encoder"] for name, tree in part.variables.items() if "encoder" in tree}
+        return cls(build_lip_reader(part.config).encoder, variables, head, part.config.model.crop_size)
+
+    @classmethod
+    def of_file(cls, path: str, head: HeadModel) -> "MouthReader":
+        """A published encoder; for what it raises see `load_visual_speech`."""
+        return cls(*load_visual_speech(path), head, MOUTH_CROP_SIZE)
+
+    def features(self, variables: PyTree, motion: Float[Array, "b t 53"]) -> Float[Array, "b t d"]:
+        """Features of every frame, in evaluation mode, differentiable in the motion.
+
+        Args:
+            variables: as `self.variables`; given, so that a compiled step does not hold them as constants.
+            motion: neighbouring frames at 25 Hz.
+        """
+        return self.encoder.apply(variables, self._renderer.from_motion(motion))

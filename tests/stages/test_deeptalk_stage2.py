@@ -1,0 +1,132 @@
+"""Stage 2: which terms there are, what the swap compares, and that the export animates."""
+
+import jax
+import numpy as np
+import pytest
+
+from configs import deeptalk_stage2
+from deeptalk_jax.errors import UserError
+from deeptalk_jax.inference.api import DeepTalk
+from deeptalk_jax.model_dir import load_part
+from deeptalk_jax.stages.deeptalk_stage2 import other_rows
+from deeptalk_jax.stages.registry import make_stage
+from deeptalk_jax.training.state import step_key
+from deeptalk_jax.training.step import metric_names
+from deeptalk_jax.types import Gaussian
+
+STAGE1 = {"vertex", "lips", "codes_top", "codes_bottom"}
+LIP_READING, EMOTION = {"lip_reading"}, {"emotion"}
+SWAP = {"swap_emotion", "swap_lip", "swap_lip_reading"}
+
+
+@pytest.fixture(scope="module")
+def stage(trained, tiny_config):
+    return make_stage(tiny_config("deeptalk_stage2", trained))
+
+
+@pytest.mark.parametrize(
+    ("ablation", "names"),
+    [
+        ("no_lip_reading", STAGE1 | EMOTION | SWAP - {"swap_lip_reading"}),
+        ("no_swap", STAGE1 | LIP_READING | EMOTION),
+        ("stage1_losses", STAGE1),
+    ],
+)
+def test_a_term_without_weight_is_not_computed(trained, tiny_config, ablation, names):
+    overrides = deeptalk_stage2.ABLATIONS.get(ablation, {})
+    stage = make_stage(
+        tiny_config("deeptalk_stage2", trained, **{"loss.motion_emotion_weight": 0.0} | overrides)
+    )
+    reads = any("lip_reading" in name for name in names)
+    assert ("lip_reader" in stage.upstream) == reads
+    frozen = stage.frozen_variables()
+    assert ("visual_speech" in frozen) == reads
+    params = jax.eval_shape(stage.init, jax.random.key(0))["params"]
+    found = metric_names(
+        stage.loss_fn, params, {}, frozen, stage.batch_shapes(), np.int32(0), jax.random.key(0)
+    )
+    assert set(found) == names | {"loss", "gradient_norm"}
+
+
+def test_swapping_like_with_like_changes_nothing(stage):
+    """In a batch of one clip, repeated, another row's emotion is the row's own."""
+    batch = next(stage.train_batches(num_processes=1, process_index=0))
+    batch = {name: np.repeat(values[:1], 2, axis=0) for name, values in batch.items()}
+    params = stage.upstream["deeptalk"].variables["params"]
+
+    @jax.jit
+    def terms(params, frozen, batch):
+        return stage.loss_fn(params, {}, frozen, batch, np.int32(0), step_key(0, 0))[1][1]
+
+    values = jax.device_get(terms(params, stage.frozen_variables(), batch))
+    assert set(values) == STAGE1 | LIP_READING | EMOTION | SWAP | {"motion_emotion"}
+    for own, swapped in (("emotion",) * 2, ("lip_reading",) * 2, ("lips", "lip")):
+        np.testing.assert_allclose(values[f"swap_{swapped}"], values[own], rtol=1e-4)
+
+
+def test_emotion_and_lips_pull_at_the_motion(stage):
+    batch = next(stage.train_batches(num_processes=1, process_index=0))
+    batch = {name: values[:2] for name, values in batch.items()}
+    batch["num_frames"] = np.full(2, 16, np.int32)
+    opened = batch["motion"] + 0.2 * (np.arange(53) == 50).astype(np.float32)
+
+    @jax.jit
+    def pull(motion, frozen, batch):
+        def emotion(motion):
+            shown, true = (
+                stage.motion_emotion(frozen, frames, batch["num_frames"])
+                for frames in (motion, batch["motion"])
+            )
+            return stage.consistency(frozen, true, shown)
+
+        def lips(motion):
+            motions = {"same": batch["motion"], "opened": motion}
+            found = stage.lip_reading_terms(motions, frozen, batch, jax.random.key(1))
+            return found["opened"], found["same"]
+
+        return jax.grad(emotion)(motion), jax.value_and_grad(lips, has_aux=True)(motion)
+
+    of_emotion, ((error, none), of_lips) = pull(opened, stage.frozen_variables(), batch)
+    assert float(none) == pytest.approx(0.0, abs=1e-6), "the true lips differ from themselves"
+    assert float(error) > 1e-5
+    assert np.abs(of_emotion).max(axis=2).min() > 0, "a frame does not feel the emotion"
+    felt = np.abs(of_lips).max(axis=2) > 0
+    assert felt.sum(axis=1).tolist() == [2, 2], "lips are read in lip_reading_frames frames"
+    assert (np.diff(np.nonzero(felt)[1].reshape(2, 2), axis=1) == 1).all(), (
+        "frames that are read are neighbours"
+    )
+
+
+def test_the_other_row_is_never_ones_own():
+    rows = np.arange(5.0)[:, None]
+    for seed in range(8):
+        mean, log_variance = other_rows(Gaussian(rows, 10.0 + rows), jax.random.key(seed))
+        assert sorted(mean[:, 0]) == list(rows[:, 0])
+        assert not np.any(mean == rows)
+        np.testing.assert_array_equal(log_variance, 10.0 + mean)
+
+
+def test_the_export_animates_and_leaves_the_frozen_parts_alone(trained):
+    directory = trained / "deeptalk_stage2" / "model"
+    model = DeepTalk.load(directory)
+    motion = model.animate(np.zeros(6400, np.float32))
+    assert motion.expression.shape == (10, 50)
+    for name in ("fer", "dee", "motion_prior", "lip_reader"):
+        source = trained / ("lip_reader" if name == "lip_reader" else "deeptalk") / "model"
+        before, after = (load_part(where, name).variables for where in (source, directory))
+        jax.tree.map(np.testing.assert_array_equal, before, after)
+
+
+def test_what_stage_2_cannot_start_from(trained, tiny_config):
+    config = tiny_config("deeptalk_stage2", trained)
+    with config.unlocked():
+        config.upstream.lip_reader = ""
+    with pytest.raises(
+        UserError, match=r"'deeptalk_stage2' builds on 'lip_reader': .*upstream.lip_reader=DIR"
+    ):
+        make_stage(config)
+    other = make_stage(tiny_config("deeptalk_stage2", trained, **{"model.predictor_dim": 8}))
+    with pytest.raises(UserError, match=r"upstream.deeptalk=.*has shape"):
+        other.pretrained_params()
+    with pytest.raises(ValueError, match=r"lip_reading_frames=17 is not between 0 and data.window_frames=16"):
+        make_stage(tiny_config("deeptalk_stage2", trained, **{"loss.lip_reading_frames": 17}))

@@ -1,0 +1,41 @@
+"""Emotion metrics of clips whose answers are known."""
+
+import numpy as np
+import pytest
+
+from deeptalk_jax.losses.distances import closed_form_sampled_distance
+from deeptalk_jax.stages.generator_evaluation import GeneratedClip, Judgement, emotion_metrics, in_batches
+from deeptalk_jax.types import Gaussian
+
+NUM_EMOTIONS = 4
+
+
+def judge(motion, num_frames):
+    """The first entry of the first frame is the emotion that is seen, and the place in the space."""
+    assert motion.shape == (2, 9, 53), "batches have the given size and the longest clip's length"
+    emotion = motion[:, 0, 0].astype(int)
+    return Judgement(emotion, Gaussian(np.eye(NUM_EMOTIONS)[emotion], np.zeros((2, NUM_EMOTIONS))))
+
+
+def clip(emotion, shown, num_frames):
+    truth, generated = (np.full((num_frames, 53), label, np.float32) for label in (emotion, shown))
+    speech = Gaussian(np.eye(NUM_EMOTIONS)[emotion], np.zeros(NUM_EMOTIONS))
+    return GeneratedClip(truth, generated, generated[None], emotion, speech)
+
+
+def test_by_hand():
+    # The last clip shows 2 instead of 0: the one of the five that is seen wrong.
+    clips = [clip(0, 0, 4), clip(1, 1, 9), clip(2, 2, 5), clip(3, 3, 7), clip(0, 2, 6)]
+    other = np.array([1, 2, 3, 4, 0])
+    found = emotion_metrics(
+        clips, other, np.zeros(53, np.float32), in_batches(judge, 2), closed_form_sampled_distance
+    )
+    assert found["emotion_accuracy"] == 0.8
+    assert found["true_motion_emotion_accuracy"] == 1.0
+    assert found["mean_pose_emotion_accuracy"] == 0.4  # a pose of emotion 0
+    assert found["shuffled_audio_emotion_accuracy"] == 0.2  # shown 1 2 3 2 0 for labels 0 1 2 3 0
+    # Queries 0 0 1 2 3 find their emotion first; for the speech of 0 the first clip shows it.
+    assert found["speech_to_motion_r1"] == 1.0
+    assert found["motion_to_speech_r1"] == 0.8  # the motion that shows 2 finds the speech of 2
+    assert found["true_motion_speech_to_motion_r1"] == 1.0
+    assert found["chance_emotion"] == pytest.approx((2 * 0.4 + 3 * 0.2) / 5)
