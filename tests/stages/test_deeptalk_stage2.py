@@ -10,7 +10,7 @@ from deeptalk_jax.inference.api import DeepTalk
 from deeptalk_jax.model_dir import load_part
 from deeptalk_jax.stages.deeptalk_stage2 import other_rows
 from deeptalk_jax.stages.registry import make_stage
-from deeptalk_jax.training.state import step_key
+from deeptalk_jax.training.loop import Trainer
 from deeptalk_jax.training.step import metric_names
 from deeptalk_jax.types import Gaussian
 
@@ -48,18 +48,14 @@ def test_a_term_without_weight_is_not_computed(trained, tiny_config, ablation, n
     assert set(found) == names | {"loss", "gradient_norm"}
 
 
-def test_swapping_like_with_like_changes_nothing(stage):
+def test_swapping_like_with_like_changes_nothing(trained, tiny_config, tmp_path):
     """In a batch of one clip, repeated, another row's emotion is the row's own."""
-    batch = next(stage.train_batches(num_processes=1, process_index=0))
-    batch = {name: np.repeat(values[:1], 2, axis=0) for name, values in batch.items()}
-    params = stage.upstream["deeptalk"].variables["params"]
-
-    @jax.jit
-    def terms(params, frozen, batch):
-        return stage.loss_fn(params, {}, frozen, batch, np.int32(0), step_key(0, 0))[1][1]
-
-    values = jax.device_get(terms(params, stage.frozen_variables(), batch))
-    assert set(values) == STAGE1 | LIP_READING | EMOTION | SWAP | {"motion_emotion"}
+    config = tiny_config("deeptalk_stage2", trained)
+    trainer = Trainer(make_stage(config), config, tmp_path)  # the program that `trained` has compiled
+    batch = {name: np.repeat(rows[:1], len(rows), axis=0) for name, rows in next(trainer.iterator).items()}
+    values = jax.device_get(trainer.train_step(trainer.state, trainer.frozen, batch)[1])
+    terms = STAGE1 | LIP_READING | EMOTION | SWAP | {"motion_emotion"}
+    assert set(values) == terms | {"loss", "gradient_norm"}
     for own, swapped in (("emotion",) * 2, ("lip_reading",) * 2, ("lips", "lip")):
         np.testing.assert_allclose(values[f"swap_{swapped}"], values[own], rtol=1e-4)
 
