@@ -1,6 +1,9 @@
-"""A tiny corpus and tiny stages on it."""
+"""A tiny corpus and tiny stages on it, made once for all of pytest-xdist's workers."""
+
+import os
 
 import pytest
+from filelock import FileLock
 
 from configs import dee, deeptalk, deeptalk_stage2, fer, lip_reader, motion_prior
 from data_pipeline.prepare import prepare
@@ -63,10 +66,29 @@ MODULES = {
 
 
 @pytest.fixture(scope="session")
-def corpus(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("corpus")
-    prepare("synthetic_talk", str(directory), num_clips=64, num_workers=2)
-    return directory
+def made_once(tmp_path_factory):
+    """`(name, make) -> directory`: the first worker that wants it calls `make(directory)`, the others wait."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # of this run, above the workers' own
+
+    def directory_of(name, make):
+        directory, done = root / name, root / f"{name}.done"
+        with FileLock(root / f"{name}.lock"):
+            if not done.exists():
+                make(directory)
+                done.touch()
+        return directory
+
+    return directory_of
+
+
+@pytest.fixture(scope="session")
+def corpus(made_once):
+    def make(directory):
+        prepare("synthetic_talk", str(directory), num_clips=64, num_workers=2)
+
+    return made_once("corpus", make)
 
 
 @pytest.fixture(scope="session")
@@ -97,11 +119,12 @@ def tiny_config(corpus):
 
 
 @pytest.fixture(scope="session")
-def trained(tiny_config, tmp_path_factory):
+def trained(tiny_config, made_once):
     """Directory with the stages trained for four steps each."""
     from deeptalk_jax.stages.run import train
 
-    root = tmp_path_factory.mktemp("trained")
-    for stage in MODULES:
-        train(tiny_config(stage, root), root / stage)
-    return root
+    def make(directory):
+        for stage in MODULES:
+            train(tiny_config(stage, directory), directory / stage)
+
+    return made_once("trained", make)
