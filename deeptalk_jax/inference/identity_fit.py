@@ -111,12 +111,15 @@ def split_recording(recording: Recording, window_frames: int) -> tuple[Recording
     return next(parts), next(parts)
 
 
-def fit_identity(parts: LoadedGenerator, recordings: Sequence[Recording]) -> FittedIdentity:
+def fit_identity(
+    parts: LoadedGenerator, recordings: Sequence[Recording], num_steps: int = NUM_STEPS
+) -> FittedIdentity:
     """The identity of a person; entries of identities that nobody was trained with stay 0.
 
     Args:
         parts: the frozen model.
         recordings: of the person; what is left of whole windows counts for nothing.
+        num_steps: of gradient descent.
 
     Raises:
         UserError: there is not one window.
@@ -143,7 +146,7 @@ def fit_identity(parts: LoadedGenerator, recordings: Sequence[Recording]) -> Fit
             updates, state = optimiser.update(jnp.where(mean > 0, gradient, 0.0), state)
             return (optax.apply_updates(identity, updates), state), value
 
-        (identity, _), losses = jax.lax.scan(step, (mean, optimiser.init(mean)), length=NUM_STEPS)
+        (identity, _), losses = jax.lax.scan(step, (mean, optimiser.init(mean)), length=num_steps)
         return FittedIdentity(identity, losses)
 
     return jax.device_get(run(parts.variables, windows, factors))
