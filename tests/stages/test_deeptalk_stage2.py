@@ -1,5 +1,8 @@
 """Stage 2: which terms there are, what the swap compares, and that the export animates."""
 
+import re
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -125,3 +128,11 @@ def test_what_stage_2_cannot_start_from(trained, tiny_config):
         other.pretrained_params()
     with pytest.raises(ValueError, match=r"lip_reading_frames=17 is not between 0 and data.window_frames=16"):
         make_stage(tiny_config("deeptalk_stage2", trained, **{"loss.lip_reading_frames": 17}))
+
+
+def test_the_command_of_the_docs_sets_what_there_is():
+    text = (Path(__file__).parents[2] / "docs" / "stage2.md").read_text()
+    (command,) = re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)
+    given = dict(re.findall(r"--config\.([\w.]+)=(\S+)", command))
+    config = deeptalk_stage2.get_config(re.search(r"deeptalk_stage2\.py:(\S+)", command)[1])
+    assert given.keys() == {f"upstream.{name}" for name in config.upstream}
