@@ -82,11 +82,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
         config.loss.vertex_weight = 1e6  # squared metres: 1 is an error of 1 mm
         config.loss.lip_weight = 5e5  # the lips are a twentieth of the vertices and most of what people watch
         # Cross-entropy against the prior's own codes: a teacher that a run of minutes needs.
-        config.loss.codes_weight = 0.5
+        config.loss.codes_weight = 0.3
         config.num_steps = 640
         config.checkpoint_every_steps = 160
         config.data.batch_size = 32
-        config.optimiser.learning_rate = 1e-3
+        config.optimiser.learning_rate = 2e-3
         config.optimiser.warmup_steps = 50
         config.optimiser.max_gradient_norm = 1.0
     return finish(config, ABLATIONS, ablation)
