@@ -15,6 +15,12 @@ ABLATIONS = {
     "diagonal": {"loss.matching": "diagonal"},
     "wasserstein": {"loss.distance": "wasserstein"},
     "mc_soft_contrastive": {"loss.kind": "mc_soft_contrastive"},
+    # In few dimensions samples spread instead of all lying equally far: the variance means ambiguity (docs/dee.md).
+    "mc_8_dimensions": {
+        "loss.kind": "mc_soft_contrastive",
+        "model.embedding_dim": 8,
+        "model.initial_log_variance": -3.0,
+    },
     # Point embeddings; the logits' scale starts at 1 / 0.07 as in CLIP.
     "info_nce": {"loss.kind": "info_nce", "model.initial_scale": 2.6593},
     "pseudo_positives": {"loss.smoothing": 0.1},
