@@ -226,7 +226,7 @@ def test_wrong_flags(command, config_file, flags, message):
 def test_commands_of_the_documentation(command):
     blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs" / "ablations.md").read_text(), re.M | re.S)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
-    assert len(lines) == 6
+    assert len(lines) == 7
     for line in lines:
         python, module, name, *flags = shlex.split(line)
         assert (python, module, name) == (".venv/bin/python", "-m", "deeptalk_jax.ablate")
