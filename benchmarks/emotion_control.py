@@ -30,7 +30,7 @@ from deeptalk_jax.metrics.motion import jaw_opening
 from deeptalk_jax.model_dir import load_part
 from deeptalk_jax.rendering.render import render_frames
 from deeptalk_jax.stages.builders import build_fer
-from deeptalk_jax.types import EMOTIONS, MOTION_DIM, NUM_INTENSITIES
+from deeptalk_jax.types import EMOTIONS, INT16_SCALE, MOTION_DIM, NUM_INTENSITIES
 
 _MODEL = flags.DEFINE_string(
     "model", None, "Model directory with all parts and the centroids.", required=True
@@ -41,7 +41,6 @@ _TEXT = flags.DEFINE_string(
 )
 _NUM_VOICES = flags.DEFINE_integer("num_voices", 4, "Voices of the test split.", lower_bound=1, upper_bound=4)
 
-_INT16_SCALE = np.float32(1 / 32768)
 _BLOCK_FRAMES = 64  # that FER takes at once
 _PICTURES = 8
 
@@ -120,7 +119,7 @@ def draw(path: Path, motions: dict[str, Motion]) -> None:
 def _emotion_control() -> None:
     model = DeepTalk.load(_MODEL.value)
     voices = range(_NUM_VOICES.value)
-    sounds = [say(_TEXT.value, emotion="neutral", speaker=voice) * _INT16_SCALE for voice in voices]
+    sounds = [say(_TEXT.value, emotion="neutral", speaker=voice) * INT16_SCALE for voice in voices]
     report, motions = study(
         lambda emotion: model.animate_many(sounds, emotion=emotion), _classifier(_MODEL.value)
     )

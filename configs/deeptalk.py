@@ -49,44 +49,53 @@ def get_config(arg: str | None = None) -> ConfigDict:
     inference.waveform_padding = "none"  # none | published: zeros behind every clip that count as sound
     inference.max_window_s = 20.48  # longest stretch that the generator sees at once; published: 48.0
     inference.alpha_mode = "standard_deviation"  # what alpha scales: standard_deviation | log_variance
-    if variant == "base":
-        model.speech.kind = "wav2vec2"
-        model.speech.rate_hz = 25
-        model.speech.rounding = "published"  # of 50 Hz lengths to 25 Hz: published | exact
-        model.feature_dim, model.mlp_dim = 128, 256
-        model.predictor_dim, model.num_layers = 256, 6
-        config.identity_dropout_rate = 0.0
-        config.loss.vertex_weight = 1.0
-        config.loss.lip_weight = 0.0
-        config.loss.codes_weight = 0.0
-        config.data.num_identities = 32
-        config.num_steps = 140_000
-        config.data.batch_size = 16
-        config.optimiser.learning_rate = 1e-4
-        config.optimiser.schedule = "step"
-        config.optimiser.frozen = ("speech_encoder/*",)
-        config.optimiser.decay_every_steps = 70_000  # 50 epochs
-        config.optimiser.decay_factor = 0.5
-    else:
-        config.data.eval_clips = 96  # every emotion, intensity and held-out speaker once
-        model.speech.kind = "mel"
-        model.speech.rate_hz = 25
-        model.speech.dim, model.speech.num_mels = 96, 64
-        model.speech.num_layers, model.speech.num_heads = 1, 4
-        model.speech.dropout_rate = 0.0
-        model.dropout_rate = 0.0
-        model.feature_dim, model.mlp_dim = 64, 128
-        model.predictor_dim, model.num_layers = 128, 2
-        # Share of the windows that see the mean identity, which is what an unknown speaker gets.
-        config.identity_dropout_rate = 0.3
-        config.loss.vertex_weight = 1e6  # squared metres: 1 is an error of 1 mm
-        config.loss.lip_weight = 5e5  # the lips are a twentieth of the vertices and most of what people watch
-        # Cross-entropy against the prior's own codes: a teacher that a run of minutes needs.
-        config.loss.codes_weight = 0.3
-        config.num_steps = 640
-        config.checkpoint_every_steps = 160
-        config.data.batch_size = 32
-        config.optimiser.learning_rate = 2e-3
-        config.optimiser.warmup_steps = 50
-        config.optimiser.max_gradient_norm = 1.0
+    (_set_base if variant == "base" else _set_mini)(config)
     return finish(config, ABLATIONS, ablation)
+
+
+def _set_base(config: ConfigDict) -> None:
+    """Sizes and training of the publication."""
+    model = config.model
+    model.speech.kind = "wav2vec2"
+    model.speech.rate_hz = 25
+    model.speech.rounding = "published"  # of 50 Hz lengths to 25 Hz: published | exact
+    model.feature_dim, model.mlp_dim = 128, 256
+    model.predictor_dim, model.num_layers = 256, 6
+    config.identity_dropout_rate = 0.0
+    config.loss.vertex_weight = 1.0
+    config.loss.lip_weight = 0.0
+    config.loss.codes_weight = 0.0
+    config.data.num_identities = 32
+    config.num_steps = 140_000
+    config.data.batch_size = 16
+    config.optimiser.learning_rate = 1e-4
+    config.optimiser.schedule = "step"
+    config.optimiser.frozen = ("speech_encoder/*",)
+    config.optimiser.decay_every_steps = 70_000  # 50 epochs
+    config.optimiser.decay_factor = 0.5
+
+
+def _set_mini(config: ConfigDict) -> None:
+    """Minutes on a CPU."""
+    model = config.model
+    config.data.eval_clips = 96  # every emotion, intensity and held-out speaker once
+    model.speech.kind = "mel"
+    model.speech.rate_hz = 25
+    model.speech.dim, model.speech.num_mels = 96, 64
+    model.speech.num_layers, model.speech.num_heads = 1, 4
+    model.speech.dropout_rate = 0.0
+    model.dropout_rate = 0.0
+    model.feature_dim, model.mlp_dim = 64, 128
+    model.predictor_dim, model.num_layers = 128, 2
+    # Share of the windows that see the mean identity, which is what an unknown speaker gets.
+    config.identity_dropout_rate = 0.3
+    config.loss.vertex_weight = 1e6  # squared metres: 1 is an error of 1 mm
+    config.loss.lip_weight = 5e5  # the lips are a twentieth of the vertices and most of what people watch
+    # Cross-entropy against the prior's own codes: a teacher that a run of minutes needs.
+    config.loss.codes_weight = 0.3
+    config.num_steps = 640
+    config.checkpoint_every_steps = 160
+    config.data.batch_size = 32
+    config.optimiser.learning_rate = 2e-3
+    config.optimiser.warmup_steps = 50
+    config.optimiser.max_gradient_norm = 1.0

@@ -14,9 +14,8 @@ import numpy as np
 
 from data_pipeline.records import DEFAULT_CACHE_BYTES, LABELS, Record, open_split
 from deeptalk_jax.errors import UserError
-from deeptalk_jax.types import MOTION_DIM, MOTION_RATE_HZ, SAMPLES_PER_FRAME
+from deeptalk_jax.types import INT16_SCALE, MOTION_DIM, MOTION_RATE_HZ, SAMPLES_PER_FRAME
 
-_INT16_SCALE = np.float32(1 / 32768)
 Batch = dict[str, Any]
 
 
@@ -196,7 +195,7 @@ def _whole_clips(
         indices = range(start, min(start + batch_size, num_clips))
         clips = [Window(index, source[index], 0) for index in indices]
         batch = assemble(clips, max_frames, batch_size)
-        batch["audio"] = batch["audio"] * _INT16_SCALE
+        batch["audio"] = batch["audio"] * INT16_SCALE
         batch["clip_name"] = [clip.record.clip_name for clip in clips] + [""] * (batch_size - len(clips))
         batch["valid"] = np.arange(batch_size) < len(clips)
         yield batch

@@ -7,12 +7,11 @@ numbers in a JSON file beside it; docs/prior_levels.md says how to read them.
 """
 
 import json
-from pathlib import Path
 
 from absl import flags
 
 from deeptalk_jax.cli import run_tool
-from deeptalk_jax.errors import UserError
+from deeptalk_jax.rendering.figure_file import figure_path, write_figure
 
 _MODEL = flags.DEFINE_string("model", None, "Model directory with the parts fer, dee and motion_prior.")
 _OUT = flags.DEFINE_string(
@@ -27,12 +26,9 @@ flags.mark_flag_as_required("model")
 
 
 def _prior_levels() -> None:
-    out = Path(_OUT.value)
-    if out.suffix != ".png":
-        raise UserError(f"--out={out}: the picture is written as .png")
+    out = figure_path(_OUT.value)
 
     from data_pipeline.records import open_split
-    from deeptalk_jax.interop.files import replace_when_whole
     from deeptalk_jax.model_dir import load_part
     from deeptalk_jax.rendering.level_chart import draw_levels
     from deeptalk_jax.stages.prior_levels import load_models, study
@@ -42,14 +38,7 @@ def _prior_levels() -> None:
     split = open_split(_DATA_DIR.value or data.data_dir, data.dataset, _SPLIT.value)
     report = {"dataset": data.dataset, "split": _SPLIT.value}
     report |= study(models, [split[index] for index in range(len(split))], _NUM_PAIRS.value)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with replace_when_whole(out.with_suffix(".json")) as temporary:
-            temporary.write_text(json.dumps(report, indent=2) + "\n")
-        with replace_when_whole(out) as temporary:
-            temporary.write_bytes(draw_levels(report))
-    except OSError as error:
-        raise UserError(f"--out={out}: cannot be written ({error.strerror})") from error
+    write_figure(out, report, draw_levels)
     print(json.dumps(report))
 
 

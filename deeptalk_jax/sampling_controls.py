@@ -7,12 +7,11 @@ picture, and its numbers in a JSON file beside it; docs/sampling.md says how to 
 """
 
 import json
-from pathlib import Path
 
 from absl import flags
 
 from deeptalk_jax.cli import run_tool
-from deeptalk_jax.errors import UserError
+from deeptalk_jax.rendering.figure_file import figure_path, write_figure
 
 _MODEL = flags.DEFINE_string("model", None, "Model directory, as written by training.")
 _OUT = flags.DEFINE_string(
@@ -30,16 +29,13 @@ flags.mark_flag_as_required("model")
 
 
 def _sampling_controls() -> None:
-    out = Path(_OUT.value)
-    if out.suffix != ".png":
-        raise UserError(f"--out={out}: the picture is written as .png")
+    out = figure_path(_OUT.value)
 
     import numpy as np
 
     from data_pipeline.records import open_split
     from deeptalk_jax.inference.api import DeepTalk
     from deeptalk_jax.inference.control_study import study
-    from deeptalk_jax.interop.files import replace_when_whole
     from deeptalk_jax.model_dir import load_part
     from deeptalk_jax.rendering.control_chart import draw_controls
 
@@ -50,14 +46,7 @@ def _sampling_controls() -> None:
     report = {"dataset": data.dataset, "split": _SPLIT.value, "num_clips": len(numbers)}
     report["num_samples"] = _NUM_SAMPLES.value
     report["controls"] = study(model, [split[int(number)] for number in numbers], _NUM_SAMPLES.value)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with replace_when_whole(out.with_suffix(".json")) as temporary:
-            temporary.write_text(json.dumps(report, indent=2) + "\n")
-        with replace_when_whole(out) as temporary:
-            temporary.write_bytes(draw_controls(report))
-    except OSError as error:
-        raise UserError(f"--out={out}: cannot be written ({error.strerror})") from error
+    write_figure(out, report, draw_controls)
     print(json.dumps(report))
 
 

@@ -11,6 +11,7 @@ Axis letters, used in shape comments and in jaxtyping annotations:
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 Array = jax.Array
 
@@ -18,6 +19,7 @@ AUDIO_RATE_HZ = 16_000
 MOTION_RATE_HZ = 25
 SPEECH_FEATURE_RATE_HZ = 50
 SAMPLES_PER_FRAME = AUDIO_RATE_HZ // MOTION_RATE_HZ  # 640
+INT16_SCALE = np.float32(1 / 32768)  # of stored sound, to [-1, 1)
 
 EXPRESSION_DIM = 50
 JAW_POSE_DIM = 3

@@ -14,8 +14,8 @@ from deeptalk_jax.inference.api import DeepTalk
 from deeptalk_jax.inference.motion import Motion
 from deeptalk_jax.metrics.diversity import REGIONS, Diversity, diversity_factors
 from deeptalk_jax.metrics.motion import MotionErrors
+from deeptalk_jax.types import INT16_SCALE
 
-INT16_SCALE = np.float32(1 / 32768)
 # Values of every control; what else is set is 0, but for the nucleus, which needs something to cut.
 SWEEPS = MappingProxyType({
     "alpha": (0.0, 0.5, 1.0, 2.0, 4.0),

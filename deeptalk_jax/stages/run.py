@@ -29,7 +29,7 @@ def train(
         The model directory, `workdir/model`.
 
     Raises:
-        UserError, training.failures.NonFiniteError, training.loop.Interrupted: see `training.loop.fit`.
+        UserError, training.failures.NonFiniteError, errors.Interrupted: see `training.loop.fit`.
     """
     model = epath.Path(workdir) / "model"
     claim_workdir(workdir, config)

@@ -1,8 +1,8 @@
 """Peak rates of accelerators, by the name that JAX gives a device: the one table of such figures.
 
 TPU: "System architecture" of each generation, https://cloud.google.com/tpu/docs/v4 (v5e, v5p, v6e, tpu7x). NVIDIA: data
-sheets of V100, A100, L4, H100 and H200, dense (their figures with sparsity are twice these). A v2, v3 or v7 chip is two
-devices in JAX, each with half of the chip's figure.
+sheets of V100, A100, L4, H100 and H200, dense (with sparsity they are twice these), quoted from memory. A v2, v3 or v7
+chip is two devices in JAX, each with half of the chip's figure.
 """
 
 _PEAK_BF16_FLOPS_PER_S = {

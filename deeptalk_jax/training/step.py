@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from deeptalk_jax.training.mesh import batch_sharding, replicated
 from deeptalk_jax.training.path_patterns import joined, split_frozen
 from deeptalk_jax.training.state import TrainState, step_key
-from deeptalk_jax.types import Array
+from deeptalk_jax.types import INT16_SCALE, Array
 
 PyTree = Any
 
@@ -78,7 +78,9 @@ def decode_audio(batch: dict[str, Array]) -> dict[str, Array]:
 
     On the device, because int16 is half as much to assemble and to send.
     """
-    return {name: x.astype(jnp.float32) / 32768 if x.dtype == jnp.int16 else x for name, x in batch.items()}
+    return {
+        name: x.astype(jnp.float32) * INT16_SCALE if x.dtype == jnp.int16 else x for name, x in batch.items()
+    }
 
 
 def metric_names(loss_fn: Callable, *arguments: PyTree) -> list[str]:
