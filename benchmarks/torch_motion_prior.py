@@ -1,7 +1,8 @@
 """A training step of TH-VQVAE in PyTorch, the yardstick of `benchmarks.vertex_loss`.
 
-Model after SPEC section 3, skinning in the way of smplx (4 x 4 transforms, every vertex of every frame, prediction
-and target), AdamW. Imported only where PyTorch is installed; the library itself never does.
+Model after SPEC section 3, skinning in the way of smplx (identity and expression in one sum, 4 x 4 transforms, every
+vertex of every frame, prediction and target), AdamW. Imported only where PyTorch is installed; the library itself
+never does.
 """
 
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from deeptalk_jax.models.attention_bias import alibi_slopes
 from deeptalk_jax.types import EXPRESSION_DIM, MOTION_DIM
 
 _HEADS, _DROPOUT, _CODES, _DIM = 8, 0.1, 256, 128
+_SHAPE_DIM = 100  # identity coefficients that the published training hands to FLAME, all zero
 _DECAY, _COMMITMENT, _VERTEX_WEIGHT = 0.95, 0.25, 1e6
 NUM_PARAMETERS = 2_932_789  # with both codebooks and a linear layer that the published model never uses
 
@@ -116,17 +118,20 @@ class _Skin(nn.Module):
 
     def __init__(self, head: HeadModel):
         super().__init__()
-        for name in ("template", "expression_directions", "joint_regressor", "skinning_weights"):
+        for name in ("template", "joint_regressor", "skinning_weights"):
             self.register_buffer(name, torch.from_numpy(np.array(getattr(head, name))))
+        shape = np.array(head.shape_directions)[..., :_SHAPE_DIM]
+        directions = np.concatenate([shape, np.array(head.expression_directions)], axis=-1)
+        self.register_buffer("directions", torch.from_numpy(directions))
         correctives = np.array(head.pose_directions)
         self.register_buffer("correctives", torch.from_numpy(correctives.reshape(len(correctives), -1)))
         self.parents = head.parents
 
     def forward(self, motion: torch.Tensor) -> torch.Tensor:
         frames, num_joints = len(motion), len(self.parents)
-        shaped = self.template + torch.einsum(
-            "fe,vce->fvc", motion[:, :EXPRESSION_DIM], self.expression_directions
-        )
+        identity = torch.zeros(frames, self.directions.shape[-1] - EXPRESSION_DIM)
+        coefficients = torch.cat([identity, motion[:, :EXPRESSION_DIM]], dim=1)
+        shaped = self.template + torch.einsum("fe,vce->fvc", coefficients, self.directions)
         joints = torch.einsum("fvc,jv->fjc", shaped, self.joint_regressor)
         pose = torch.zeros(frames, num_joints, 3)
         pose[:, 2] = motion[:, EXPRESSION_DIM:]

@@ -99,8 +99,10 @@ def _set_mini(config: ConfigDict) -> None:
     model.speech.kind = "mel"
     model.speech.rate_hz = 25  # half the published 50: half the attention, and time enough for emotion
     model.speech.dim, model.speech.num_mels = 64, 40
+    model.speech.window_samples = 400  # of the spectrum, 25 ms
     model.speech.num_layers, model.speech.num_heads = 1, 4
     model.speech.dropout_rate = 0.0
+    model.speech.max_band_shift = 0.0  # mel bands up or down in training: one speaker sounds like several
     model.dropout_rate = 0.0
     model.embedding_dim = 32
     model.motion_dim = 64

@@ -82,8 +82,10 @@ def _set_mini(config: ConfigDict) -> None:
     model.speech.kind = "mel"
     model.speech.rate_hz = 25
     model.speech.dim, model.speech.num_mels = 96, 64
+    model.speech.window_samples = 400  # of the spectrum, 25 ms
     model.speech.num_layers, model.speech.num_heads = 1, 4
     model.speech.dropout_rate = 0.0
+    model.speech.max_band_shift = 0.0  # mel bands up or down in training: one speaker sounds like several
     model.dropout_rate = 0.0
     model.feature_dim, model.mlp_dim = 64, 128
     model.predictor_dim, model.num_layers = 128, 2

@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
+from deeptalk_jax.models.activations import gelu
 from deeptalk_jax.models.dropout import Dropout
 from deeptalk_jax.types import Array
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": nn.relu,
-    "gelu": lambda x: nn.gelu(x, approximate=False),  # the erf form, as in torch
+    "gelu": gelu,
 }
 # Added to the scores of padded keys: finite, so that a row without any valid key stays free of NaN.
 MASKED_SCORE = -1e9

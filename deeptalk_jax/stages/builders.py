@@ -62,9 +62,11 @@ def build_speech_encoder(config: ConfigDict, dtype: str = "float32") -> nn.Modul
         return MelEncoder(
             dim=config.dim,
             num_mels=config.num_mels,
+            window_samples=config.window_samples,
             num_layers=config.num_layers,
             num_heads=config.num_heads,
             dropout_rate=config.dropout_rate,
+            max_band_shift=config.max_band_shift,
             rate_hz=rate_hz,
             dtype=compute_dtype(dtype),
         )

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from deeptalk_jax.models.activations import gelu
 from deeptalk_jax.models.attention_bias import alibi_slopes
 from deeptalk_jax.models.dropout import Dropout
 from deeptalk_jax.models.masks import length_mask, zero_padding
@@ -89,7 +90,7 @@ class PositionBranch(nn.Module):
             x = channel_norm(self.norm_eps, self.dtype, self.param_dtype, affine=False, name=f"norm_{index}")(
                 x
             )
-            x = nn.gelu(x, approximate=False)
+            x = gelu(x)
         return x
 
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
+from deeptalk_jax.models.activations import gelu
 from deeptalk_jax.models.dropout import Dropout
 from deeptalk_jax.models.speech.frontend import channel_norm
 from deeptalk_jax.models.transformer import SelfAttention
@@ -70,7 +71,7 @@ class EncoderLayer(nn.Module):
             return drop(attention(y, bias=bias, mask=mask, train=train))
 
         def feed_forward(y):
-            y = nn.gelu(nn.Dense(self.mlp_dim, name="mlp_in", **types)(y), approximate=False)
+            y = gelu(nn.Dense(self.mlp_dim, name="mlp_in", **types)(y))
             y = drop(y, self.activation_dropout_rate)
             return drop(nn.Dense(x.shape[-1], name="mlp_out", **types)(y))
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from deeptalk_jax.models.activations import gelu
 from deeptalk_jax.models.masks import length_mask
 from deeptalk_jax.types import Array
 
@@ -194,7 +195,7 @@ class ConvLayer(nn.Module):
             x = TimeNorm(self.norm_eps, self.param_dtype, name="norm")(x, lengths)
         elif self.norm == "layer":
             x = channel_norm(self.norm_eps, self.dtype, self.param_dtype, name="norm")(x)
-        return nn.gelu(x, approximate=False)
+        return gelu(x)
 
 
 def channel_norm(

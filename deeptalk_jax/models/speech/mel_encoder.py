@@ -13,41 +13,51 @@ from jaxtyping import Float, Int
 
 from deeptalk_jax.models.attention_bias import symmetric_alibi
 from deeptalk_jax.models.masks import length_mask, zero_padding
+from deeptalk_jax.models.speech.band_shift import random_shift
 from deeptalk_jax.models.speech.frontend import WAV2VEC2_WAVEFORM_EPS, prepare_waveform
 from deeptalk_jax.models.transformer import TransformerEncoder
 from deeptalk_jax.types import AUDIO_RATE_HZ, MOTION_RATE_HZ, Array, SpeechFeatures
 
 HOP_SAMPLES = 160
-WINDOW_SAMPLES = 400
-FFT_SIZE = 512
+WINDOW_SAMPLES = 400  # 25 ms
 MEL_RATE_HZ = AUDIO_RATE_HZ // HOP_SAMPLES  # 100
 
 
-def mel_filterbank(num_mels: int, *, low_hz: float = 60.0, high_hz: float = 7600.0) -> np.ndarray:
-    """`[FFT_SIZE // 2 + 1, num_mels]` triangular filters, peak 1, evenly spaced on the HTK mel scale."""
+def fft_size(window_samples: int) -> int:
+    """Least power of two that holds a window."""
+    return 1 << (window_samples - 1).bit_length()
+
+
+def mel_filterbank(
+    num_mels: int, window_samples: int = WINDOW_SAMPLES, *, low_hz: float = 60.0, high_hz: float = 7600.0
+) -> np.ndarray:
+    """`[fft_size / 2 + 1, num_mels]` triangular filters, peak 1, evenly spaced on the HTK mel scale."""
 
     def to_mel(hz):
         return 2595.0 * np.log10(1.0 + hz / 700.0)
 
     edges_mel = np.linspace(to_mel(low_hz), to_mel(high_hz), num_mels + 2)
     edges_hz = 700.0 * (10.0 ** (edges_mel / 2595.0) - 1.0)
-    bins_hz = np.arange(FFT_SIZE // 2 + 1) * (AUDIO_RATE_HZ / FFT_SIZE)
+    size = fft_size(window_samples)
+    bins_hz = np.arange(size // 2 + 1) * (AUDIO_RATE_HZ / size)
     rising = (bins_hz[:, None] - edges_hz[None, :-2]) / np.diff(edges_hz)[None, :-1]
     falling = (edges_hz[None, 2:] - bins_hz[:, None]) / np.diff(edges_hz)[None, 1:]
     return np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
 
 
-def log_mel(waveform: Float[Array, "b s"], num_mels: int) -> Float[Array, "b s/160 m"]:
+def log_mel(
+    waveform: Float[Array, "b s"], num_mels: int, window_samples: int = WINDOW_SAMPLES
+) -> Float[Array, "b s/160 m"]:
     """Log-mel energies at 100 Hz; frame i is centred on sample 160 i + 80."""
     num_frames = math.ceil(waveform.shape[1] / HOP_SAMPLES)
-    margin = (WINDOW_SAMPLES - HOP_SAMPLES) // 2
-    padded = jnp.pad(waveform, ((0, 0), (margin, WINDOW_SAMPLES + HOP_SAMPLES)))
+    margin = (window_samples - HOP_SAMPLES) // 2
+    padded = jnp.pad(waveform, ((0, 0), (margin, window_samples + HOP_SAMPLES)))
     starts = np.arange(num_frames) * HOP_SAMPLES
-    frames = padded[:, starts[:, None] + np.arange(WINDOW_SAMPLES)]  # [b, s, w]
-    window = np.hanning(WINDOW_SAMPLES + 1)[:-1].astype(np.float32)
-    power = jnp.square(jnp.abs(jnp.fft.rfft(frames * window[None, None], FFT_SIZE)))
+    frames = padded[:, starts[:, None] + np.arange(window_samples)]  # [b, s, w]
+    window = np.hanning(window_samples + 1)[:-1].astype(np.float32)
+    power = jnp.square(jnp.abs(jnp.fft.rfft(frames * window[None, None], fft_size(window_samples))))
     # The floor keeps digital silence finite; it lies 60 dB under a full-scale normalised voice.
-    return jnp.log(power @ mel_filterbank(num_mels) + 1e-2)
+    return jnp.log(power @ mel_filterbank(num_mels, window_samples) + 1e-2)
 
 
 class MelEncoder(nn.Module):
@@ -58,8 +68,10 @@ class MelEncoder(nn.Module):
         num_mels: mel bands.
         num_layers: transformer layers behind the convolutions.
         num_heads: attention heads.
+        window_samples: of the spectrum. 25 ms, as usual, blur the harmonics of a voice; 64 ms show its pitch.
         rate_hz: 50 or 25 features per second.
         dropout_rate: of the transformer layers.
+        max_band_shift: mel bands by which training moves each clip up or down at random (`band_shift.py`); 0: none.
         waveform_eps: of the normalisation of every clip to unit variance; None takes the waveform as it is.
         dtype: compute type of the layers; spectrogram and softmax are float32.
     """
@@ -68,8 +80,10 @@ class MelEncoder(nn.Module):
     num_mels: int = 64
     num_layers: int = 1
     num_heads: int = 4
+    window_samples: int = WINDOW_SAMPLES
     rate_hz: int = 50
     dropout_rate: float = 0.1
+    max_band_shift: float = 0.0
     waveform_eps: float | None = WAV2VEC2_WAVEFORM_EPS
     dtype: jnp.dtype = jnp.float32
 
@@ -93,7 +107,7 @@ class MelEncoder(nn.Module):
             waveform: 16 kHz, in [-1, 1].
             num_samples: valid samples of every clip.
             num_frames: static number of features to give; by default as many as the padded waveform holds.
-            train: dropout on.
+            train: dropout and the shift of bands on.
 
         Raises:
             ValueError: `rate_hz` is neither 50 nor 25.
@@ -109,7 +123,9 @@ class MelEncoder(nn.Module):
         num_samples = jnp.minimum(num_samples, waveform.shape[1])
 
         waveform, num_samples = prepare_waveform(waveform, num_samples, eps=self.waveform_eps)
-        x = log_mel(waveform, self.num_mels)
+        x = log_mel(waveform, self.num_mels, self.window_samples)
+        if train and self.max_band_shift:
+            x = random_shift(self.make_rng("dropout"), x, self.max_band_shift)
         lengths = -(-num_samples // HOP_SAMPLES)
         x = nn.Dense(self.dim, dtype=self.dtype, name="mel_map")(x)
         for index in range(num_halvings):

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from deeptalk_jax.models.activations import gelu
 from deeptalk_jax.models.dropout import Dropout
 from deeptalk_jax.models.masks import length_mask, zero_padding
 from deeptalk_jax.models.resample import resample_linear, resampled_length
@@ -80,7 +81,7 @@ class PositionalConv(nn.Module):
             dimension_numbers=("NWC", "WIO", "NWC"),
             feature_group_count=self.num_groups,
         )
-        return nn.gelu(y + bias.astype(self.dtype)[None, None], approximate=False)
+        return gelu(y + bias.astype(self.dtype)[None, None])
 
 
 class Wav2Vec2(nn.Module):

@@ -5,7 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deeptalk_jax.models.speech.mel_encoder import FFT_SIZE, MelEncoder, log_mel, mel_filterbank
+from deeptalk_jax.models.speech.mel_encoder import (
+    WINDOW_SAMPLES,
+    MelEncoder,
+    fft_size,
+    log_mel,
+    mel_filterbank,
+)
+
+FFT_SIZE = fft_size(WINDOW_SAMPLES)
 
 
 def test_filters_peak_at_even_mel_steps_and_overlap_by_half():
@@ -26,6 +34,19 @@ def test_a_tone_is_loudest_in_its_own_band_and_frame():
     band = int(mel_filterbank(40)[round(1000 / 16_000 * FFT_SIZE)].argmax())
     assert spectrum[15].argmax() == band
     assert spectrum[5, band] == spectrum[0, band] < spectrum[15, band] - 5
+
+
+def test_windows_of_64_ms_show_the_harmonics_of_a_voice():
+    time = np.arange(3200) / 16_000
+    voice = sum(np.sin(2 * np.pi * 120 * number * time) for number in range(1, 9)).astype(np.float32)
+
+    def ripple(window_samples):
+        spectrum = np.asarray(log_mel(jnp.asarray(voice[None]), 80, window_samples))[0, 10]
+        peaks_hz = mel_filterbank(80, window_samples).argmax(0) * 16_000 / fft_size(window_samples)
+        on, between = (spectrum[np.abs(peaks_hz - hz).argmin()] for hz in (360, 420))
+        return on - between
+
+    assert ripple(1024) > 3.0 > 2 * ripple(WINDOW_SAMPLES)
 
 
 @pytest.mark.parametrize(
