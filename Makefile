@@ -6,6 +6,9 @@ DEMO_DIR := outputs/demo
 DEMO_FLAGS := $(if $(AUDIO),--audio="$(AUDIO)") $(if $(TEXT),--text="$(TEXT)") $(if $(EMOTION),--emotion="$(EMOTION)")
 
 export DEEPTALK_CACHE_DIR ?= $(CURDIR)/.cache/jax
+# Huge pages for large arrays (glibc on Linux; no effect elsewhere): else every step of a training touches its
+# temporaries page by page. See docs/launch.md.
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 .PHONY: setup test demo check lint clean
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
 from deeptalk_jax.models.attention_bias import symmetric_alibi
+from deeptalk_jax.models.flat_dot import flat_dot_general
 from deeptalk_jax.models.temporal_conv import KERNEL_SIZE, Expander, Resampler, Squasher
 from deeptalk_jax.models.transformer import TransformerEncoder
 from deeptalk_jax.types import MOTION_DIM, Array
@@ -46,7 +47,7 @@ class TemporalBlock(nn.Module):
             x = Squasher(self.dim, down, self.axis_name, name="squasher")(x, train=train)
         else:
             x = Resampler(self.dim, self.rate, self.axis_name, name="resampler")(x, train=train)
-        x = nn.Dense(self.dim, name="linear")(x)
+        x = nn.Dense(self.dim, dot_general=flat_dot_general, name="linear")(x)
         bias = symmetric_alibi(self.num_heads, x.shape[1])
         return TransformerEncoder(
             1, self.num_heads, self.mlp_dim, "gelu", self.dropout_rate, name="transformer"

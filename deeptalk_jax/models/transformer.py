@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 
 from deeptalk_jax.models.activations import gelu
 from deeptalk_jax.models.dropout import Dropout
+from deeptalk_jax.models.flat_dot import flat_dot_general
 from deeptalk_jax.types import Array
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -89,12 +90,10 @@ class SelfAttention(nn.Module):
         dim = x.shape[-1]
         if dim % self.num_heads:
             raise ValueError(f"num_heads={self.num_heads} does not divide the feature size {dim}")
-        head_dim = dim // self.num_heads
+        types = {"dtype": self.dtype, "param_dtype": self.param_dtype, "dot_general": flat_dot_general}
 
         def project(name):
-            return nn.DenseGeneral(
-                (self.num_heads, head_dim), dtype=self.dtype, param_dtype=self.param_dtype, name=name
-            )(x)
+            return nn.DenseGeneral((self.num_heads, dim // self.num_heads), name=name, **types)(x)
 
         query, key, value = project("query"), project("key"), project("value")
         if train or self.num_heads * x.shape[1] ** 2 < _MANY_SCORES:
@@ -105,9 +104,7 @@ class SelfAttention(nn.Module):
             mixed = jax.lax.platform_dependent(
                 query, key, value, bias, mask, cpu=_mixed_by_head, default=_mixed_at_once
             )
-        return nn.DenseGeneral(
-            dim, axis=(-2, -1), dtype=self.dtype, param_dtype=self.param_dtype, name="out"
-        )(mixed)
+        return nn.DenseGeneral(dim, axis=(-2, -1), name="out", **types)(mixed)
 
 
 class TransformerLayer(nn.Module):
@@ -149,12 +146,15 @@ class TransformerLayer(nn.Module):
         def norm(name):
             return nn.LayerNorm(epsilon=1e-5, name=name, **types)
 
+        def dense(features, name):
+            return nn.Dense(features, dot_general=flat_dot_general, name=name, **types)
+
         attended = SelfAttention(self.num_heads, self.dropout_rate, name="attention", **types)(
             x, bias=bias, mask=mask, train=train
         )
         x = norm("attention_norm")(x + drop(attended))
-        hidden = ACTIVATIONS[self.activation](nn.Dense(self.mlp_dim, name="mlp_in", **types)(x))
-        return norm("mlp_norm")(x + drop(nn.Dense(x.shape[-1], name="mlp_out", **types)(drop(hidden))))
+        hidden = ACTIVATIONS[self.activation](dense(self.mlp_dim, "mlp_in")(x))
+        return norm("mlp_norm")(x + drop(dense(x.shape[-1], "mlp_out")(drop(hidden))))
 
 
 class TransformerEncoder(nn.Module):
