@@ -1,8 +1,8 @@
 """The product of dense layers over one axis of rows, whatever the leading axes of the input.
 
 With batch and time apart, the gradient of a kernel contracts two axes, for which XLA's CPU backend first writes
-transposed copies of both factors; with one axis it reads them as they lie. A training step of TH-VQVAE takes a
-sixth less. Other backends compute the same.
+transposed copies of both factors; with one axis it reads them as they lie. A training step of TH-VQVAE takes an
+eighth less on one core, a twenty-fifth on two. Other backends compute the same.
 """
 
 import math

@@ -110,10 +110,12 @@ class MelEncoder(nn.Module):
             train: dropout and the shift of bands on.
 
         Raises:
-            ValueError: `rate_hz` is neither 50 nor 25.
+            ValueError: `rate_hz` is neither 50 nor 25, or windows leave gaps.
         """
         if self.rate_hz not in (2 * MOTION_RATE_HZ, MOTION_RATE_HZ):
             raise ValueError(f"rate_hz={self.rate_hz} is neither 50 nor 25")
+        if self.window_samples < HOP_SAMPLES:
+            raise ValueError(f"window_samples={self.window_samples} is less than a hop of {HOP_SAMPLES}")
         num_halvings = int(math.log2(MEL_RATE_HZ // self.rate_hz))
         stride_samples = AUDIO_RATE_HZ // self.rate_hz
         if num_frames is None:

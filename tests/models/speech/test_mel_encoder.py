@@ -93,6 +93,28 @@ def test_asked_for_length_is_given():
     np.testing.assert_array_equal(out.mask[0], np.arange(8) < 5)
 
 
-def test_rejects_other_rates():
-    with pytest.raises(ValueError, match="rate_hz=100 is neither 50 nor 25"):
-        MelEncoder(rate_hz=100).init(jax.random.key(0), jnp.zeros((1, 640)), jnp.array([640]))
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"rate_hz": 100}, "rate_hz=100 is neither 50 nor 25"),
+        ({"window_samples": 80}, "window_samples=80 is less than a hop of 160"),
+    ],
+)
+def test_rejects_other_rates_and_windows_with_gaps(setting, message):
+    with pytest.raises(ValueError, match=message):
+        MelEncoder(**setting).init(jax.random.key(0), jnp.zeros((1, 640)), jnp.array([640]))
+
+
+def test_training_shifts_bands_and_use_does_not():
+    encoder = MelEncoder(dim=8, num_mels=10, num_heads=2, dropout_rate=0.0, max_band_shift=2.0)
+    waveform, length = jax.random.normal(jax.random.key(0), (1, 1600)), jnp.array([1600])
+    variables = jax.jit(encoder.init)(jax.random.key(1), waveform, length)
+
+    @functools.partial(jax.jit, static_argnames="train")
+    def features(seed, train):
+        rngs = {"dropout": jax.random.key(seed)}
+        return encoder.apply(variables, waveform, length, train=train, rngs=rngs).values
+
+    np.testing.assert_array_equal(features(0, train=False), features(1, train=False))
+    np.testing.assert_array_equal(features(0, train=True), features(0, train=True))
+    assert float(jnp.abs(features(0, train=True) - features(1, train=True)).max()) > 1e-2
