@@ -147,3 +147,10 @@ def test_identity_vectors():
     assert builders.identity_vector(config, 5).argmax() == 5
     with pytest.raises(ValueError, match="identity 24 is not one of the trained identities 0 to 23"):
         builders.identity_vector(config, 24)
+
+
+def test_models_from_before_an_option_of_the_spectrum_keep_their_encoder():
+    config = MODULES["dee"].get_config("variant=mini").unlock().model.speech
+    expected = builders.build_speech_encoder(config)
+    del config.window_samples, config.max_band_shift
+    assert builders.build_speech_encoder(config) == expected

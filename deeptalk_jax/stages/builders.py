@@ -17,7 +17,7 @@ from deeptalk_jax.models.one_level_prior import OneLevelPrior
 from deeptalk_jax.models.predictor import IndexPredictor
 from deeptalk_jax.models.quantizer import Quantizer, make_quantizer
 from deeptalk_jax.models.speech.emotion2vec import Emotion2Vec
-from deeptalk_jax.models.speech.mel_encoder import MelEncoder
+from deeptalk_jax.models.speech.mel_encoder import WINDOW_SAMPLES, MelEncoder
 from deeptalk_jax.models.speech.wav2vec2 import Wav2Vec2
 from deeptalk_jax.models.temporal_vae import TemporalVAE
 from deeptalk_jax.models.visual_speech import LipReader, VisualSpeech
@@ -62,11 +62,11 @@ def build_speech_encoder(config: ConfigDict, dtype: str = "float32") -> nn.Modul
         return MelEncoder(
             dim=config.dim,
             num_mels=config.num_mels,
-            window_samples=config.window_samples,
+            window_samples=config.get("window_samples", WINDOW_SAMPLES),  # models of before have neither key
             num_layers=config.num_layers,
             num_heads=config.num_heads,
             dropout_rate=config.dropout_rate,
-            max_band_shift=config.max_band_shift,
+            max_band_shift=config.get("max_band_shift", 0.0),
             rate_hz=rate_hz,
             dtype=compute_dtype(dtype),
         )
