@@ -5,7 +5,7 @@ python train.py --config=configs/dee.py:variant=mini --workdir=outputs/dee --con
 
 from ml_collections import ConfigDict
 
-from configs.common import common_config, finish, parse_arg
+from configs.common import common_config, finish, mel_speech, parse_arg
 
 ABLATIONS = {
     # Section 2, options of the method family.
@@ -96,13 +96,7 @@ def _set_base(config: ConfigDict) -> None:
 def _set_mini(config: ConfigDict) -> None:
     """Minutes on a CPU."""
     model = config.model
-    model.speech.kind = "mel"
-    model.speech.rate_hz = 25  # half the published 50: half the attention, and time enough for emotion
-    model.speech.dim, model.speech.num_mels = 64, 40
-    model.speech.window_samples = 400  # of the spectrum, 25 ms
-    model.speech.num_layers, model.speech.num_heads = 1, 4
-    model.speech.dropout_rate = 0.0
-    model.speech.max_band_shift = 0.0  # mel bands up or down in training: one speaker sounds like several
+    model.speech = mel_speech(dim=64, num_mels=40)
     model.dropout_rate = 0.0
     model.embedding_dim = 32
     model.motion_dim = 64

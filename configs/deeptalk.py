@@ -6,7 +6,7 @@ python train.py --config=configs/deeptalk.py:variant=mini --workdir=outputs/deep
 
 from ml_collections import ConfigDict
 
-from configs.common import common_config, finish, parse_arg
+from configs.common import common_config, finish, mel_speech, parse_arg
 
 ABLATIONS = {
     "no_identity_dropout": {"identity_dropout_rate": 0.0},
@@ -79,13 +79,7 @@ def _set_mini(config: ConfigDict) -> None:
     """Minutes on a CPU."""
     model = config.model
     config.data.eval_clips = 96  # every emotion, intensity and held-out speaker once
-    model.speech.kind = "mel"
-    model.speech.rate_hz = 25
-    model.speech.dim, model.speech.num_mels = 96, 64
-    model.speech.window_samples = 400  # of the spectrum, 25 ms
-    model.speech.num_layers, model.speech.num_heads = 1, 4
-    model.speech.dropout_rate = 0.0
-    model.speech.max_band_shift = 0.0  # mel bands up or down in training: one speaker sounds like several
+    model.speech = mel_speech(dim=96, num_mels=64)
     model.dropout_rate = 0.0
     model.feature_dim, model.mlp_dim = 64, 128
     model.predictor_dim, model.num_layers = 128, 2

@@ -17,7 +17,7 @@ from deeptalk_jax.models.one_level_prior import OneLevelPrior
 from deeptalk_jax.models.predictor import IndexPredictor
 from deeptalk_jax.models.quantizer import Quantizer, make_quantizer
 from deeptalk_jax.models.speech.emotion2vec import Emotion2Vec
-from deeptalk_jax.models.speech.mel_encoder import WINDOW_SAMPLES, MelEncoder
+from deeptalk_jax.models.speech.mel_encoder import MelEncoder
 from deeptalk_jax.models.speech.wav2vec2 import Wav2Vec2
 from deeptalk_jax.models.temporal_vae import TemporalVAE
 from deeptalk_jax.models.visual_speech import LipReader, VisualSpeech
@@ -59,17 +59,8 @@ def build_speech_encoder(config: ConfigDict, dtype: str = "float32") -> nn.Modul
     """
     rate_hz = config.rate_hz
     if config.kind == "mel":
-        return MelEncoder(
-            dim=config.dim,
-            num_mels=config.num_mels,
-            window_samples=config.get("window_samples", WINDOW_SAMPLES),  # models of before have neither key
-            num_layers=config.num_layers,
-            num_heads=config.num_heads,
-            dropout_rate=config.dropout_rate,
-            max_band_shift=config.get("max_band_shift", 0.0),
-            rate_hz=rate_hz,
-            dtype=compute_dtype(dtype),
-        )
+        # A model that was trained before an option came has that option's default.
+        return MelEncoder(dtype=compute_dtype(dtype), **{k: v for k, v in config.items() if k != "kind"})
     if config.kind == "wav2vec2":
         resample_to_hz = None if rate_hz == SPEECH_FEATURE_RATE_HZ else float(rate_hz)
         # Frozen in DEEPTalk, and without dropout while the rest is trained.

@@ -11,19 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deeptalk_jax.models.attention_bias import alibi_slopes, periodic_alibi, symmetric_alibi
 from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.models.fer import FER
 from deeptalk_jax.models.generator import Generated, Generator
-from deeptalk_jax.models.gpo import GPO
 from deeptalk_jax.models.masks import length_mask
 from deeptalk_jax.models.positions import sinusoidal_positions
 from deeptalk_jax.stages import builders
 from deeptalk_jax.stages.deeptalk import with_prior
 from deeptalk_jax.types import SpeechFeatures
-
-GPO_LENGTHS = (1, 2, 5, 24, 63, 125, 250, 499, 500)
-
 
 # Compiling is what these functions spend their time on, hence as little of it as possible.
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -71,16 +66,6 @@ def margin(scores):
     """Best minus second best."""
     ordered = np.sort(scores, axis=-1)
     return ordered[..., -1] - ordered[..., -2]
-
-
-def mask_outputs():
-    return {
-        "alibi_future_h8_T24": symmetric_alibi(8, 24),
-        "slopes_h8": np.array(alibi_slopes(8)),
-        "slopes_h12": np.array(alibi_slopes(12)),
-        "periodic25_h8_T80": periodic_alibi(8, 80, period=25),
-        "periodic25_h8_row0_T1200": periodic_alibi(8, 1200, period=25)[:, 0],
-    }
 
 
 def fer_outputs(part, pseudo):
@@ -151,31 +136,6 @@ def decoded(part, indices_top, indices_bottom):
         return model.decode(model.lookup_top(indices_top), model.lookup_bottom(indices_bottom))
 
     return np.asarray(quick_jit(functools.partial(model.apply, method=decode))(part.variables))
-
-
-def gpo_outputs(part, pseudo):
-    """All lengths of a pool in one padded batch."""
-    rows = np.zeros((len(GPO_LENGTHS), max(GPO_LENGTHS), 128), np.float32)
-    for row, length in zip(rows, GPO_LENGTHS, strict=True):
-        row[:length] = pseudo.pseudo_normal(f"gpo-{length}", (1, length, 128))[0]
-    mask = np.arange(rows.shape[1])[None] < np.array(GPO_LENGTHS)[:, None]
-    rows[~mask] = 9.0  # padding must not count
-
-    @quick_jit
-    def pool(params, rows, mask):
-        gpo = {"params": params}
-        return GPO().apply(gpo, rows, mask), GPO().apply(gpo, mask, method=GPO.weights)
-
-    result = {"pe_32_L63": sinusoidal_positions(63, 32)}
-    for tower, ours in (("audio", "audio_tower"), ("exp", "motion_tower")):
-        for short, moment in (("mean", "mean"), ("std", "log_variance")):
-            pooled, weights = pool(
-                part.variables["params"][ours]["head"][f"{moment}_pool"]["gpo"], rows, mask
-            )
-            for row, length in enumerate(GPO_LENGTHS):
-                result[f"{tower}_{short}_L{length}"] = np.asarray(pooled[row])
-                result[f"{tower}_{short}_w_L{length}"] = np.asarray(weights[row, :length])
-    return result
 
 
 AUDIO_ROWS = {"deeptalk": (2, 40960), "deeptalk-emotion": (2, 32000), "deeptalk-demo": (1, 37000)}

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import published_blocks as blocks
 import published_losses as losses
 import published_outputs as outputs
 import published_training as training
@@ -133,7 +134,7 @@ def speech(pseudo, dee_and_predictor):
 
 
 def test_attention_biases():
-    Reference("masks").check(outputs.mask_outputs())
+    Reference("masks").check(blocks.mask_outputs())
 
 
 def test_fer(fer, pseudo):
@@ -148,7 +149,7 @@ def test_motion_prior(prior, pseudo):
 
 
 def test_pooling(dee, pseudo):
-    Reference("gpo").check(outputs.gpo_outputs(dee, pseudo))
+    Reference("gpo").check(blocks.gpo_outputs(dee, pseudo))
 
 
 def test_dee(dee, fer, pseudo, speech):
