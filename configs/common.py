@@ -80,6 +80,7 @@ def mel_speech(*, dim: int, num_mels: int) -> ConfigDict:
     speech.rate_hz = 25  # half the published 50: half the attention, and time enough for emotion
     speech.dim, speech.num_mels = dim, num_mels
     speech.window_samples = 400  # of the spectrum, 25 ms
+    speech.hop_samples = 160  # of the spectrum, 10 ms; convolutions of stride 2 go on from there
     speech.num_layers, speech.num_heads = 1, 4
     speech.dropout_rate = 0.0
     speech.max_band_shift = 0.0  # mel bands up or down in training: one speaker sounds like several

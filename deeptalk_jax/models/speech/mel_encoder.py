@@ -18,9 +18,8 @@ from deeptalk_jax.models.speech.frontend import WAV2VEC2_WAVEFORM_EPS, prepare_w
 from deeptalk_jax.models.transformer import TransformerEncoder
 from deeptalk_jax.types import AUDIO_RATE_HZ, MOTION_RATE_HZ, Array, SpeechFeatures
 
-HOP_SAMPLES = 160
+HOP_SAMPLES = 160  # 10 ms
 WINDOW_SAMPLES = 400  # 25 ms
-MEL_RATE_HZ = AUDIO_RATE_HZ // HOP_SAMPLES  # 100
 
 
 def fft_size(window_samples: int) -> int:
@@ -46,13 +45,16 @@ def mel_filterbank(
 
 
 def log_mel(
-    waveform: Float[Array, "b s"], num_mels: int, window_samples: int = WINDOW_SAMPLES
-) -> Float[Array, "b s/160 m"]:
-    """Log-mel energies at 100 Hz; frame i is centred on sample 160 i + 80."""
-    num_frames = math.ceil(waveform.shape[1] / HOP_SAMPLES)
-    margin = (window_samples - HOP_SAMPLES) // 2
-    padded = jnp.pad(waveform, ((0, 0), (margin, window_samples + HOP_SAMPLES)))
-    starts = np.arange(num_frames) * HOP_SAMPLES
+    waveform: Float[Array, "b s"],
+    num_mels: int,
+    window_samples: int = WINDOW_SAMPLES,
+    hop_samples: int = HOP_SAMPLES,
+) -> Float[Array, "b s/h m"]:
+    """Log-mel energies, one frame a hop; frame i is centred on sample `(i + 1 / 2) * hop_samples`."""
+    num_frames = math.ceil(waveform.shape[1] / hop_samples)
+    margin = (window_samples - hop_samples) // 2
+    padded = jnp.pad(waveform, ((0, 0), (margin, window_samples + hop_samples)))
+    starts = np.arange(num_frames) * hop_samples
     frames = padded[:, starts[:, None] + np.arange(window_samples)]  # [b, s, w]
     window = np.hanning(window_samples + 1)[:-1].astype(np.float32)
     power = jnp.square(jnp.abs(jnp.fft.rfft(frames * window[None, None], fft_size(window_samples))))
@@ -61,7 +63,7 @@ def log_mel(
 
 
 class MelEncoder(nn.Module):
-    """Log-mel at 100 Hz, one or two convolutions of stride 2, transformer layers.
+    """Log-mel spectrogram, convolutions of stride 2 down to the rate of the features, transformer layers.
 
     Attributes:
         dim: feature size.
@@ -69,6 +71,7 @@ class MelEncoder(nn.Module):
         num_layers: transformer layers behind the convolutions.
         num_heads: attention heads.
         window_samples: of the spectrum. 25 ms, as usual, blur the harmonics of a voice; 64 ms show its pitch.
+        hop_samples: from frame to frame of the spectrum; each convolution doubles it, up to the hop of the features.
         rate_hz: 50 or 25 features per second.
         dropout_rate: of the transformer layers.
         max_band_shift: mel bands by which training moves each clip up or down at random (`band_shift.py`); 0: none.
@@ -81,6 +84,7 @@ class MelEncoder(nn.Module):
     num_layers: int = 1
     num_heads: int = 4
     window_samples: int = WINDOW_SAMPLES
+    hop_samples: int = HOP_SAMPLES
     rate_hz: int = 50
     dropout_rate: float = 0.1
     max_band_shift: float = 0.0
@@ -110,14 +114,17 @@ class MelEncoder(nn.Module):
             train: dropout and the shift of bands on.
 
         Raises:
-            ValueError: `rate_hz` is neither 50 nor 25, or windows leave gaps.
+            ValueError: `rate_hz` is neither 50 nor 25, `hop_samples` is not the hop of the features halved any number
+                of times, or windows leave gaps.
         """
         if self.rate_hz not in (2 * MOTION_RATE_HZ, MOTION_RATE_HZ):
             raise ValueError(f"rate_hz={self.rate_hz} is neither 50 nor 25")
-        if self.window_samples < HOP_SAMPLES:
-            raise ValueError(f"window_samples={self.window_samples} is less than a hop of {HOP_SAMPLES}")
-        num_halvings = int(math.log2(MEL_RATE_HZ // self.rate_hz))
+        if self.window_samples < self.hop_samples:
+            raise ValueError(f"window_samples={self.window_samples} is less than a hop of {self.hop_samples}")
         stride_samples = AUDIO_RATE_HZ // self.rate_hz
+        num_halvings = max(stride_samples // max(self.hop_samples, 1), 1).bit_length() - 1
+        if self.hop_samples << num_halvings != stride_samples:
+            raise ValueError(f"hop_samples={self.hop_samples} does not double up to {stride_samples}")
         if num_frames is None:
             num_frames = math.ceil(waveform.shape[1] / stride_samples)
         missing = num_frames * stride_samples - waveform.shape[1]
@@ -125,10 +132,10 @@ class MelEncoder(nn.Module):
         num_samples = jnp.minimum(num_samples, waveform.shape[1])
 
         waveform, num_samples = prepare_waveform(waveform, num_samples, eps=self.waveform_eps)
-        x = log_mel(waveform, self.num_mels, self.window_samples)
+        x = log_mel(waveform, self.num_mels, self.window_samples, self.hop_samples)
         if train and self.max_band_shift:
             x = random_shift(self.make_rng("dropout"), x, self.max_band_shift)
-        lengths = -(-num_samples // HOP_SAMPLES)
+        lengths = -(-num_samples // self.hop_samples)
         x = nn.Dense(self.dim, dtype=self.dtype, name="mel_map")(x)
         for index in range(num_halvings):
             x = zero_padding(x, length_mask(lengths, x.shape[1]))

@@ -36,6 +36,15 @@ def test_a_tone_is_loudest_in_its_own_band_and_frame():
     assert spectrum[5, band] == spectrum[0, band] < spectrum[15, band] - 5
 
 
+def test_a_longer_hop_is_a_spectrum_with_fewer_frames():
+    waveform = jax.random.normal(jax.random.key(0), (1, 3200))
+    # Frame i of the long hop is centred where frames 2 i and 2 i + 1 of the short one meet: 80 samples later.
+    late = jnp.pad(waveform, ((0, 0), (0, 80)))[:, 80:]
+    short, long = log_mel(late, 10), log_mel(waveform, 10, hop_samples=320)
+    assert long.shape == (1, 10, 10)
+    np.testing.assert_allclose(long[:, 1:-1], short[:, 2:-2:2], rtol=1e-4, atol=1e-4)
+
+
 def test_windows_of_64_ms_show_the_harmonics_of_a_voice():
     time = np.arange(3200) / 16_000
     voice = sum(np.sin(2 * np.pi * 120 * number * time) for number in range(1, 9)).astype(np.float32)
@@ -50,10 +59,11 @@ def test_windows_of_64_ms_show_the_harmonics_of_a_voice():
 
 
 @pytest.mark.parametrize(
-    ("rate_hz", "samples", "features"), [(50, 6400, 20), (25, 6400, 10), (25, 6401, 11), (50, 1, 1)]
+    ("rate_hz", "hop_samples", "samples", "features"),
+    [(50, 160, 6400, 20), (25, 160, 6400, 10), (25, 160, 6401, 11), (50, 160, 1, 1), (25, 320, 6401, 11)],
 )
-def test_number_of_features(rate_hz, samples, features):
-    encoder = MelEncoder(dim=8, num_mels=10, num_heads=2, rate_hz=rate_hz)
+def test_number_of_features(rate_hz, hop_samples, samples, features):
+    encoder = MelEncoder(dim=8, num_mels=10, num_heads=2, rate_hz=rate_hz, hop_samples=hop_samples)
     waveform = jax.random.normal(jax.random.key(0), (1, samples))
     out, _ = jax.jit(encoder.init_with_output)(jax.random.key(1), waveform, jnp.array([samples]))
     assert out.values.shape == (1, features, 8)
@@ -98,6 +108,9 @@ def test_asked_for_length_is_given():
     [
         ({"rate_hz": 100}, "rate_hz=100 is neither 50 nor 25"),
         ({"window_samples": 80}, "window_samples=80 is less than a hop of 160"),
+        ({"hop_samples": 200}, "hop_samples=200 does not double up to 320"),
+        ({"hop_samples": 640, "window_samples": 640}, "hop_samples=640 does not double up to 320"),
+        ({"hop_samples": 0}, "hop_samples=0 does not double up to 320"),
     ],
 )
 def test_rejects_other_rates_and_windows_with_gaps(setting, message):
