@@ -20,14 +20,22 @@ _PROFILE_STEPS = flags.DEFINE_string(
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "Join the other processes of this job, as SLURM, GKE or Cloud TPU started them."
 )
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of the first process, where nobody else says how they find each other."
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "With --coordinator: how many there are.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "With --coordinator: which of them this is, from 0.")
 flags.mark_flags_as_required(["config", "workdir"])
 
 
 def _train() -> None:
     import jax
 
-    if _DISTRIBUTED.value:
-        jax.distributed.initialize()
+    from deeptalk_jax.training.processes import join_processes
+
+    place = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+    if _DISTRIBUTED.value or place != (None, None, None):
+        join_processes(*place)
     from deeptalk_jax.stages.run import train
     from deeptalk_jax.training.step_trace import parse_steps
 

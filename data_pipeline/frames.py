@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import grain
 import numpy as np
 
+from data_pipeline.process_rows import process_rows
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.types import EMOTIONS, EXPRESSION_DIM, JAW_POSE_DIM
 
@@ -128,7 +129,7 @@ def frame_loader(
     process_index: int = 0,
     num_threads: int = 0,
 ) -> grain.DatasetIterator:
-    """Endless batches, every frame once an epoch in a new order; process `i` of `n` gets the elements `i::n`.
+    """Endless batches, every frame once an epoch in a new order; processes share it as `process_rows` says.
 
     Args:
         frames: what to draw from.
@@ -144,10 +145,9 @@ def frame_loader(
     Raises:
         UserError: the processes cannot share the batch.
     """
-    if batch_size < 1 or batch_size % num_processes:
-        raise UserError(f"batch_size={batch_size} cannot be divided over num_processes={num_processes}")
     rows = grain.MapDataset.source(_Rows(frames)).seed(seed).shuffle().repeat()
-    batches = rows[process_index::num_processes].batch(batch_size // num_processes, drop_remainder=True)
+    share = process_rows(rows, batch_size, num_processes, process_index)
+    batches = share.batch(batch_size // num_processes, drop_remainder=True)
     return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=8)))
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import grain
 import numpy as np
 
+from data_pipeline.process_rows import process_rows
 from data_pipeline.records import DEFAULT_CACHE_BYTES, LABELS, Record, open_split
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.types import INT16_SCALE, MOTION_DIM, MOTION_RATE_HZ, SAMPLES_PER_FRAME
@@ -107,8 +108,8 @@ def train_loader(
 ) -> grain.DatasetIterator:
     """Endless batches of random windows: every clip once an epoch, in a new order with new windows.
 
-    The stream over all processes is the same for any number of them: process `i` of `n` gets the elements
-    `i::n`, and a global batch holds the same clips and windows however it is divided.
+    A global batch holds the same clips and windows, row by row, for any number of processes: process `i` of `n` gets
+    its `i`-th part, see `process_rows`. The state counts batches, so a run may go on with another number of them.
 
     Args:
         data_dir: the root of all datasets.
@@ -126,23 +127,18 @@ def train_loader(
 
     Returns:
         An iterator of what `assemble` gives, with `b = batch_size / num_processes`; sound is int16, which the training
-        step decodes. Its `get_state` and `set_state` resume exactly, also through
-        `grain.checkpoint.CheckpointSave`.
+        step decodes. Its `get_state` (as JSON has it) and `set_state` resume exactly.
 
     Raises:
         UserError: no such dataset or split, a window longer than every clip, a batch that the processes
         cannot share.
     """
     window_frames = _window_frames(window_frames, window_s)
-    if not 0 <= process_index < num_processes:
-        raise UserError(f"process_index={process_index} is not one of num_processes={num_processes}")
-    if batch_size < 1 or batch_size % num_processes:
-        raise UserError(f"batch_size={batch_size} cannot be divided over num_processes={num_processes}")
     source = open_split(data_dir, dataset, split, cache_bytes=cache_bytes)
     _check_window_fits(source, window_frames, split)
     clips = grain.MapDataset.source(range(len(source))).seed(seed).shuffle().repeat()
     windows = clips.random_map(_RandomWindow(source, window_frames))
-    batches = windows[process_index::num_processes].batch(
+    batches = process_rows(windows, batch_size, num_processes, process_index).batch(
         batch_size // num_processes,
         drop_remainder=True,
         batch_fn=functools.partial(assemble, num_frames=window_frames),

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
+from deeptalk_jax.collectives import global_sum
 from deeptalk_jax.types import Array
 
 
@@ -11,7 +12,7 @@ def masked_mean(
     mask: Bool[Array, "..."] | None = None,
     weights: Float[Array, "..."] | None = None,
 ) -> Float[Array, ""]:
-    """Mean over the positions where `mask` is true, each counted `weights` times; float32.
+    """Mean over the positions of the global batch where `mask` is true, each counted `weights` times; float32.
 
     `mask` and `weights` have the leading axes of `values`; trailing axes are averaged in full. An empty
     selection gives 0.
@@ -23,8 +24,8 @@ def masked_mean(
             trailing = (1,) * (values.ndim - factor.ndim)
             importance = importance * factor.reshape(factor.shape + trailing).astype(jnp.float32)
     # where, not a product: padded positions may hold NaN or infinity.
-    total = jnp.sum(jnp.where(importance > 0, values, 0.0) * importance)
-    return total / jnp.maximum(jnp.sum(importance), 1e-9)
+    total = global_sum(jnp.sum(jnp.where(importance > 0, values, 0.0) * importance))
+    return total / jnp.maximum(global_sum(jnp.sum(importance)), 1e-9)
 
 
 def weighted_total(terms: dict[str, Array], weights: dict[str, float]) -> Float[Array, ""]:

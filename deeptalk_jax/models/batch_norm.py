@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from deeptalk_jax.models.collectives import global_sum
+from deeptalk_jax.collectives import global_sum
 from deeptalk_jax.types import Array
 
 
@@ -19,13 +19,11 @@ class BatchNorm(nn.Module):
     Attributes:
         momentum: weight of the old running statistics (torch's 0.1 is 0.9 here).
         epsilon: added to the variance.
-        axis_name: pmap axis to span, None under jit.
         param_dtype: type of scale and bias; statistics are float32.
     """
 
     momentum: float = 0.9
     epsilon: float = 1e-5
-    axis_name: str | None = None
     param_dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -40,10 +38,10 @@ class BatchNorm(nn.Module):
             axes = tuple(range(x.ndim - 1))
             # Sums in float32: the difference of bf16 squares loses the variance.
             values = x.astype(jnp.float32)
-            count = global_sum(jnp.asarray(values.size / dim, jnp.float32), self.axis_name)
-            mean = global_sum(jnp.sum(values, axes), self.axis_name) / count
+            count = global_sum(jnp.asarray(values.size / dim, jnp.float32))
+            mean = global_sum(jnp.sum(values, axes)) / count
             centred = values - jnp.broadcast_to(mean, x.shape)
-            variance = global_sum(jnp.sum(jnp.square(centred), axes), self.axis_name) / count
+            variance = global_sum(jnp.sum(jnp.square(centred), axes)) / count
             if not self.is_initializing():
                 unbiased = variance * count / jnp.maximum(count - 1.0, 1.0)
                 running_mean.value = self._blend(running_mean.value, mean)

@@ -3,11 +3,14 @@
 `flax.linen.Dropout` draws 32 bits for each, and Threefry is dear on a CPU: a fifth of a training step of TH-VQVAE.
 """
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from deeptalk_jax.collectives import draw_rows
 from deeptalk_jax.types import Array
 
 _LEVELS = 256
@@ -36,6 +39,7 @@ class Dropout(nn.Module):
         if not (train and dropped):
             return x
         words = -(-x.shape[-1] // _BYTES_PER_WORD)
-        bits = jax.random.bits(self.make_rng("dropout"), (*x.shape[:-1], words), jnp.uint32)
+        draw = partial(jax.random.bits, self.make_rng("dropout"), dtype=jnp.uint32)
+        bits = draw_rows(draw, (*x.shape[:-1], words))
         chance = jax.lax.bitcast_convert_type(bits, jnp.uint8).reshape(*x.shape[:-1], -1)[..., : x.shape[-1]]
         return jnp.where(chance >= dropped, x / (1.0 - dropped / _LEVELS), jnp.zeros_like(x))

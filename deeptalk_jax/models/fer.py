@@ -20,7 +20,6 @@ class FER(nn.Module):
         dropout_rate: after every hidden activation.
         feature_path: "published" leaves the batch norms out of the feature path, as the published DEE was
             trained; "normalised" keeps them, for models trained here.
-        axis_name: pmap axis of the batch statistics.
     """
 
     hidden_dims: tuple[int, ...] = (256, 512, 1024, 512, 256, 128, 64)
@@ -28,14 +27,13 @@ class FER(nn.Module):
     num_classes: int = 8
     dropout_rate: float = 0.3
     feature_path: str = "normalised"
-    axis_name: str | None = None
 
     def setup(self):
         """Layers `dense_i`, `norm_i` and `classifier`."""
         if self.feature_path not in FEATURE_PATHS:
             raise ValueError(f"feature_path={self.feature_path!r} is not one of {FEATURE_PATHS}")
         self.dense = [nn.Dense(dim) for dim in self.hidden_dims]
-        self.norm = [BatchNorm(axis_name=self.axis_name) for _ in self.hidden_dims]
+        self.norm = [BatchNorm() for _ in self.hidden_dims]
         self.dropout = Dropout(self.dropout_rate)
         self.classifier = nn.Dense(self.num_classes)
 

@@ -38,7 +38,6 @@ class MotionPrior(nn.Module):
         ema_smoothing: scale of the count smoothing.
         codebook_initialisation: start of both codebooks.
         revive_after: updates after which an unused code moves; 0 never.
-        axis_name: pmap axis of all statistics.
         codebook_update: "ema" or "gradient"; see `make_quantizer`.
         frames_per_top_code: a power of two times `frames_per_bottom_code`.
         frames_per_bottom_code: a power of two.
@@ -60,7 +59,6 @@ class MotionPrior(nn.Module):
     codebook_initialisation: str = "uniform"
     start_after: int = 0
     revive_after: int = 0
-    axis_name: str | None = None
     codebook_update: str = "ema"
     frames_per_top_code: int = FRAMES_PER_TOP_CODE
     frames_per_bottom_code: int = FRAMES_PER_BOTTOM_CODE
@@ -77,7 +75,7 @@ class MotionPrior(nn.Module):
         top_rate, bottom_rate = Fraction(1, ratio), Fraction(1, self.frames_per_bottom_code)
 
         def block(dim, mlp_dim, rate):
-            return TemporalBlock(dim, mlp_dim, rate, self.num_heads, self.dropout_rate, self.axis_name)
+            return TemporalBlock(dim, mlp_dim, rate, self.num_heads, self.dropout_rate)
 
         def quantizer(size, dim):
             return make_quantizer(
@@ -90,7 +88,6 @@ class MotionPrior(nn.Module):
                 initialisation=self.codebook_initialisation,
                 start_after=self.start_after,
                 revive_after=self.revive_after,
-                axis_name=self.axis_name,
             )
 
         self.encoder_bottom = block(self.dim, self.mlp_dim, bottom_rate)

@@ -25,7 +25,6 @@ class OneLevelPrior(nn.Module):
         codes_per_4_frames: 2 by the squasher and expander, 3 by linear resampling.
         num_heads: attention heads.
         dropout_rate: of the transformer layers.
-        axis_name: pmap axis of the batch statistics.
     """
 
     quantizer: Quantizer
@@ -34,7 +33,6 @@ class OneLevelPrior(nn.Module):
     codes_per_4_frames: int
     num_heads: int = 8
     dropout_rate: float = 0.1
-    axis_name: str | None = None
 
     def setup(self):
         """Creates both halves."""
@@ -43,7 +41,7 @@ class OneLevelPrior(nn.Module):
         rate = Fraction(self.codes_per_4_frames, 4)
 
         def block(dim, rate):
-            return TemporalBlock(dim, self.mlp_dim, rate, self.num_heads, self.dropout_rate, self.axis_name)
+            return TemporalBlock(dim, self.mlp_dim, rate, self.num_heads, self.dropout_rate)
 
         self.encoder = block(self.quantizer.code_dim, rate)
         self.decoder = block(self.decoder_dim, 1 / rate)

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Array as KeyArray
 from jaxtyping import Float, Int
 
+from deeptalk_jax.collectives import global_mean, global_rows, global_sum
 from deeptalk_jax.models.codebook_start import kmeans_plus_plus, random_rows
-from deeptalk_jax.models.collectives import global_rows, global_sum
 from deeptalk_jax.types import Array
 
 UPDATES = ("ema", "gradient")
@@ -63,13 +63,11 @@ class Quantizer(nn.Module):
         codebook_size: number of codes k.
         code_dim: size of a code d.
         commitment_weight: weight of the commitment loss.
-        axis_name: pmap axis of the statistics, None under jit.
     """
 
     codebook_size: int
     code_dim: int
     commitment_weight: float = 0.25
-    axis_name: str | None = None
 
     def lookup(self, indices: Int[Array, "b t"]) -> Float[Array, "b t d"]:
         """Codes of given indices."""
@@ -92,10 +90,8 @@ class Quantizer(nn.Module):
         """The result, the codes without straight-through gradient, and how many latents chose each code."""
         indices = nearest_code(latents, self.codebook)
         codes = self.lookup(indices)
-        count = global_sum(
-            jnp.zeros(self.codebook_size).at[indices].add(1.0, mode="promise_in_bounds"), self.axis_name
-        )
-        commitment = self.commitment_weight * jnp.mean(jnp.square(jax.lax.stop_gradient(codes) - latents))
+        count = global_sum(jnp.zeros(self.codebook_size).at[indices].add(1.0, mode="promise_in_bounds"))
+        commitment = self.commitment_weight * global_mean(jnp.square(jax.lax.stop_gradient(codes) - latents))
         straight_through = latents + jax.lax.stop_gradient(codes - latents)
         return Quantized(straight_through, indices, commitment, perplexity(count)), codes, count
 
@@ -115,7 +111,7 @@ class GradientQuantizer(Quantizer):
         """
         self._check_width(latents)
         quantized, codes, _ = self._quantise(latents)
-        loss = jnp.mean(jnp.square(codes - jax.lax.stop_gradient(latents)))
+        loss = global_mean(jnp.square(codes - jax.lax.stop_gradient(latents)))
         return quantized._replace(codebook_loss=loss)
 
 
@@ -190,9 +186,7 @@ class EMAQuantizer(Quantizer):
     def _update(self, latents: Array, indices: Array, count: Array) -> None:
         """EMA step: `embedding = sum / count` with smoothed counts."""
         latents = jax.lax.stop_gradient(latents.astype(jnp.float32))
-        total = global_sum(
-            jnp.zeros((self.codebook_size, self.code_dim)).at[indices].add(latents), self.axis_name
-        )
+        total = global_sum(jnp.zeros((self.codebook_size, self.code_dim)).at[indices].add(latents))
         num_latents = jnp.sum(count)
         ema_count = self.decay * self.ema_count.value + (1.0 - self.decay) * count
         if self.ema_smoothing != "none":
@@ -224,7 +218,7 @@ class EMAQuantizer(Quantizer):
         """Latents of the global batch, the same on every device."""
         latents = jax.lax.stop_gradient(latents.astype(jnp.float32))
         rows = latents.reshape(latents.shape[0] * latents.shape[1], self.code_dim)
-        return global_rows(rows, self.axis_name)
+        return global_rows(rows)
 
     def _replace(self, where: Array, rows: Array) -> None:
         """Moves the codes of `where [k]` to `rows [k, d]` with the weight of one latent."""
@@ -244,7 +238,6 @@ def make_quantizer(
     initialisation: str,
     start_after: int,
     revive_after: int,
-    axis_name: str | None = None,
     **ema: float | str,
 ) -> Quantizer:
     """An `EMAQuantizer` (`update="ema"`) or a `GradientQuantizer` ("gradient"); `ema` is for the former alone.
@@ -252,10 +245,9 @@ def make_quantizer(
     Raises:
         ValueError: another update, or a codebook trained by gradient that is to start from a batch or to be revived.
     """
-    common = {"commitment_weight": commitment_weight, "axis_name": axis_name}
     if update == "ema":
         start = {"initialisation": initialisation, "start_after": start_after, "revive_after": revive_after}
-        return EMAQuantizer(codebook_size, code_dim, **common, **start, **ema)
+        return EMAQuantizer(codebook_size, code_dim, commitment_weight, **start, **ema)
     if update != "gradient":
         raise ValueError(f"codebook_update={update!r} is not one of {UPDATES}")
     if initialisation != "uniform" or start_after or revive_after:
@@ -263,4 +255,4 @@ def make_quantizer(
             "codes trained by gradient start uniform, at once, and are not revived, got "
             f"initialisation={initialisation!r}, start_after={start_after}, revive_after={revive_after}"
         )
-    return GradientQuantizer(codebook_size, code_dim, **common)
+    return GradientQuantizer(codebook_size, code_dim, commitment_weight)

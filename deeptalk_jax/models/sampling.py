@@ -1,10 +1,13 @@
 """Choosing codes from logits: straight-through while training, by temperature at inference."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array as KeyArray
 from jaxtyping import Bool, Float, Int
 
+from deeptalk_jax.collectives import draw_rows
 from deeptalk_jax.types import Array
 
 
@@ -15,7 +18,7 @@ def straight_through_gumbel_softmax(
 
     The forward value does not depend on `tau`: every call samples at temperature 1.
     """
-    noise = jax.random.gumbel(key, logits.shape, jnp.float32)
+    noise = draw_rows(partial(jax.random.gumbel, key, dtype=jnp.float32), logits.shape)
     soft = jax.nn.softmax((logits.astype(jnp.float32) + noise) / tau, axis=-1)
     hard = jax.nn.one_hot(jnp.argmax(soft, axis=-1), logits.shape[-1], dtype=soft.dtype)
     return hard + soft - jax.lax.stop_gradient(soft)

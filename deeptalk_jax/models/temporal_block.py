@@ -24,7 +24,6 @@ class TemporalBlock(nn.Module):
         rate: output frames per frame: 1/2, 1/4, ... (squasher), 2, 4, ... (expander), or another (resampler).
         num_heads: attention heads.
         dropout_rate: of the transformer layer.
-        axis_name: pmap axis of the batch statistics.
     """
 
     dim: int
@@ -32,7 +31,6 @@ class TemporalBlock(nn.Module):
     rate: Fraction
     num_heads: int = 8
     dropout_rate: float = 0.1
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(
@@ -41,12 +39,12 @@ class TemporalBlock(nn.Module):
         """`rate` times as many positions; `mask` (valid input positions) serves the expander only."""
         up, down = self.rate.numerator, self.rate.denominator
         if down == 1:
-            x = Expander(self.dim, up, self.axis_name, name="expander")(x, mask=mask, train=train)
+            x = Expander(self.dim, up, name="expander")(x, mask=mask, train=train)
             mask = None if mask is None else jnp.repeat(mask, up, axis=1)
         elif up == 1:
-            x = Squasher(self.dim, down, self.axis_name, name="squasher")(x, train=train)
+            x = Squasher(self.dim, down, name="squasher")(x, train=train)
         else:
-            x = Resampler(self.dim, self.rate, self.axis_name, name="resampler")(x, train=train)
+            x = Resampler(self.dim, self.rate, name="resampler")(x, train=train)
         x = nn.Dense(self.dim, dot_general=flat_dot_general, name="linear")(x)
         bias = symmetric_alibi(self.num_heads, x.shape[1])
         return TransformerEncoder(

@@ -64,13 +64,13 @@ def num_halvings(factor: int) -> int:
 
 
 def _edge_conv(
-    x: Float[Array, "b t d"], dim: int, stride: int, axis_name: str | None, train: bool, suffix: str = ""
+    x: Float[Array, "b t d"], dim: int, stride: int, train: bool, suffix: str = ""
 ) -> Float[Array, "b u e"]:
     """Convolution over replicated edges, LeakyReLU, batch norm, as children of the calling module."""
     half = KERNEL_SIZE // 2
     x = jnp.pad(x, ((0, 0), (half, half), (0, 0)), mode="edge")
     x = nn.Conv(dim, (KERNEL_SIZE,), strides=(stride,), padding="VALID", name=f"conv{suffix}")(x)
-    return BatchNorm(axis_name=axis_name, name=f"norm{suffix}")(nn.leaky_relu(x, LEAKY_SLOPE), train=train)
+    return BatchNorm(name=f"norm{suffix}")(nn.leaky_relu(x, LEAKY_SLOPE), train=train)
 
 
 class Squasher(nn.Module):
@@ -81,19 +81,17 @@ class Squasher(nn.Module):
     Attributes:
         dim: output channels.
         factor: frames per output frame.
-        axis_name: pmap axis of the batch statistics.
     """
 
     dim: int
     factor: int = 2
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t d"], *, train: bool = False) -> Float[Array, "b t/f e"]:
         """Every window must be full: padded frames would enter the last latent."""
-        x = _edge_conv(x, self.dim, 2, self.axis_name, train)
+        x = _edge_conv(x, self.dim, 2, train)
         for index in range(1, num_halvings(self.factor)):
-            x = _edge_conv(x, self.dim, 1, self.axis_name, train, f"_{index}")
+            x = _edge_conv(x, self.dim, 1, train, f"_{index}")
             # Not a reduction: its gradient divides by how many frames equal the maximum, and XLA's rounding may leave
             # none.
             x = jnp.maximum(x[:, 0::2], x[:, 1::2])
@@ -106,12 +104,10 @@ class Expander(nn.Module):
     Attributes:
         dim: output channels.
         factor: output frames per frame.
-        axis_name: pmap axis of the batch statistics.
     """
 
     dim: int
     factor: int = 2
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(
@@ -122,7 +118,7 @@ class Expander(nn.Module):
             suffix = f"_{index}" if index else ""
             x = DoublingConv(self.dim, name=f"conv{suffix}")(zero_padding(x, mask))
             x = nn.leaky_relu(x, LEAKY_SLOPE)
-            x = BatchNorm(axis_name=self.axis_name, name=f"norm{suffix}")(x, train=train)
+            x = BatchNorm(name=f"norm{suffix}")(x, train=train)
             mask = None if mask is None else jnp.repeat(mask, 2, axis=1)
         return x
 
@@ -133,19 +129,17 @@ class Resampler(nn.Module):
     Attributes:
         dim: output channels.
         rate: output frames per frame.
-        axis_name: pmap axis of the batch statistics.
     """
 
     dim: int
     rate: Fraction
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t d"], *, train: bool = False) -> Float[Array, "b u e"]:
         """Every window must be full, and its length times `rate` a whole number."""
         if self.rate > 1:
             x = self._resampled(x)
-        x = _edge_conv(x, self.dim, 1, self.axis_name, train)
+        x = _edge_conv(x, self.dim, 1, train)
         return x if self.rate > 1 else self._resampled(x)
 
     def _resampled(self, x: Array) -> Array:

@@ -4,12 +4,14 @@ One Gaussian latent for 8 frames, as in FLINT, the motion prior of EMOTE (Danece
 """
 
 from fractions import Fraction
+from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from deeptalk_jax.collectives import draw_rows
 from deeptalk_jax.models.prior_output import PriorOutput
 from deeptalk_jax.models.temporal_block import TemporalBlock, check_windows, motion_output
 from deeptalk_jax.types import Array, Gaussian
@@ -26,7 +28,6 @@ class TemporalVAE(nn.Module):
         mlp_dim: feed-forward width of both.
         num_heads: attention heads.
         dropout_rate: of the transformer layers.
-        axis_name: pmap axis of the batch statistics.
     """
 
     dim: int
@@ -34,15 +35,12 @@ class TemporalVAE(nn.Module):
     mlp_dim: int
     num_heads: int = 8
     dropout_rate: float = 0.1
-    axis_name: str | None = None
 
     def setup(self):
         """Creates both halves and the two maps of the bottleneck."""
 
         def block(rate):
-            return TemporalBlock(
-                self.dim, self.mlp_dim, rate, self.num_heads, self.dropout_rate, self.axis_name
-            )
+            return TemporalBlock(self.dim, self.mlp_dim, rate, self.num_heads, self.dropout_rate)
 
         self.encoder = block(Fraction(1, FRAMES_PER_LATENT))
         self.mean = nn.Dense(self.latent_dim)
@@ -62,6 +60,7 @@ class TemporalVAE(nn.Module):
         gaussian = Gaussian(self.mean(encoded), self.log_variance(encoded))
         latents = gaussian.mean
         if train:
-            noise = jax.random.normal(self.make_rng("sample"), latents.shape, jnp.float32)
+            draw = partial(jax.random.normal, self.make_rng("sample"), dtype=jnp.float32)
+            noise = draw_rows(draw, latents.shape)
             latents = latents + jnp.exp(0.5 * gaussian.log_variance) * noise
         return PriorOutput(self.output(self.decoder(latents, train=train)), {}, gaussian)

@@ -1,17 +1,18 @@
 """Stage DEE: the emotion space of speech and motion (SPEC section 2)."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import einops
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array as KeyArray
 from jaxtyping import Bool, Float, Int
 from ml_collections import ConfigDict
 
+from deeptalk_jax.collectives import draw_rows, global_rows, row_numbers
 from deeptalk_jax.losses.contrastive import (
     cosine_logits,
     gaussian_samples,
@@ -47,7 +48,7 @@ def match_labels(kind: str, emotion: Int[Array, " b"]) -> Int[Array, " b"]:
         ValueError: an unknown kind.
     """
     if kind == "diagonal":
-        return jnp.arange(emotion.shape[0])
+        return row_numbers(emotion.shape[0])
     if kind == "same_emotion":
         return emotion
     raise ValueError(f"matching={kind!r} is not one of {MATCHINGS}")
@@ -109,7 +110,8 @@ def _compared(loss: ConfigDict, audio: Gaussian, motion: Gaussian, key: KeyArray
         raise ValueError(f"loss.kind={loss.kind!r} is not one of {LOSS_KINDS}")
     if loss.kind == "mc_soft_contrastive":
         rows, components, dim = audio.mean.shape
-        noise = jax.random.normal(key, (2, rows, components, loss.num_samples, dim))
+        shape = (rows, components, loss.num_samples, dim)
+        noise = [draw_rows(partial(jax.random.normal, side_key), shape) for side_key in jax.random.split(key)]
         samples = (gaussian_samples(*side) for side in zip((audio, motion), noise, strict=True))
         return tuple(einops.rearrange(points, "b k n d -> b (k n) d") for points in samples)
     if audio.mean.shape[1] > 1:
@@ -140,12 +142,16 @@ def _pair_means(
     parameters: tuple[Array, Array],
     functions: Mapping[str, Callable[[Array, Array], Array]],
 ) -> dict[str, Float[Array, ""]]:
-    """Means over all pairs of functions of (logits, matches), by blocks of `loss.chunk_rows` rows."""
+    """Means over all pairs of functions of (logits, matches), by blocks of `loss.chunk_rows` rows.
+
+    Columns are those of the global batch, gathered once.
+    """
+    columns, column_labels = jax.tree.map(global_rows, (columns, labels))
 
     def row_losses(block):
         side, block_labels = block
         logits = _pair_logits(loss, side, columns, *parameters)
-        matches = block_labels[:, None] == labels[None, :]
+        matches = block_labels[:, None] == column_labels[None, :]
         return {
             name: einops.reduce(function(logits, matches), "b ... -> b", "mean")
             for name, function in functions.items()

@@ -11,6 +11,7 @@ from jaxtyping import Array as KeyArray
 from jaxtyping import Float, Int
 
 from data_pipeline.statistics import mean_motion
+from deeptalk_jax.collectives import draw_rows
 from deeptalk_jax.head.gram import distance_factor, squared_distance
 from deeptalk_jax.head.load import load_head
 from deeptalk_jax.losses.classification import cross_entropy
@@ -206,7 +207,8 @@ class DEEPTalkStage(Stage):
         """One-hot identities, a share of them replaced by the mean identity, as all unknown speakers are (-1)."""
         mean = identity_vector(self.config, None)[None]
         one_hot = jax.nn.one_hot(identity, self.config.model.num_identities)
-        dropped = jax.random.bernoulli(key, self.config.identity_dropout_rate, identity.shape)
+        draw = partial(jax.random.bernoulli, key, self.config.identity_dropout_rate)
+        dropped = draw_rows(draw, identity.shape)
         return jnp.where((dropped | (identity < 0))[:, None], mean, one_hot)
 
     def predict(self, variables: PyTree, split: str) -> list[GeneratedClip]:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array as KeyArray
 from jaxtyping import Float, Int
 
+from deeptalk_jax.collectives import global_rows, local_rows
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.head.load import load_head
 from deeptalk_jax.losses.lip_reading import lip_reading_error
@@ -148,6 +149,7 @@ def unstacked(tree: PyTree) -> list[PyTree]:
 
 def other_rows(emotion: Gaussian, key: KeyArray) -> Gaussian:
     """To every row of the global batch the Gaussian of another one: all are shifted by the same random number."""
-    rows = emotion.mean.shape[0]
+    whole = jax.tree.map(global_rows, emotion)
+    rows = whole.mean.shape[0]
     shift: Int[Array, ""] = jax.random.randint(key, (), 1, max(rows, 2))
-    return jax.tree.map(lambda x: jnp.roll(x, shift, axis=0), emotion)
+    return jax.tree.map(lambda x: local_rows(jnp.roll(x, shift, axis=0)), whole)

@@ -1,7 +1,7 @@
 """Stage FER: emotion of single frames (SPEC section 1)."""
 
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -20,6 +20,7 @@ from data_pipeline.frames import (
     split_file,
 )
 from data_pipeline.statistics import emotion_frame_counts
+from deeptalk_jax.collectives import draw_rows
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.losses.classification import balanced_class_weights, cross_entropy
 from deeptalk_jax.losses.reduce import masked_mean
@@ -41,9 +42,9 @@ def perturb(
 ) -> Float[Array, "b t d"]:
     """Adds N(0, noise_std) to a share of the entries of a share of the frames."""
     sample_key, entry_key, noise_key = jax.random.split(key, 3)
-    chosen = jax.random.bernoulli(sample_key, sample_rate, (*motion.shape[:-1], 1))
-    entries = jax.random.bernoulli(entry_key, entry_rate, motion.shape)
-    noise = noise_std * jax.random.normal(noise_key, motion.shape)
+    chosen = draw_rows(partial(jax.random.bernoulli, sample_key, sample_rate), (*motion.shape[:-1], 1))
+    entries = draw_rows(partial(jax.random.bernoulli, entry_key, entry_rate), motion.shape)
+    noise = noise_std * draw_rows(partial(jax.random.normal, noise_key), motion.shape)
     return motion + jnp.where(chosen & entries, noise, 0.0)
 
 

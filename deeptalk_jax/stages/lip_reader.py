@@ -4,6 +4,7 @@ Departure: the published loss reads lips with a network trained on LRS3, whose w
 is trained on renders of the corpus, and gives the same kind of features (SPEC section 4).
 """
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from jaxtyping import Array as KeyArray
 from jaxtyping import Float
 
 from data_pipeline.statistics import viseme_frame_counts
+from deeptalk_jax.collectives import draw_rows
 from deeptalk_jax.head.load import load_head
 from deeptalk_jax.losses.classification import cross_entropy
 from deeptalk_jax.losses.reduce import masked_mean
@@ -52,7 +54,9 @@ class LipReaderStage(Stage):
     def loss_fn(self, params, model_state, frozen, batch, step, key):
         """Cross-entropy over labelled frames."""
         pictures = jax.lax.stop_gradient(self.renderer.from_motion(batch["motion"]))
-        noise = self.config.augmentation.noise_std * jax.random.normal(key, pictures.shape)
+        noise = self.config.augmentation.noise_std * draw_rows(
+            partial(jax.random.normal, key), pictures.shape
+        )
         logits, model_state = self.model.apply(
             merged(params, model_state), pictures + noise, train=True, mutable=list(model_state)
         )

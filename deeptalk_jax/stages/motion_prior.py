@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from deeptalk_jax.collectives import global_mean
 from deeptalk_jax.head.gram import region_factors, squared_distance, squared_velocity_distance
 from deeptalk_jax.head.load import load_head
 from deeptalk_jax.losses.contrastive import standard_normal_kl
@@ -103,7 +104,7 @@ def bottleneck_terms(loss: ConfigDict, output: PriorOutput) -> tuple[Terms, dict
             terms[f"codebook_{level}"] = quantized.codebook_loss
         weights |= dict.fromkeys(terms, 1.0)  # equation 3 of VQ-VAE; beta is in the commitment
     if output.latents is not None:
-        terms["kl"] = jnp.mean(jnp.sum(standard_normal_kl(output.latents), axis=-1))
+        terms["kl"] = global_mean(jnp.sum(standard_normal_kl(output.latents), axis=-1))
         weights["kl"] = loss.kl_weight
     return terms, weights
 

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-import grain
 import jax
 import orbax.checkpoint as ocp
 from absl import logging
@@ -52,7 +51,7 @@ class Checkpoints:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(state), data=grain.checkpoint.CheckpointSave(iterator)
+                    state=ocp.args.StandardSave(state), data=ocp.args.JsonSave(iterator.get_state())
                 ),
             )
 
@@ -94,10 +93,9 @@ class Checkpoints:
         shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
         restored = self._manager.restore(
             step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(shapes), data=grain.checkpoint.CheckpointRestore(iterator)
-            ),
+            args=ocp.args.Composite(state=ocp.args.StandardRestore(shapes), data=ocp.args.JsonRestore()),
         )
+        iterator.set_state(restored["data"])
         return restored["state"]
 
     def close(self) -> None:

@@ -16,10 +16,17 @@ from deeptalk_jax.interop.files import replace_when_whole
 from deeptalk_jax.training.checkpoints import Checkpoints
 from deeptalk_jax.training.failures import StepWatch, averages
 from deeptalk_jax.training.interrupts import Interrupts, Signalled
-from deeptalk_jax.training.mesh import make_mesh, replicated, shard_batch
+from deeptalk_jax.training.mesh import (
+    make_mesh,
+    rows_by_device,
+    shard_batch,
+    sharding_table,
+    state_sharding,
+)
 from deeptalk_jax.training.optimiser import make_optimiser
+from deeptalk_jax.training.processes import any_process, on_host
 from deeptalk_jax.training.state import create_state, step_key
-from deeptalk_jax.training.step import make_train_step, metric_names
+from deeptalk_jax.training.step import make_update, metric_names, parallel_step
 from deeptalk_jax.training.step_trace import StepTrace
 from deeptalk_jax.training.throughput import Throughput
 from deeptalk_jax.training.trainable import Trainable
@@ -27,7 +34,17 @@ from deeptalk_jax.training.writer import MetricWriter
 
 PyTree = Any
 ON_NONFINITE = ("stop", "skip")
-_MAY_CHANGE = ("log_every_steps", "checkpoint_every_steps", "eval_every_steps", "on_nonfinite")  # in a run
+# In a run: cadences, and on what and how it is computed.
+_MAY_CHANGE = (
+    "log_every_steps",
+    "checkpoint_every_steps",
+    "eval_every_steps",
+    "on_nonfinite",
+    "num_devices",
+    "parallel",
+    "fsdp_devices",
+    "remat",
+)
 
 
 class Trainer:
@@ -40,31 +57,43 @@ class Trainer:
 
     def __init__(self, stage: Trainable, config: ConfigDict):
         self.stage, self.config = stage, config
-        self.mesh = make_mesh(config.num_devices or None)
+        self.mesh = make_mesh(config.num_devices or None, config.fsdp_devices)
         self.iterator = stage.train_batches(
             num_processes=jax.process_count(), process_index=jax.process_index()
         )
-        self.frozen = jax.device_put(stage.frozen_variables(), replicated(self.mesh))
+        self.frozen = self._on_devices(stage.frozen_variables())
         optimiser = make_optimiser(config.optimiser, config.num_steps)
         frozen_patterns = config.optimiser.frozen
         shapes = jax.eval_shape(stage.init, jax.random.key(0))
         self.names = self._metric_names(shapes)
-        self.state = jax.jit(
-            lambda key: create_state(stage.init(key), optimiser, len(self.names), frozen_patterns),
-            out_shardings=replicated(self.mesh),
-        )(jax.random.key(config.seed))
-        pretrained = jax.device_put(stage.pretrained_params(), replicated(self.mesh))
+
+        def initial_state(key):
+            return create_state(stage.init(key), optimiser, len(self.names), frozen_patterns)
+
+        key = jax.random.key(config.seed)
+        shapes = jax.eval_shape(initial_state, key)
+        shardings = state_sharding(self.mesh, shapes)
+        if config.fsdp_devices > 1:
+            print(f"{stage.name}: state on the devices\n{sharding_table(shapes, shardings)}")
+        self.state = jax.jit(initial_state, out_shardings=shardings)(key)
+        pretrained = self._on_devices(stage.pretrained_params())
         self.state = self.state.replace(params={**self.state.params, **pretrained})
-        self.train_step = make_train_step(
+        update = make_update(
             stage.loss_fn,
             optimiser,
-            self.mesh,
             config.seed,
             frozen_patterns,
             skip_nonfinite=config.on_nonfinite == "skip",
+            accumulate_steps=config.accumulate_steps,
+            remat=config.remat,
         )
+        self.train_step = parallel_step(update, self.mesh, self.state, self.frozen, config.parallel)
+        self._to_devices = rows_by_device if config.parallel == "pmap" else shard_batch
         self.throughput = Throughput(config.data.batch_size, self.mesh.local_devices[0])
         self._compiled, self._previous = None, None
+
+    def _on_devices(self, tree: PyTree) -> PyTree:
+        return jax.device_put(tree, state_sharding(self.mesh, tree))
 
     def _metric_names(self, variables: PyTree) -> list[str]:
         model_state = {name: tree for name, tree in variables.items() if name != "params"}
@@ -81,15 +110,15 @@ class Trainer:
         return int(self.state.step)
 
     def variables(self) -> PyTree:
-        """Trained variables on the host."""
-        return jax.device_get({"params": self.state.params, **self.state.model_state})
+        """Trained variables on the host; all processes must ask."""
+        return on_host({"params": self.state.params, **self.state.model_state})
 
     def next_step(self) -> dict[str, jax.Array]:
         """One step; the metrics stay on the device.
 
         Nothing waits for the device: while it takes a step, the next batch is read and sent.
         """
-        batch = shard_batch(self.throughput.next_batch(self.iterator, self._previous), self.mesh)
+        batch = self._to_devices(self.throughput.next_batch(self.iterator, self._previous), self.mesh)
         if self._compiled is None:
             self._compiled = self.train_step.lower(self.state, self.frozen, batch).compile()
             self.throughput.step_flops = self._compiled.cost_analysis()["flops"]
@@ -165,9 +194,10 @@ def _run(
             pending.append(trainer.next_step())
             trace.after(step - first, pending[-1]["loss"])
             bar.update()
-            signal = interrupts.received  # read once: a signal from here on counts after the next step
+            logs = step % config.log_every_steps == 0 or step == num_steps
+            signal = _signal_of_all(interrupts, logs)  # read once: one from here on counts after the next step
             last = step == num_steps or signal is not None
-            if step % config.log_every_steps == 0 or last:
+            if logs or last:
                 watch.check(trainer.state)
                 checkpoints.raise_if_failed()
                 rows = jax.device_get(pending)
@@ -195,6 +225,15 @@ def _run(
                 trainer.throughput.restart()
 
 
+def _signal_of_all(interrupts: Interrupts, logs: bool) -> str | None:
+    """The signal that ends the run at this step. Several processes end at the same one: they agree where they log."""
+    if jax.process_count() == 1:
+        return interrupts.received
+    if not logs or not any_process(interrupts.received is not None):
+        return None
+    return interrupts.received or "another process was signalled"
+
+
 def _interrupted(signal: str, step: int, checkpoints: Checkpoints) -> Interrupted:
     return Interrupted(f"{signal}: saved step {step} in {checkpoints.directory}; run again to go on")
 
@@ -203,7 +242,7 @@ def claim_workdir(workdir: epath.PathLike, config: ConfigDict) -> None:
     """Writes the config into a new work directory, or checks that it is the one that began there.
 
     Raises:
-        UserError: the directory holds another config (all but the cadences and on_nonfinite must agree), or cannot
+        UserError: the directory holds another config (all but the keys of `_MAY_CHANGE` must agree), or cannot
             be written.
     """
     workdir = epath.Path(workdir)

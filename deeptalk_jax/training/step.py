@@ -1,54 +1,93 @@
-"""The training step of every stage: loss, gradient, update, and a watch for non-finite terms."""
+"""The training step of every stage: loss, gradient, update, and a watch for non-finite terms.
+
+`make_update` gives one pure function; `parallel_step` runs it on all devices, under jit or under pmap.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import einops
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from deeptalk_jax.training.mesh import batch_sharding, replicated
+from deeptalk_jax.collectives import mean_gradients, spanning
+from deeptalk_jax.training.mesh import DATA_AXIS, batch_sharding, replicated, state_sharding
 from deeptalk_jax.training.path_patterns import joined, split_frozen
 from deeptalk_jax.training.state import TrainState, step_key
 from deeptalk_jax.types import INT16_SCALE, Array
 
 PyTree = Any
+# (state, frozen, batch) -> (state, metrics)
+Step = Callable[[TrainState, PyTree, dict[str, Array]], tuple[TrainState, dict[str, Array]]]
+
+PARALLEL = ("jit", "pmap")
+# What the backward pass keeps of the forward pass; None: all that it needs.
+REMAT = {
+    "none": None,
+    # Outputs of dense layers and convolutions; attention, activations and norms are computed again.
+    "products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
 
 
-def make_train_step(
+def make_update(
     loss_fn: Callable,
     optimiser: optax.GradientTransformation,
-    mesh: Mesh,
     seed: int,
     frozen_patterns: Sequence[str] = (),
     *,
     skip_nonfinite: bool = False,
-) -> Callable[[TrainState, PyTree, dict[str, Array]], tuple[TrainState, dict[str, Array]]]:
-    """Builds `(state, frozen, batch) -> (state, metrics)`, jitted over the mesh, the old state donated.
+    accumulate_steps: int = 1,
+    remat: str = "none",
+) -> Step:
+    """Builds the pure step `(state, frozen, batch) -> (state, metrics)`.
 
     Args:
         loss_fn: as `trainable.Trainable.loss_fn`.
         optimiser: optax transformation.
-        mesh: devices; the batch is split over them.
         seed: of all randomness inside the step.
         frozen_patterns: of parameters that stay as they are, see `path_patterns`. Nothing is differentiated with
             respect to them, so neither gradients nor what these would need of the forward pass take memory.
         skip_nonfinite: a step with a term that is not finite changes nothing but the count of steps: neither
             parameters nor mutable collections nor the optimiser. Decided on the device, without a transfer.
+        accumulate_steps: parts that the batch is cut into, one after the other; gradients and terms are means over
+            the parts. Means over the batch are means over a part then: batch statistics, contrastive pairs, and
+            frames where parts hold different numbers of them.
+        remat: a key of `REMAT`.
+
+    Raises:
+        ValueError: an unknown kind of rematerialisation, or no part.
     """
+    if remat not in REMAT:
+        raise ValueError(f"remat={remat!r} is not one of {tuple(REMAT)}")
+    if accumulate_steps < 1:
+        raise ValueError(f"accumulate_steps={accumulate_steps} is too small; expected at least 1")
+    if REMAT[remat]:
+        loss_fn = jax.checkpoint(loss_fn, policy=REMAT[remat])
+
+    def gradients_of(trained, fixed, model_state, frozen, batch, step, key):
+        def loss(trained):
+            return loss_fn(joined(trained, fixed), model_state, frozen, batch, step, key)
+
+        (total, (model_state, terms)), gradients = jax.value_and_grad(loss, has_aux=True)(trained)
+        return gradients, model_state, {**terms, "loss": total}
 
     def train_step(state, frozen, batch):
         trained, fixed = split_frozen(state.params, frozen_patterns)
-        batch = decode_audio(batch)
+        batch, key = decode_audio(batch), step_key(seed, state.step)
+        if accumulate_steps == 1:
+            found = gradients_of(trained, fixed, state.model_state, frozen, batch, state.step, key)
+        else:
 
-        def loss(trained):
-            key = step_key(seed, state.step)
-            return loss_fn(joined(trained, fixed), state.model_state, frozen, batch, state.step, key)
+            def of_part(model_state, part, part_key):
+                return gradients_of(trained, fixed, model_state, frozen, part, state.step, part_key)
 
-        (total, (model_state, terms)), gradients = jax.value_and_grad(loss, has_aux=True)(trained)
+            found = _over_parts(of_part, state.model_state, batch, key, accumulate_steps)
+        gradients, model_state, metrics = found
+        gradients = mean_gradients(gradients)
         updates, optimiser_state = optimiser.update(gradients, state.optimiser_state, trained)
-        metrics = {**terms, "loss": total, "gradient_norm": optax.global_norm(gradients)}
+        metrics["gradient_norm"] = optax.global_norm(gradients)
         broken = jnp.stack([~jnp.isfinite(metrics[name]) for name in sorted(metrics)])
         first = (state.failed_step < 0) & jnp.any(broken)
         old = (trained, state.model_state, state.optimiser_state)
@@ -67,9 +106,79 @@ def make_train_step(
         )
         return state, metrics
 
-    whole, rows = replicated(mesh), batch_sharding(mesh)
-    return jax.jit(
-        train_step, in_shardings=(whole, whole, rows), out_shardings=(whole, whole), donate_argnums=0
+    return train_step
+
+
+def _over_parts(
+    gradients_of: Callable, model_state: PyTree, batch: dict[str, Array], key: Array, num_parts: int
+) -> tuple[PyTree, PyTree, dict[str, Array]]:
+    """Mean gradients and terms over parts of the batch; each part's mutable collections go on from the last's.
+
+    Part i of m holds rows i, m + i, 2 m + i, ...: where rows are dealt out over devices, each part lies on all.
+    """
+    rows = len(next(iter(batch.values())))
+    if rows % num_parts:
+        raise ValueError(f"accumulate_steps={num_parts} does not divide the {rows} rows of a batch or device")
+    parts = jax.tree.map(lambda x: einops.rearrange(x, "(r m) ... -> m r ...", m=num_parts), batch)
+
+    def one(model_state, part_and_key):
+        gradients, model_state, metrics = gradients_of(model_state, *part_and_key)
+        return model_state, (gradients, metrics)
+
+    def add(carry, part_and_key):
+        sums, model_state = carry
+        model_state, found = one(model_state, part_and_key)
+        return (jax.tree.map(jnp.add, sums, found), model_state), None
+
+    keys = jax.random.split(key, num_parts)
+    first, others = (jax.tree.map(lambda x, cut=cut: x[cut], (parts, keys)) for cut in (0, slice(1, None)))
+    model_state, sums = one(model_state, first)
+    (sums, model_state), _ = jax.lax.scan(add, (sums, model_state), others)
+    gradients, metrics = jax.tree.map(lambda x: x / num_parts, sums)
+    return gradients, model_state, metrics
+
+
+def parallel_step(update: Step, mesh: Mesh, state: TrainState, frozen: PyTree, parallel: str = "jit") -> Step:
+    """The step on all devices of the mesh, the old state donated.
+
+    Args:
+        update: pure function, see `make_update`.
+        mesh: devices; the batch is split over them.
+        state: as it comes in, or its shapes.
+        frozen: variables that the loss reads and nobody trains, or their shapes.
+        parallel: "jit": global arrays, the batch by `mesh.shard_batch`, large arrays of the state split over `fsdp`.
+            "pmap": every device computes its own rows, with the collectives that `collectives.py` names; the batch
+            by `mesh.rows_by_device`, and the state whole on every device.
+
+    Raises:
+        ValueError: an unknown way, or an `fsdp` axis with pmap.
+    """
+    if parallel == "jit":
+        held, read = state_sharding(mesh, state), state_sharding(mesh, frozen)
+        return jax.jit(
+            update,
+            in_shardings=(held, read, batch_sharding(mesh)),
+            out_shardings=(held, replicated(mesh)),
+            donate_argnums=0,
+        )
+    if parallel != "pmap":
+        raise ValueError(f"parallel={parallel!r} is not one of {PARALLEL}")
+    if mesh.shape[DATA_AXIS] != mesh.size:
+        raise ValueError(
+            f"fsdp_devices={mesh.size // mesh.shape[DATA_AXIS]} needs parallel='jit', not 'pmap'"
+        )
+
+    def on_each_device(state, frozen, batch):
+        with spanning(DATA_AXIS):
+            return update(state, frozen, batch)
+
+    return jax.pmap(
+        on_each_device,
+        axis_name=DATA_AXIS,
+        in_axes=(None, None, 0),
+        out_axes=None,
+        devices=list(mesh.devices.flat),
+        donate_argnums=0,
     )
 
 

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from deeptalk_jax.collectives import spanning
 from deeptalk_jax.models.batch_norm import BatchNorm
 
 
@@ -29,12 +30,13 @@ def test_evaluation_reads_running_statistics():
 
 def test_devices_share_statistics_under_pmap():
     x = jax.random.normal(jax.random.key(0), (8, 3, 2))
-    norm = BatchNorm(axis_name="data")
-    variables = BatchNorm().init(jax.random.key(1), x)
-    whole, _ = BatchNorm().apply(variables, x, train=True, mutable=["batch_stats"])
+    norm = BatchNorm()
+    variables = norm.init(jax.random.key(1), x)
+    whole, _ = norm.apply(variables, x, train=True, mutable=["batch_stats"])
 
     def shard(rows):
-        return norm.apply(variables, rows, train=True, mutable=["batch_stats"])[0]
+        with spanning("data"):
+            return norm.apply(variables, rows, train=True, mutable=["batch_stats"])[0]
 
     parts = jax.pmap(shard, axis_name="data")(x.reshape(4, 2, 3, 2))
     np.testing.assert_allclose(parts.reshape(8, 3, 2), whole, rtol=1e-5, atol=1e-6)

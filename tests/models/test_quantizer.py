@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
+from deeptalk_jax.collectives import spanning
 from deeptalk_jax.models.quantizer import (
     EMAQuantizer,
     GradientQuantizer,
@@ -180,10 +181,12 @@ def test_eight_devices_move_the_codebook_as_one_does(initialisation):
     under_jit = jax.jit(
         lambda rows: two_steps(quantizer, variables, rows), in_shardings=rows, out_shardings=everywhere
     )(latents)
-    spanning = quantizer.clone(axis_name="data")
-    under_pmap = jax.pmap(lambda rows: two_steps(spanning, variables, rows), axis_name="data")(
-        latents[:, None]
-    )
+
+    def on_each_device(rows):
+        with spanning("data"):
+            return two_steps(quantizer, variables, rows)
+
+    under_pmap = jax.pmap(on_each_device, axis_name="data")(latents[:, None])
     for device in range(8):
         states = under_jit, jax.tree.map(lambda many, index=device: many[index], under_pmap)
         for state in states:

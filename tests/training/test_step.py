@@ -7,32 +7,44 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
+from deeptalk_jax.collectives import global_mean, global_sum
 from deeptalk_jax.errors import UserError
-from deeptalk_jax.training.mesh import make_mesh, replicated, shard_batch
+from deeptalk_jax.training.mesh import (
+    make_mesh,
+    replicated,
+    rows_by_device,
+    shard_batch,
+    sharding_table,
+    split_axis,
+    state_sharding,
+)
 from deeptalk_jax.training.optimiser import make_optimiser, make_schedule
 from deeptalk_jax.training.path_patterns import joined, split_frozen
 from deeptalk_jax.training.state import create_state, step_key
-from deeptalk_jax.training.step import decode_audio, make_train_step
+from deeptalk_jax.training.step import decode_audio, make_update, parallel_step
 
 NAMES = ["fit", "gradient_norm", "loss", "noise"]
 
 
 def loss_fn(params, model_state, frozen, batch, step, key):
     noise = jax.random.normal(key, ())
-    fit = jnp.mean(jnp.square(batch["x"] * params["w"] - batch["y"] * frozen["scale"]))
+    fit = global_mean(jnp.square(batch["x"] * params["w"] - batch["y"] * frozen["scale"]))
     total = fit + 0.01 * noise * params["w"]
-    return total, ({"seen": model_state["seen"] + jnp.sum(batch["x"])}, {"fit": fit, "noise": noise})
+    seen = model_state["seen"] + global_sum(jnp.sum(batch["x"]))
+    return total, ({"seen": seen}, {"fit": fit, "noise": noise})
 
 
-def run(num_devices, batches, **options):
+def run(num_devices, batches, parallel="jit", **options):
     mesh = make_mesh(num_devices)
     optimiser = optax.adam(0.1)
     variables = {"params": {"w": jnp.array(0.5)}, "seen": jnp.zeros(())}
     state = jax.device_put(create_state(variables, optimiser, len(NAMES)), replicated(mesh))
-    step = make_train_step(lambda p, s, *rest: loss_fn(p, s, *rest), optimiser, mesh, seed=3, **options)
     frozen = jax.device_put({"scale": jnp.array(2.0)}, replicated(mesh))
+    update = make_update(lambda p, s, *rest: loss_fn(p, s, *rest), optimiser, seed=3, **options)
+    step = parallel_step(update, mesh, state, frozen, parallel)
+    to_devices = rows_by_device if parallel == "pmap" else shard_batch
     for batch in batches:
-        state, metrics = step(state, frozen, shard_batch(batch, mesh))
+        state, metrics = step(state, frozen, to_devices(batch, mesh))
     return state, metrics
 
 
@@ -44,8 +56,9 @@ def batches(num, bad=None):
     return made
 
 
-def test_eight_devices_equal_one():
-    one, eight = run(1, batches(5)), run(8, batches(5))
+@pytest.mark.parametrize("parallel", ["jit", "pmap"])
+def test_eight_devices_equal_one(parallel):
+    one, eight = run(1, batches(5)), run(8, batches(5), parallel)
     np.testing.assert_allclose(one[0].params["w"], eight[0].params["w"], rtol=1e-6)
     np.testing.assert_allclose(one[0].model_state["seen"], eight[0].model_state["seen"], rtol=1e-5)
     assert int(eight[0].step) == 5
@@ -161,7 +174,7 @@ def test_layers_have_learning_rates_of_their_own():
 WIDTH, ROWS, DEPTH = 64, 256, 6
 
 
-def deep_step(frozen_patterns):
+def deep_step(frozen_patterns=(), num_devices=1, **options):
     """State before, state after, and memory of a step of a network of `DEPTH` layers."""
 
     def loss_fn(params, model_state, frozen, batch, step, key):
@@ -170,15 +183,17 @@ def deep_step(frozen_patterns):
             x = jnp.tanh(x @ params[f"layer_{index}"]["w"])
         return jnp.mean(jnp.square(x)), (model_state, {})
 
-    mesh = make_mesh(1)
-    optimiser = make_optimiser(optimiser_config(weight_decay=0.1), 10)
+    mesh = make_mesh(num_devices, num_devices)
+    optimiser = make_optimiser(optimiser_config(weight_decay=0.1, epsilon=1e-3), 10)
     keys = jax.random.split(jax.random.key(0), DEPTH)
     weights = {
         f"layer_{i}": {"w": 0.2 * jax.random.normal(key, (WIDTH, WIDTH))} for i, key in enumerate(keys)
     }
-    state = jax.device_put(create_state({"params": weights}, optimiser, 2, frozen_patterns), replicated(mesh))
-    batch = shard_batch({"x": np.ones((ROWS, WIDTH), np.float32)}, mesh)
-    step = make_train_step(loss_fn, optimiser, mesh, 0, frozen_patterns).lower(state, {}, batch).compile()
+    state = create_state({"params": weights}, optimiser, 2, frozen_patterns)
+    state = jax.device_put(state, state_sharding(mesh, state))
+    batch = shard_batch({"x": np.random.default_rng(0).standard_normal((ROWS, WIDTH), np.float32)}, mesh)
+    update = make_update(loss_fn, optimiser, 0, frozen_patterns, **options)
+    step = parallel_step(update, mesh, state, {}).lower(state, {}, batch).compile()
     before = jax.device_get(state)
     return before, step(state, {}, batch)[0], step.memory_analysis().temp_size_in_bytes
 
@@ -196,8 +211,72 @@ def test_frozen_layers_stand_still_and_cost_nothing():
     assert full - lean >= 3 * activation_bytes  # one of the four is always there: the layer at work
 
 
+def test_large_arrays_are_split_over_neighbours():
+    assert split_axis((3, 8192), 2) == 1
+    assert split_axis((16384, 3), 2) == 0
+    assert split_axis((128, 127), 2) is None  # small
+    assert split_axis((129, 129), 2) is None  # neither divides
+    assert split_axis((8192, 8192), 1) is None
+    mesh = make_mesh(8, 4)
+    tree = {"large": np.zeros((64, 512), np.float32), "small": np.zeros(3, np.float32)}
+    shardings = state_sharding(mesh, tree)
+    table = sharding_table(tree, shardings).splitlines()
+    assert [line.split() for line in table] == [
+        ["large", "(64,", "512)", "axis", "1", "0.033", "MB"],
+        ["1", "arrays", "whole", "on", "every", "device", "0.000", "MB"],
+    ]
+    shard = jax.device_put(tree, shardings)["large"].addressable_shards[0]
+    assert shard.data.shape == (64, 128)
+
+
+def test_split_weights_learn_alike(monkeypatch):
+    monkeypatch.setattr("deeptalk_jax.training.mesh.MIN_SPLIT_SIZE", 1)
+    _, whole, _ = deep_step()
+    _, split, _ = deep_step(num_devices=4)
+    assert split.params["layer_0"]["w"].addressable_shards[0].data.size == WIDTH**2 / 4
+    moments = [x for x in jax.tree.leaves(split.optimiser_state) if x.ndim == 2]
+    assert {x.addressable_shards[0].data.size for x in moments} == {WIDTH**2 / 4}
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7), whole.params, split.params
+    )
+
+
+def test_accumulation_equals_the_whole_batch():
+    """The last part's mutable collections count, as if the parts had been batches."""
+    whole, _ = run(1, batches(3))
+    for devices, parallel in ((1, "jit"), (2, "jit"), (2, "pmap")):
+        parts, metrics = run(devices, batches(3), parallel, accumulate_steps=4)
+        assert np.isfinite(metrics["loss"])
+        np.testing.assert_allclose(parts.model_state["seen"], whole.model_state["seen"], rtol=1e-5)
+    _, whole, _ = deep_step()
+    _, parts, _ = deep_step(accumulate_steps=8)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), whole.params, parts.params
+    )
+    with pytest.raises(ValueError, match="accumulate_steps=3 does not divide the 8 rows"):
+        run(1, batches(1), accumulate_steps=3)
+    with pytest.raises(ValueError, match="accumulate_steps=0 is too small"):
+        run(1, batches(1), accumulate_steps=0)
+
+
+def test_accumulation_takes_less_memory():
+    assert deep_step(accumulate_steps=8)[2] < 0.6 * deep_step()[2]
+
+
+def test_ways_that_there_are_not():
+    with pytest.raises(ValueError, match="parallel='threads' is not one of"):
+        run(1, batches(1), "threads")
+    with pytest.raises(ValueError, match="remat='all' is not one of"):
+        run(1, batches(1), remat="all")
+    mesh = make_mesh(8, 2)
+    with pytest.raises(ValueError, match="fsdp_devices=2 needs parallel='jit', not 'pmap'"):
+        parallel_step(None, mesh, {}, {}, "pmap")
+
+
 def test_mesh_and_batches_that_do_not_fit():
     with pytest.raises(ValueError, match="num_devices=99, but there are 8"):
         make_mesh(99)
+    with pytest.raises(ValueError, match="fsdp_devices=3 does not divide 8 devices"):
+        make_mesh(8, 3)
     with pytest.raises(ValueError, match="a batch of 6 rows does not divide over 8 devices"):
         shard_batch({"x": np.zeros(6)}, make_mesh(8))

@@ -4,11 +4,14 @@ Jaitly and Hinton (ICML workshop on deep learning for audio, speech and language
 every training clip by a random factor. On a mel scale, which is logarithmic above about 700 Hz, a factor is a shift.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array as KeyArray
 from jaxtyping import Float
 
+from deeptalk_jax.collectives import draw_rows
 from deeptalk_jax.types import Array
 
 
@@ -23,4 +26,5 @@ def shift_bands(x: Float[Array, "b t m"], shift: Float[Array, " b"]) -> Float[Ar
 
 def random_shift(key: KeyArray, x: Float[Array, "b t m"], max_shift: float) -> Float[Array, "b t m"]:
     """Every clip by a shift of its own, uniform in +-`max_shift` bands."""
-    return shift_bands(x, jax.random.uniform(key, x.shape[:1], x.dtype, -max_shift, max_shift))
+    draw = partial(jax.random.uniform, key, dtype=x.dtype, minval=-max_shift, maxval=max_shift)
+    return shift_bands(x, draw_rows(draw, x.shape[:1]))

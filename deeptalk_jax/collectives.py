@@ -1,0 +1,89 @@
+"""The only place where values cross devices, or depend on which rows of the batch a device holds.
+
+Under jit over a mesh arrays are global: a plain sum spans all devices already, and everything here passes its input
+through. Under pmap every device sees its own rows; inside `spanning(axis)` the same functions make sums, rows and
+random draws those of the global batch, so that one `loss_fn` serves both.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Int
+
+from deeptalk_jax.types import Array
+
+PyTree = Any
+
+_axis: ContextVar[str | None] = ContextVar("pmap_axis", default=None)
+
+
+@contextmanager
+def spanning(axis_name: str) -> Iterator[None]:
+    """While a function is traced under `jax.pmap(..., axis_name=axis_name)`: its batch is that of all devices."""
+    token = _axis.set(axis_name)
+    try:
+        yield
+    finally:
+        _axis.reset(token)
+
+
+def global_sum(x: Array) -> Array:
+    """Sum of `x` over the devices."""
+    axis = _axis.get()
+    return x if axis is None else jax.lax.psum(x, axis)
+
+
+def global_mean(x: Array) -> Array:
+    """Mean of `x` over all its entries and the devices, which hold as many each."""
+    axis = _axis.get()
+    mean = jnp.mean(x)
+    return mean if axis is None else jax.lax.pmean(mean, axis)
+
+
+def global_rows(x: Array) -> Array:
+    """Rows `[b, ...]` of all devices as `[B, ...]`."""
+    axis = _axis.get()
+    return x if axis is None else jax.lax.all_gather(x, axis, axis=0, tiled=True)
+
+
+def mean_gradients(gradients: PyTree) -> PyTree:
+    """Gradients of a loss that is the same on all devices.
+
+    The transpose of a sum over devices is that sum again: of n devices each counts its own rows n times, so that the
+    mean over devices is the gradient.
+    """
+    axis = _axis.get()
+    return gradients if axis is None else jax.lax.pmean(gradients, axis)
+
+
+def local_rows(x: Array) -> Array:
+    """This device's rows `[b, ...]` of `[B, ...]`, which every device holds."""
+    axis = _axis.get()
+    if axis is None:
+        return x
+    rows = x.shape[0] // jax.lax.axis_size(axis)
+    return jax.lax.dynamic_slice_in_dim(x, jax.lax.axis_index(axis) * rows, rows)
+
+
+def row_numbers(num_rows: int) -> Int[Array, " b"]:
+    """Places of this device's rows in the global batch."""
+    return local_rows(jnp.arange(_global_size(num_rows)))
+
+
+def draw_rows(draw: Callable[[tuple[int, ...]], Array], shape: tuple[int, ...]) -> Array:
+    """Random numbers for this device's rows: those that the global batch would draw at their places.
+
+    Args:
+        draw: shape to random numbers, such as `partial(jax.random.normal, key)`.
+        shape: of this device's rows, `(b, ...)`.
+    """
+    return local_rows(draw((_global_size(shape[0]), *shape[1:])))
+
+
+def _global_size(num_rows: int) -> int:
+    axis = _axis.get()
+    return num_rows if axis is None else num_rows * jax.lax.axis_size(axis)

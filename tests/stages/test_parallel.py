@@ -1,0 +1,73 @@
+"""Every stage's real step in every way to run it: one device, eight under jit with split weights, eight under pmap."""
+
+import os
+
+import jax
+import numpy as np
+import pytest
+
+from deeptalk_jax.stages.registry import STAGES, make_stage
+from deeptalk_jax.training.loop import Trainer
+
+NUM_STEPS = 10
+FULL = os.environ.get("DEEPTALK_FULL_TESTS") == "1"
+WAYS = {
+    "jit_8": {"num_devices": 8, "fsdp_devices": 2},
+    "pmap_8": {"num_devices": 8, "parallel": "pmap"},
+}
+if FULL:
+    WAYS |= {
+        "jit_2": {"num_devices": 2},
+        "pmap_1": {"num_devices": 1, "parallel": "pmap"},
+        "pmap_2": {"num_devices": 2, "parallel": "pmap"},
+    }
+# A step of stage 2's losses on 8 devices takes minutes to compile.
+_STAGES = [
+    pytest.param(
+        stage,
+        marks=pytest.mark.skipif(
+            stage == "deeptalk_stage2" and not FULL, reason="takes minutes; DEEPTALK_FULL_TESTS=1 runs it"
+        ),
+    )
+    for stage in STAGES
+]
+_FROZEN = "motion_prior"  # a part that no later stage trains
+
+
+def leaves(tree):
+    return {
+        jax.tree_util.keystr(path): np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+@pytest.fixture(scope="module")
+def after_steps(trained, tiny_config):
+    """`(stage, options) -> (trainer, metrics)` after `NUM_STEPS` steps."""
+
+    def run(stage, **options):
+        config = tiny_config(stage, trained, num_steps=NUM_STEPS, **options)
+        trainer = Trainer(make_stage(config), config)
+        for _ in range(NUM_STEPS):
+            metrics = trainer.next_step()
+        return trainer, jax.device_get(metrics)
+
+    return run
+
+
+@pytest.mark.parametrize("stage", _STAGES)
+def test_every_way_gives_the_same_parameters(after_steps, stage, monkeypatch):
+    if stage == "dee":  # and training starts from weights that are given
+        monkeypatch.setattr(STAGES[stage], "pretrained_params", lambda _: {"shift": np.float32(3.5)})
+    monkeypatch.setattr("deeptalk_jax.training.mesh.MIN_SPLIT_SIZE", 64)  # these weights are tiny
+    one, expected = after_steps(stage)
+    assert not any(_FROZEN in name for name in leaves(one.state.params)), "a frozen part is trained"
+    before = leaves(one.variables())
+    for way, options in WAYS.items():
+        many, found = after_steps(stage, **options)
+        split = [x for x in jax.tree.leaves(many.state.params) if not x.sharding.is_fully_replicated]
+        assert bool(split) == ("fsdp_devices" in options)
+        for name, value in expected.items():
+            np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-6, err_msg=f"{way}: {name}")
+        for name, value in leaves(many.variables()).items():
+            np.testing.assert_allclose(value, before[name], rtol=1e-5, atol=1e-5, err_msg=f"{way}: {name}")
