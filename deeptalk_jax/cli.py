@@ -7,7 +7,7 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
-from deeptalk_jax.errors import Interrupted, UserError
+from deeptalk_jax.errors import Interrupted, LostProcess, UserError
 from deeptalk_jax.interop.files import is_remote
 
 CACHE_VARIABLE = "DEEPTALK_CACHE_DIR"
@@ -19,7 +19,7 @@ def run_tool(command: Callable[..., int | None], *, takes_arguments: bool = Fals
     """Parses the flags, runs a tool and exits.
 
     The exit status is 0 (or what the tool returns), 2 with one line for a `UserError` or a flag that cannot be read,
-    or 75 with one line for `Interrupted`.
+    or 75 with one line for `Interrupted` and `LostProcess`.
 
     Args:
         command: the tool's work; its flags are parsed when it is called.
@@ -39,6 +39,9 @@ def run_tool(command: Callable[..., int | None], *, takes_arguments: bool = Fals
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
+    except LostProcess as lost:
+        print(lost, file=sys.stderr, flush=True)
+        os._exit(EXIT_INTERRUPTED)  # at exit JAX would wait for the others
     except Interrupted as interrupted:
         print(interrupted, file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)

@@ -14,3 +14,7 @@ class Interrupted(SystemExit):
 
     Command-line tools print the message and exit with status 75, by which a scheduler knows to start them again.
     """
+
+
+class LostProcess(Interrupted):
+    """Another process of this run is gone. Nothing that waits for it may run any more, not even at exit."""

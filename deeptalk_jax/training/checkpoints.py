@@ -10,8 +10,9 @@ import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 
-from deeptalk_jax.errors import UserError
+from deeptalk_jax.errors import LostProcess, UserError
 from deeptalk_jax.interop.files import is_remote
+from deeptalk_jax.training.processes import may_be_lost
 from deeptalk_jax.training.state import TrainState
 
 
@@ -65,6 +66,8 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # a full disk is an OSError, ValueError or XlaRuntimeError, as it comes
+            if may_be_lost(error):
+                raise
             raise UserError(f"{self.directory}: a checkpoint cannot be written ({_reason(error)})") from error
 
     def restore(self, state: TrainState, iterator: Any) -> TrainState:
@@ -116,7 +119,8 @@ class Checkpoints:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if not isinstance(error, LostProcess):  # a save waits for all processes
+            self.close()
 
 
 def _reason(error: Exception) -> str:

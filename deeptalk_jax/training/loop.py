@@ -24,7 +24,7 @@ from deeptalk_jax.training.mesh import (
     state_sharding,
 )
 from deeptalk_jax.training.optimiser import make_optimiser
-from deeptalk_jax.training.processes import any_process, on_host
+from deeptalk_jax.training.processes import any_process, as_global, on_host, watching_others
 from deeptalk_jax.training.state import create_state, step_key
 from deeptalk_jax.training.step import make_update, metric_names, parallel_step
 from deeptalk_jax.training.step_trace import StepTrace
@@ -120,10 +120,15 @@ class Trainer:
         """
         batch = self._to_devices(self.throughput.next_batch(self.iterator, self._previous), self.mesh)
         if self._compiled is None:
-            self._compiled = self.train_step.lower(self.state, self.frozen, batch).compile()
-            self.throughput.step_flops = self._compiled.cost_analysis()["flops"]
+            lowered = self.train_step.lower(self.state, self.frozen, batch)
+            # What pmap compiles wants the rows of all processes; pmap itself takes those of this one.
+            by_device = self.config.parallel == "pmap"
+            self._compiled = self.train_step if by_device else lowered.compile()
+            costs = lowered if by_device else self._compiled
+            self.throughput.step_flops = costs.cost_analysis()["flops"]
             self.throughput.restart()
-        self.state, metrics = self._compiled(self.state, self.frozen, batch)
+        state, metrics = self._compiled(self.state, self.frozen, batch)
+        self.state = as_global(state, self.mesh) if self.config.parallel == "pmap" else state
         self._previous = metrics["loss"]
         return metrics
 
@@ -149,6 +154,7 @@ def fit(
     Raises:
         NonFiniteError: a term became infinite or NaN, see `failures.StepWatch`.
         Interrupted: SIGINT or SIGTERM came; the state is saved and the same command goes on from there.
+        LostProcess: another process of this run is gone.
         UserError: the work directory belongs to another config, or cannot be written; a value of the config that
             does not exist.
     """
@@ -169,7 +175,8 @@ def fit(
             MetricWriter(workdir, first_step=first) if writes else nullcontext() as writer,
         ):
             try:
-                _run(trainer, checkpoints, writer, interrupts, trace)
+                with watching_others():
+                    _run(trainer, checkpoints, writer, interrupts, trace)
             finally:
                 trace.stop()
     return trainer.variables()
@@ -195,7 +202,9 @@ def _run(
             trace.after(step - first, pending[-1]["loss"])
             bar.update()
             logs = step % config.log_every_steps == 0 or step == num_steps
-            signal = _signal_of_all(interrupts, logs)  # read once: one from here on counts after the next step
+            signal = _signal_of_all(
+                interrupts, logs
+            )  # read once: one from here on counts after the next step
             last = step == num_steps or signal is not None
             if logs or last:
                 watch.check(trainer.state)
