@@ -27,10 +27,11 @@ from deeptalk_jax.inference.motion import Motion
 from deeptalk_jax.interop.files import replace_when_whole
 from deeptalk_jax.metrics.motion import jaw_opening
 from deeptalk_jax.rendering.contact_sheet import write_contact_sheet
+from deeptalk_jax.rendering.emotion_strip import draw_emotion_strip
 from deeptalk_jax.rendering.render import render_frames
 from deeptalk_jax.report import KEYS, read_report, table
 from deeptalk_jax.stages.run import evaluate, train
-from deeptalk_jax.types import AUDIO_RATE_HZ, EMOTIONS
+from deeptalk_jax.types import AUDIO_RATE_HZ, EMOTIONS, NUM_INTENSITIES
 
 _OUT = flags.DEFINE_string("out", "outputs/demo", "Directory for everything that the demo makes.")
 _AUDIO = flags.DEFINE_string("audio", None, "Sound file to animate; by default a sentence is spoken.")
@@ -42,6 +43,9 @@ _NUM_CLIPS = flags.DEFINE_integer("num_clips", 1600, "Size of the embedded corpu
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 _SHEET_FRAMES = 10
+_STRIP_FRAMES = 8
+_STRIP_EMOTIONS = ("neutral", "happy", "surprised", "angry")
+_FACE_ROWS, _FACE_COLUMNS = slice(80, 330), slice(80, 280)  # of 360 pixels
 
 
 def stage_configs(out: Path, data_dir: Path) -> list[ConfigDict]:
@@ -92,6 +96,19 @@ def write_sheet(path: Path, motion: Motion) -> None:
     )
 
 
+def write_strip(path: Path, model: DeepTalk, speech: Path) -> None:
+    """The same speech in four strong emotions, close to the face."""
+    rows, times_s = {}, []
+    for emotion in _STRIP_EMOTIONS:
+        motion = model.animate(speech, emotion=f"{emotion}@{NUM_INTENSITIES}")
+        indices = np.linspace(0, len(motion) - 1, min(_STRIP_FRAMES, len(motion))).round().astype(int)
+        frames = render_frames(motion.head, motion.vertices()[indices], size=360)
+        rows[emotion] = [frame[_FACE_ROWS, _FACE_COLUMNS] for frame in frames]
+        times_s = (indices + 0.5) / motion.fps
+    with replace_when_whole(path) as temporary:
+        temporary.write_bytes(draw_emotion_strip(rows, times_s))
+
+
 def _speech_file(out: Path) -> Path:
     """The person's own file, or the text spoken by a voice that no model has heard."""
     if _AUDIO.value:
@@ -121,6 +138,7 @@ def _demo() -> int:
     motion.save(out / "talking_head.npz")
     motion.save(out / "talking_head.mp4")
     write_sheet(out / "contact_sheet.png", motion)
+    write_strip(out / "emotions.png", model, speech)
     parts = {"motion_prior": "motion_prior", "dee": "dee", "generator": "deeptalk"}
     report = {
         **{part: {key: metrics[stage][key] for key in KEYS[part]} for part, stage in parts.items()},
@@ -131,7 +149,9 @@ def _demo() -> int:
     with replace_when_whole(out / "report.json") as temporary:
         temporary.write_text(json.dumps(report, indent=2) + "\n")
     print(table(read_report(out / "report.json")))
-    print(f"\nwatch {out / 'talking_head.mp4'}, or look at {out / 'contact_sheet.png'}")
+    print(
+        f"\nwatch {out / 'talking_head.mp4'}, or look at {out / 'contact_sheet.png'} and {out / 'emotions.png'}"
+    )
     return 0
 
 

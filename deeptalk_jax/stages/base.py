@@ -39,6 +39,8 @@ class Stage:
 
     Args:
         config: resolved config of the stage.
+        upstream: parts of earlier stages by name, or their shapes, instead of those in the directories of
+            `config.upstream`.
 
     Attributes:
         name: stage name.
@@ -50,9 +52,9 @@ class Stage:
     name: str
     upstream_parts: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
-    def __init__(self, config: ConfigDict):
+    def __init__(self, config: ConfigDict, upstream: dict[str, Part] | None = None):
         self.config = config
-        self.upstream = self._load_upstream()
+        self.upstream = self._load_upstream() if upstream is None else upstream
 
     @classmethod
     def exported_part(cls) -> str:

@@ -166,8 +166,8 @@ class DEEStage(Stage):
     name = "dee"
     upstream_parts = MappingProxyType({"fer": ("fer",)})
 
-    def __init__(self, config):
-        super().__init__(config)
+    def __init__(self, config, upstream=None):
+        super().__init__(config, upstream)
         self.model = build_dee(config)
         self.fer = build_fer(self.upstream["fer"].config)
 

@@ -65,8 +65,8 @@ class DEEPTalkStage(Stage):
     name = "deeptalk"
     upstream_parts = MappingProxyType({"dee": ("fer", "dee"), "motion_prior": ("motion_prior",)})
 
-    def __init__(self, config):
-        super().__init__(config)
+    def __init__(self, config, upstream=None):
+        super().__init__(config, upstream)
         prior_config = self.upstream["motion_prior"].config
         self.model = build_generator(config, prior_config)
         self.prior = build_motion_prior(prior_config)

@@ -36,7 +36,7 @@ class DEEPTalkStage2(DEEPTalkStage):
     name = "deeptalk_stage2"
     upstream_parts = MappingProxyType({"deeptalk": ("fer", "dee", "motion_prior", "deeptalk")})
 
-    def __init__(self, config):
+    def __init__(self, config, upstream=None):
         loss = config.loss
         self.swaps = any(loss[name] for name in SWAP_WEIGHTS)
         self.reads_lips = bool(loss.lip_reading_weight or loss.swap_lip_reading_weight)
@@ -47,7 +47,7 @@ class DEEPTalkStage2(DEEPTalkStage):
                 f"loss.lip_reading_frames={loss.lip_reading_frames} is not between 0 and "
                 f"data.window_frames={config.data.window_frames}"
             )
-        super().__init__(config)
+        super().__init__(config, upstream)
 
     @classmethod
     def exported_part(cls) -> str:

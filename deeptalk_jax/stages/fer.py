@@ -53,8 +53,8 @@ class FERStage(Stage):
 
     name = "fer"
 
-    def __init__(self, config):
-        super().__init__(config)
+    def __init__(self, config, upstream=None):
+        super().__init__(config, upstream)
         self.model = build_fer(config)
 
     def init(self, key: KeyArray) -> PyTree:

@@ -32,8 +32,8 @@ class LipReaderStage(Stage):
 
     name = "lip_reader"
 
-    def __init__(self, config):
-        super().__init__(config)
+    def __init__(self, config, upstream=None):
+        super().__init__(config, upstream)
         self.model = build_lip_reader(config)
         self.renderer = mouth_renderer(load_head(config.head), config.model.crop_size)
 

@@ -114,8 +114,8 @@ class MotionPriorStage(Stage):
 
     name = "motion_prior"
 
-    def __init__(self, config):
-        super().__init__(config)
+    def __init__(self, config, upstream=None):
+        super().__init__(config, upstream)
         self.model = build_motion_prior(config)
         if config.model.kind != "temporal_vae" and config.model.start_after >= config.num_steps:
             logging.warning(

@@ -1,38 +1,61 @@
-"""Peak rates of accelerators, by the name that JAX gives a device: the one table of such figures.
+"""Rates and sizes of accelerators, by the name that JAX gives a device: the one table of such figures.
 
 TPU: "System architecture" of each generation, https://cloud.google.com/tpu/docs/v4 (v5e, v5p, v6e, tpu7x). NVIDIA: data
 sheets of V100, A100, L4, H100 and H200, dense (with sparsity they are twice these), quoted from memory. A v2, v3 or v7
 chip is two devices in JAX, each with half of the chip's figure.
 """
 
-_PEAK_BF16_FLOPS_PER_S = {
-    "TPU v2": 46e12 / 2,
-    "TPU v3": 123e12 / 2,
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5e": 197e12,  # JAX knows v5e, v5p and v6e by two names each
-    "TPU v5": 459e12,
-    "TPU v5p": 459e12,
-    "TPU v6 lite": 918e12,
-    "TPU v6e": 918e12,
-    "TPU7x": 2307e12 / 2,
-    "Tesla V100": 125e12,  # float16, it has no bfloat16
-    "NVIDIA A100": 312e12,
-    "NVIDIA L4": 121e12,
-    "NVIDIA H100 PCIe": 756e12,
-    "NVIDIA H100": 989e12,
-    "NVIDIA H200": 989e12,
+from typing import NamedTuple
+
+
+class Chip(NamedTuple):
+    """What a device can do at the most; None where the table does not say.
+
+    Attributes:
+        flops_per_s: of bfloat16 products.
+        memory_bytes: of its own memory.
+        memory_bytes_per_s: to and from that memory.
+        link_bytes_per_s: to the other devices of its slice, over all its links, one direction.
+        network_bytes_per_s: to other slices: the data centre network's share of one device.
+    """
+
+    flops_per_s: float
+    memory_bytes: float | None = None
+    memory_bytes_per_s: float | None = None
+    link_bytes_per_s: float | None = None
+    network_bytes_per_s: float | None = None
+
+
+_V5E = Chip(197e12, 16e9, 819e9, 200e9, 6.4e12 / 8 / 256)
+_V5P = Chip(459e12, 95e9, 2765e9, 600e9)
+_V6E = Chip(918e12, 32e9, 1600e9, 400e9, 25.6e12 / 8 / 256)
+
+_CHIPS = {
+    "TPU v2": Chip(46e12 / 2),
+    "TPU v3": Chip(123e12 / 2),
+    "TPU v4": Chip(275e12, 32e9, 1228e9, 300e9),
+    "TPU v5 lite": _V5E,  # JAX knows v5e, v5p and v6e by two names each
+    "TPU v5e": _V5E,
+    "TPU v5": _V5P,
+    "TPU v5p": _V5P,
+    "TPU v6 lite": _V6E,
+    "TPU v6e": _V6E,
+    "TPU7x": Chip(2307e12 / 2),
+    "Tesla V100": Chip(125e12),  # float16, it has no bfloat16
+    "NVIDIA A100": Chip(312e12),
+    "NVIDIA L4": Chip(121e12),
+    "NVIDIA H100 PCIe": Chip(756e12),
+    "NVIDIA H100": Chip(989e12),
+    "NVIDIA H200": Chip(989e12),
 }
 
 
-def peak_flops_per_s(device_kind: str) -> float | None:
-    """bfloat16 peak of a device; None where the table does not have it, as for CPUs.
+def find_chip(device_kind: str) -> Chip | None:
+    """The device's figures; None where the table does not have it, as for CPUs.
 
     Args:
         device_kind: `jax.Device.device_kind`; its longest beginning that the table has counts, because GPUs name
             memory and socket too.
     """
-    known = [
-        name for name in _PEAK_BF16_FLOPS_PER_S if f"{device_kind} ".startswith((f"{name} ", f"{name}-"))
-    ]
-    return _PEAK_BF16_FLOPS_PER_S[max(known, key=len)] if known else None
+    known = [name for name in _CHIPS if f"{device_kind} ".startswith((f"{name} ", f"{name}-"))]
+    return _CHIPS[max(known, key=len)] if known else None

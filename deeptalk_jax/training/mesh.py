@@ -7,6 +7,7 @@ batch are global by construction.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -20,17 +21,20 @@ DATA_AXIS, FSDP_AXIS = "data", "fsdp"
 MIN_SPLIT_SIZE = 1 << 14
 
 
-def make_mesh(num_devices: int | None = None, fsdp_devices: int = 1) -> Mesh:
+def make_mesh(
+    num_devices: int | None = None, fsdp_devices: int = 1, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
     """Mesh of all devices, or of the first `num_devices`.
 
     Args:
         num_devices: how many there shall be; None for all.
         fsdp_devices: length of the `fsdp` axis, neighbours among the devices.
+        devices: those to choose from; None for all that JAX has.
 
     Raises:
         ValueError: more devices are asked for than there are, or they do not divide into groups of `fsdp_devices`.
     """
-    devices = jax.devices()
+    devices = jax.devices() if devices is None else devices
     if num_devices is not None and num_devices > len(devices):
         raise ValueError(f"num_devices={num_devices}, but there are {len(devices)}")
     devices = np.array(devices[:num_devices])

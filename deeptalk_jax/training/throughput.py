@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from deeptalk_jax.training.chips import peak_flops_per_s
+from deeptalk_jax.training.chips import find_chip
 
 
 class Throughput:
@@ -50,13 +50,13 @@ class Throughput:
         """
         elapsed_s = time.perf_counter() - self._since
         steps_per_s = num_steps / elapsed_s
-        peak = peak_flops_per_s(self._device.device_kind)
+        chip = find_chip(self._device.device_kind)
         memory = self._device.memory_stats()
         rates = {
             "steps_per_s": steps_per_s,
             "examples_per_s": steps_per_s * self._batch_size,
             "data_wait": self._waited_s / elapsed_s,
-            "mfu": steps_per_s * self.step_flops / peak if peak and self.step_flops else None,
+            "mfu": steps_per_s * self.step_flops / chip.flops_per_s if chip and self.step_flops else None,
             "device_memory_bytes": memory["peak_bytes_in_use"] if memory else None,
         }
         self.restart()

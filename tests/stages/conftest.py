@@ -20,6 +20,8 @@ TINY = {
         "model.speech.dim": 8,
         "model.speech.num_mels": 10,
         "model.speech.num_heads": 2,
+        "model.speech.window_samples": 400,
+        "model.speech.hop_samples": 160,
         "data.window_frames": 20,
         "optimiser.frozen": ("speech_encoder/conv_*", "speech_encoder/mel_map/*"),
         "optimiser.rate_factors": (("speech_encoder/*", 0.5),),

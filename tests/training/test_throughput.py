@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from deeptalk_jax.errors import UserError
-from deeptalk_jax.training.chips import peak_flops_per_s
+from deeptalk_jax.training.chips import find_chip
 from deeptalk_jax.training.step_trace import StepTrace, parse_steps
 from deeptalk_jax.training.throughput import Throughput
 
@@ -66,7 +66,8 @@ def test_utilisation_of_a_known_chip():
     ],
 )
 def test_peaks(device_kind, peak):
-    assert peak_flops_per_s(device_kind) == peak
+    chip = find_chip(device_kind)
+    assert (chip and chip.flops_per_s) == peak
 
 
 @pytest.mark.parametrize("text", ["10", "15:10", "0:3", "a:b", "1:2:3"])

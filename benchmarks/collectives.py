@@ -1,0 +1,90 @@
+"""What a compiled program sends between devices, read from its HLO, and how long that takes on a chip's links.
+
+Time of a ring or torus (Thakur et al., IJHPCA 2005), for n devices and b bytes of the larger side of the operation:
+all-reduce `2 (n - 1) / n * b / bandwidth`, all-gather, reduce-scatter and all-to-all half of it, collective-permute
+`b / bandwidth`. Between slices, of s slices, each device sends its n-th of the bytes over the network:
+`2 (s - 1) / s * b / (n / s) / network bandwidth`, half of it but for all-reduce.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from deeptalk_jax.training.chips import Chip
+
+_KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+_OPERATION = re.compile(rf"= (\S.*?) ({'|'.join(_KINDS)})(-start)?\((.*)$", re.MULTILINE)
+_ARRAY = re.compile(r"(pred|[a-z]+[0-9]+(?:e[0-9]m[0-9]\w*)?)\[([0-9,]*)\]")
+_GROUPS = re.compile(r"replica_groups=(?:\[(\d+),(\d+)\]|\{\{([0-9,]+)\})")
+
+
+class Collective(NamedTuple):
+    """One operation of a program.
+
+    Attributes:
+        kind: its name in HLO.
+        num_bytes: of the larger of what goes in and what comes out, on a device.
+        group_size: devices that take part together.
+    """
+
+    kind: str
+    num_bytes: int
+    group_size: int
+
+
+def find_collectives(hlo: str, num_devices: int) -> list[Collective]:
+    """All collectives in the text of a compiled program; those in the body of a loop are counted once."""
+    found = []
+    for result, kind, start, rest in _OPERATION.findall(hlo):
+        sizes = _array_bytes(result)
+        if start and len(sizes) > 1 and kind != "all-reduce":
+            sizes = sizes[len(sizes) // 2 :] if kind != "collective-permute" else sizes[:1]
+        group_size = _group_size(rest) or num_devices
+        num_bytes = sum(sizes) * (group_size if kind == "reduce-scatter" else 1)
+        found.append(Collective(kind, num_bytes, group_size))
+    return found
+
+
+def _group_size(attributes: str) -> int | None:
+    groups = _GROUPS.search(attributes)
+    if groups is None:
+        return None
+    return int(groups[2]) if groups[2] else len(groups[3].split(","))
+
+
+def total_seconds(collectives: Sequence[Collective], chip: Chip, num_slices: int = 1) -> float:
+    """Time of all of them one after the other.
+
+    Raises:
+        ValueError: the chip's figures lack a bandwidth that is needed.
+    """
+    return math.fsum(_seconds(collective, chip, num_slices) for collective in collectives)
+
+
+def _seconds(collective: Collective, chip: Chip, num_slices: int) -> float:
+    kind, num_bytes, n = collective
+    if chip.link_bytes_per_s is None or (num_slices > 1 and chip.network_bytes_per_s is None):
+        raise ValueError("the bandwidth between these devices is not in training/chips.py")
+    if kind == "collective-permute":
+        return num_bytes / chip.link_bytes_per_s
+    passes = 2 if kind == "all-reduce" else 1
+    per_slice = max(n // num_slices, 1)
+    seconds = passes * (per_slice - 1) / per_slice * num_bytes / chip.link_bytes_per_s
+    if num_slices > 1:
+        share = num_bytes / per_slice
+        seconds += passes * (num_slices - 1) / num_slices * share / chip.network_bytes_per_s
+    return seconds
+
+
+def _array_bytes(shapes: str) -> list[int]:
+    """Bytes of every array in the text of an HLO type."""
+    return [
+        math.prod(int(length) for length in dims.split(",") if length) * _item_bytes(kind)
+        for kind, dims in _ARRAY.findall(shapes)
+    ]
+
+
+def _item_bytes(kind: str) -> int:
+    bits = re.match(r"[a-z]+(\d+)", kind)
+    return max(int(bits[1]) // 8, 1) if bits else 1

@@ -1,0 +1,249 @@
+"""Compiles the train step of every stage for a TPU topology that is not there, and predicts how it scales.
+
+    pip install ".[aot]"
+    python -m benchmarks.pod --topology=v5e:16x16 --config=configs/dee.py:variant=base --global_batch=4096
+
+No TPU is needed: libtpu compiles for a description of the chips. The stage of `--config` is compiled as the config
+says, the others in the variant of `--variant`; `--stages=dee,motion_prior` takes only some. Weights of earlier stages
+are shapes; the head is the embedded one, and a tiny corpus is built for the statistics that stages read first.
+
+Of every stage, per device: arguments, temporaries and the total against the chip's memory, FLOP and bytes of the
+compiled program, and its collectives. The predicted step is the roofline (Williams et al., CACM 2009),
+`max(flops / peak, bytes / memory bandwidth)`, plus all collectives one after the other, none hidden behind computing
+(`benchmarks/collectives.py`; figures of the chips in `deeptalk_jax/training/chips.py`). The predicted efficiency is the
+step of 8 chips over that of this topology, with as many rows on each chip. FLOP, bytes and collectives in the body of
+a loop count once.
+
+The last line is one JSON object: `topology`, `num_slices`, `global_batch` and `stages`: name -> `fits`,
+`bytes_per_device`, `flops_per_device`, `collective_bytes`, `step_s`, `predicted_efficiency`.
+"""
+
+import json
+import os
+import tempfile
+from collections import Counter
+from typing import Any, NamedTuple
+
+from absl import flags
+
+# Before JAX starts: this process compiles for TPUs and has none.
+os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
+
+import jax
+import numpy as np
+from jax.experimental import topologies
+from ml_collections import ConfigDict, config_flags
+
+from benchmarks.collectives import find_collectives, total_seconds
+from configs import dee, deeptalk, deeptalk_stage2, fer, lip_reader, motion_prior
+from configs.common import VARIANTS
+from data_pipeline.prepare import prepare
+from deeptalk_jax.cli import run_tool
+from deeptalk_jax.errors import UserError
+from deeptalk_jax.model_dir import Part
+from deeptalk_jax.stages.base import Stage
+from deeptalk_jax.stages.registry import stage_class
+from deeptalk_jax.training.chips import Chip, find_chip
+from deeptalk_jax.training.mesh import make_mesh
+from deeptalk_jax.training.optimiser import make_optimiser
+from deeptalk_jax.training.state import create_state
+from deeptalk_jax.training.step import make_update, metric_names, parallel_step
+
+PyTree = Any
+
+_MODULES = {
+    "fer": fer,
+    "dee": dee,
+    "motion_prior": motion_prior,
+    "lip_reader": lip_reader,
+    "deeptalk": deeptalk,
+    "deeptalk_stage2": deeptalk_stage2,
+}
+# Of each generation, a topology of eight chips.
+_EIGHT_CHIPS = {"v4": "v4:2x2x2", "v5e": "v5e:2x4", "v5p": "v5p:2x2x2", "v6e": "v6e:2x4"}
+
+_TOPOLOGY = flags.DEFINE_string(
+    "topology", "v5e:16x16", "Generation and shape: v4:4x4x8, v5p:8x8x8, v6e:16x16 ..."
+)
+_NUM_SLICES = flags.DEFINE_integer("num_slices", 1, "Slices of that shape, joined by the network.")
+_GLOBAL_BATCH = flags.DEFINE_integer("global_batch", 4096, "Rows of a batch over all devices.")
+_STAGES = flags.DEFINE_list("stages", list(_MODULES), "Stages to compile.")
+_VARIANT = flags.DEFINE_enum("variant", "base", VARIANTS, "Of the stages that --config does not name.")
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Config of one of the stages, with overrides.")
+
+
+class StepCost(NamedTuple):
+    """What a compiled step takes on a device.
+
+    Attributes:
+        argument_bytes: state, frozen variables and batch; the new state takes the place of the old.
+        temporary_bytes: what it needs besides.
+        flops: floating point operations.
+        memory_bytes: read and written.
+        collectives: see `find_collectives`.
+    """
+
+    argument_bytes: int
+    temporary_bytes: int
+    flops: float
+    memory_bytes: float
+    collectives: list
+
+
+def topology_devices(name: str, num_slices: int) -> list[jax.Device]:
+    """Devices of a topology.
+
+    Raises:
+        UserError: libtpu is not installed, or knows no such topology.
+    """
+    options = {"num_slices": num_slices} if num_slices > 1 else {}
+    try:
+        return topologies.get_topology_desc(platform="tpu", topology_name=name, **options).devices
+    except Exception as error:  # of many kinds, as libtpu is missing or the name unknown
+        raise UserError(
+            f'--topology={name}: {str(error).splitlines()[0]} (libtpu comes with pip install ".[aot]")'
+        ) from error
+
+
+def stage_configs(data_dir: str, global_batch: int) -> dict[str, ConfigDict]:
+    """Config of every stage, reading its statistics from `data_dir`."""
+    configs = {}
+    for name, module in _MODULES.items():
+        given = _CONFIG.value if _CONFIG.value is not None and _CONFIG.value.stage == name else None
+        config = given or module.get_config(f"variant={_VARIANT.value}")
+        config = config.copy_and_resolve_references().unlock()
+        config.data.data_dir, config.data.batch_size = data_dir, global_batch
+        configs[name] = config.lock()
+    return configs
+
+
+def abstract_stages(configs: dict[str, ConfigDict]) -> dict[str, Stage]:
+    """Every stage on shapes of the parts that come before it."""
+    parts: dict[str, Part] = {}
+    stages = {}
+    for name, config in configs.items():
+        stage = stages[name] = stage_class(name)(config, dict(parts))
+        shapes = jax.eval_shape(stage.init, jax.random.key(0))
+        parts.setdefault(stage.exported_part(), Part(config, shapes))
+    return stages
+
+
+def compile_step(stage: Stage, devices: list[jax.Device]) -> jax.stages.Compiled:
+    """The real train step of a stage, for all the devices."""
+    config = stage.config
+    mesh = make_mesh(fsdp_devices=config.fsdp_devices, devices=devices)
+    frozen = _shapes(stage.frozen_variables())
+    key = jax.random.key(0)
+    shapes = jax.eval_shape(stage.init, key)
+    model_state = {name: tree for name, tree in shapes.items() if name != "params"}
+    decoded = stage.batch_shapes()
+    step = jax.ShapeDtypeStruct((), np.int32)
+    names = metric_names(stage.loss_fn, shapes["params"], model_state, frozen, decoded, step, key)
+    optimiser = make_optimiser(config.optimiser, config.num_steps)
+    patterns = config.optimiser.frozen
+    state = jax.eval_shape(lambda key: create_state(stage.init(key), optimiser, len(names), patterns), key)
+    update = make_update(
+        stage.loss_fn,
+        optimiser,
+        config.seed,
+        patterns,
+        accumulate_steps=config.accumulate_steps,
+        remat=config.remat,
+    )
+    batch = decoded | {"audio": jax.ShapeDtypeStruct(decoded["audio"].shape, np.int16)}  # as loaded
+    return parallel_step(update, mesh, state, frozen).lower(state, frozen, batch).compile()
+
+
+def step_cost(compiled: jax.stages.Compiled, num_devices: int) -> StepCost:
+    """What the compiler says of the step."""
+    memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
+    return StepCost(
+        memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes,
+        memory.temp_size_in_bytes,
+        cost["flops"],
+        cost["bytes accessed"],
+        find_collectives(compiled.as_text(), num_devices),
+    )
+
+
+def step_seconds(cost: StepCost, chip: Chip, num_slices: int) -> float:
+    """Roofline of computing and memory, then the collectives."""
+    computing = max(cost.flops / chip.flops_per_s, cost.memory_bytes / chip.memory_bytes_per_s)
+    return computing + total_seconds(cost.collectives, chip, num_slices)
+
+
+def _shapes(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+
+
+def _with_rows(stage: Stage, rows: int) -> Stage:
+    config = stage.config.copy_and_resolve_references().unlock()
+    config.data.batch_size = rows
+    return type(stage)(config.lock(), stage.upstream)
+
+
+def _report(name: str, cost: StepCost, chip: Chip) -> None:
+    total = cost.argument_bytes + cost.temporary_bytes
+    print(
+        f"{name}: {cost.argument_bytes / 1e9:.3f} GB arguments + {cost.temporary_bytes / 1e9:.3f} GB temporaries = "
+        f"{total / chip.memory_bytes:.1%} of {chip.memory_bytes / 1e9:.0f} GB; {cost.flops / 1e9:.1f} GFLOP, "
+        f"{cost.memory_bytes / 1e9:.2f} GB read and written"
+    )
+    sizes = Counter()
+    for kind, num_bytes, group_size in cost.collectives:
+        sizes[kind, group_size, num_bytes] += 1
+    for (kind, group_size, num_bytes), count in sorted(sizes.items(), key=lambda item: -item[0][2] * item[1])[
+        :8
+    ]:
+        print(f"    {count:3d} x {kind} over {group_size}: {num_bytes / 1e6:.3f} MB")
+
+
+def _measure(stage: Stage, devices: list[jax.Device], eight: list[jax.Device], chip: Chip) -> dict[str, Any]:
+    """Numbers of one stage for the JSON line; prints the others."""
+    name, rows = stage.name, stage.config.data.batch_size
+    if rows % len(devices):
+        raise UserError(f"--global_batch={rows} does not divide over {len(devices)} devices")
+    try:
+        cost = step_cost(compile_step(stage, devices), len(devices))
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        print(f"{name}: does not fit ({str(error).splitlines()[0]})")
+        return {"fits": False}
+    _report(name, cost, chip)
+    small = _with_rows(stage, rows // len(devices) * len(eight))
+    few = step_seconds(step_cost(compile_step(small, eight), len(eight)), chip, 1)
+    many = step_seconds(cost, chip, _NUM_SLICES.value)
+    print(f"    {1e3 * few:.2f} ms on 8 chips, {1e3 * many:.2f} ms on {len(devices)}: {few / many:.1%}")
+    total = cost.argument_bytes + cost.temporary_bytes
+    return {
+        "fits": total <= chip.memory_bytes,
+        "bytes_per_device": total,
+        "flops_per_device": cost.flops,
+        "collective_bytes": sum(collective.num_bytes for collective in cost.collectives),
+        "step_s": many,
+        "predicted_efficiency": few / many,
+    }
+
+
+def _pod() -> None:
+    generation = _TOPOLOGY.value.partition(":")[0]
+    if generation not in _EIGHT_CHIPS:
+        raise UserError(f"--topology={_TOPOLOGY.value} is of none of {', '.join(_EIGHT_CHIPS)}")
+    unknown = [name for name in _STAGES.value if name not in _MODULES]
+    if unknown:
+        raise UserError(f"--stages: {unknown[0]!r} is not one of {', '.join(_MODULES)}")
+    devices = topology_devices(_TOPOLOGY.value, _NUM_SLICES.value)
+    eight = topology_devices(_EIGHT_CHIPS[generation], 1)
+    chip = find_chip(devices[0].device_kind)
+    print(f"{len(devices)} x {devices[0].device_kind}, {_GLOBAL_BATCH.value // len(devices)} rows on each")
+    with tempfile.TemporaryDirectory() as data_dir:
+        prepare("synthetic_talk", data_dir, num_clips=64)
+        stages = abstract_stages(stage_configs(data_dir, _GLOBAL_BATCH.value))
+        found = {name: _measure(stages[name], devices, eight, chip) for name in _STAGES.value}
+    line = {"topology": _TOPOLOGY.value, "num_slices": _NUM_SLICES.value, "global_batch": _GLOBAL_BATCH.value}
+    print(json.dumps(line | {"stages": found}))
+
+
+if __name__ == "__main__":
+    run_tool(_pod)

@@ -1,0 +1,60 @@
+"""The prediction of `benchmarks.pod` by hand, and its compilation of a real step on virtual devices."""
+
+import jax
+import pytest
+
+from benchmarks.collectives import Collective, find_collectives, total_seconds
+from benchmarks.pod import abstract_stages, compile_step, step_cost, step_seconds
+from configs import motion_prior
+from deeptalk_jax.training.chips import Chip
+
+HLO = """
+  %a = (f32[128,256]{1,0:T(8,128)}, bf16[3]{0}) all-reduce(%x, %y), channel_id=1, replica_groups=[1,256]<=[256]
+  %b = f32[1024]{0} reduce-scatter(%x), replica_groups={{0,1,2,3},{4,5,6,7}}, dimensions={0}
+  %c = (f32[4]{0}, f32[16]{0}) all-gather-start(%x), replica_groups=[2,4]<=[8], dimensions={0}
+  %d = f32[16]{0} all-gather-done(%c)
+  %e = (f32[8]{0}, f32[8]{0}, u32[], u32[]) collective-permute-start(%x), source_target_pairs={{0,1}}
+  %f = f32[2]{0} add(%all-reduce.1, %all-reduce.2)
+"""
+
+
+def test_collectives_are_read():
+    assert find_collectives(HLO, 8) == [
+        Collective("all-reduce", 4 * 128 * 256 + 2 * 3, 256),
+        Collective("reduce-scatter", 4 * 4 * 1024, 4),
+        Collective("all-gather", 4 * 16, 4),
+        Collective("collective-permute", 4 * 8, 8),
+    ]
+
+
+def test_times_by_hand():
+    chip = Chip(1.0, 1.0, 1.0, link_bytes_per_s=100.0, network_bytes_per_s=10.0)
+    assert total_seconds([Collective("all-reduce", 400, 4)], chip) == pytest.approx(2 * 3 / 4 * 4)
+    assert total_seconds([Collective("all-gather", 400, 4)], chip) == pytest.approx(3 / 4 * 4)
+    assert total_seconds([Collective("collective-permute", 400, 4)], chip) == pytest.approx(4)
+    # Two slices of two: half of it within a slice, and each device's half over the network.
+    within, across = 2 * 1 / 2 * 4, 2 * 1 / 2 * 200 / 10
+    assert total_seconds([Collective("all-reduce", 400, 4)], chip, 2) == pytest.approx(within + across)
+    with pytest.raises(ValueError, match=r"not in training/chips\.py"):
+        total_seconds([Collective("all-reduce", 400, 4)], Chip(1.0))
+
+
+def test_a_real_step_compiles_and_sends_its_gradients():
+    config = motion_prior.get_config("variant=mini").unlock()
+    config.model.dim, config.model.mlp_dim, config.model.decoder_mlp_dim, config.model.num_heads = (
+        8,
+        12,
+        20,
+        4,
+    )
+    config.data.window_frames, config.data.batch_size = 16, 16
+    stage = abstract_stages({"motion_prior": config.lock()})["motion_prior"]
+    cost = step_cost(compile_step(stage, jax.devices()), len(jax.devices()))
+    params = jax.tree.leaves(jax.eval_shape(stage.init, jax.random.key(0))["params"])
+    gradient_bytes = sum(4 * leaf.size for leaf in params)
+    reduced = sum(found.num_bytes for found in cost.collectives if found.kind == "all-reduce")
+    assert gradient_bytes <= reduced < 4 * gradient_bytes  # besides: batch statistics, codes
+    assert {found.group_size for found in cost.collectives if found.kind == "all-reduce"} == {8}
+    assert cost.argument_bytes > 3 * gradient_bytes  # weights and two moments
+    chip = Chip(cost.flops / 2, 1e9, cost.memory_bytes, 1e12)
+    assert step_seconds(cost, chip, 1) == pytest.approx(2.0, rel=1e-3)
