@@ -32,6 +32,7 @@ from deeptalk_jax.stages.builders import (
     init_predictor,
 )
 from deeptalk_jax.stages.dee_evaluation import retrieval_distance
+from deeptalk_jax.stages.emotion_centroids import nearest_emotion
 from deeptalk_jax.stages.generator_evaluation import (
     NUM_SAMPLES,
     GeneratedClip,
@@ -240,10 +241,11 @@ class DEEPTalkStage(Stage):
             keys = jax.random.split(jax.random.key(0), (len(temperatures), rows))
             return jax.vmap(sample)(temperatures, keys), speech
 
-        clips, frozen = [], self.frozen_models()
+        clips, frozen, centroids = [], self.frozen_models(), self.upstream["dee"].statistics
         for batch in self.clips(split):
             inputs = {name: batch[name] for name in ("audio", "num_samples", "num_frames")}
             motions, speech = jax.device_get(generate(variables, frozen, inputs))
+            heard = nearest_emotion(centroids, speech.mean) if centroids else None
             for row, length in enumerate(batch["num_frames"]):
                 if length:
                     clips.append(
@@ -253,6 +255,7 @@ class DEEPTalkStage(Stage):
                             samples=motions[1:, row, :length],
                             emotion=int(batch["emotion"][row]),
                             speech=Gaussian(*(moment[row] for moment in speech)),
+                            heard=None if heard is None else int(heard[row]),
                         )
                     )
         return clips

@@ -4,10 +4,12 @@ They are of the audio tower, whose means the generator is trained on. DEEPTalk p
 can be asked for by name.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
 from data_pipeline.loader import clip_loader
@@ -71,6 +73,20 @@ def emotion_centroids(dee: DEE, variables: PyTree, data: ConfigDict) -> EmotionC
         np.add.at(squares, cells, np.square(gaussian.mean[valid], dtype=np.float64))
         np.add.at(variances, cells, np.exp(gaussian.log_variance[valid], dtype=np.float64))
     return _centroids(counts, means, squares, variances)
+
+
+def nearest_emotion(
+    statistics: Mapping[str, np.ndarray], mean: Float[np.ndarray, "n d"]
+) -> Int[np.ndarray, " n"]:
+    """Emotion of the centroid, of any intensity, that lies nearest to each mean.
+
+    Args:
+        statistics: those of the part DEE, with the fields of `EmotionCentroids`.
+        mean: of Gaussians, of unit length.
+    """
+    known = statistics["num_clips"] > 0
+    nearest = np.argmax(mean @ statistics["mean"][known].T, axis=-1)  # all of unit length
+    return np.nonzero(known)[0][nearest]
 
 
 def _centroids(

@@ -31,6 +31,7 @@ class GeneratedClip(NamedTuple):
         samples: `[n, t, 53]` at temperature 1 of both levels of codes.
         emotion: label of the clip.
         speech: DEE's Gaussian of the speech, `[d]`.
+        heard: emotion that DEE hears in it: that of the nearest centroid; None where the model has no centroids.
     """
 
     truth: np.ndarray
@@ -38,6 +39,7 @@ class GeneratedClip(NamedTuple):
     samples: np.ndarray
     emotion: int
     speech: Gaussian
+    heard: int | None = None
 
 
 class Judgement(NamedTuple):
@@ -140,7 +142,11 @@ def emotion_metrics(
     judge: Judge,
     distance: Distance,
 ) -> dict[str, float]:
-    """Share of motions in which FER sees the clip's emotion, and retrieval by emotion between speech and motion."""
+    """Share of motions in which FER sees the clip's emotion, and retrieval by emotion between speech and motion.
+
+    `heard_emotion_accuracy` is the share of clips in whose speech DEE hears their emotion: about the most that FER can
+    see in what is generated from it. `heard_emotion_agreement` is the share in which FER sees what DEE has heard.
+    """
     num_frames = np.array([len(clip.truth) for clip in clips])
     length = num_frames.max()
 
@@ -162,6 +168,10 @@ def emotion_metrics(
     metrics = {"chance_emotion": label_chance(labels, labels)}
     for prefix, judgement in found.items():
         distances = np.asarray(distance(speech, judgement.embedding))
+        if clips[0].heard is not None:
+            heard = np.array([clip.heard for clip in clips])
+            metrics["heard_emotion_accuracy"] = float(np.mean(heard == labels))
+            metrics[f"{prefix}heard_emotion_agreement"] = float(np.mean(judgement.emotion == heard))
         metrics |= {
             f"{prefix}emotion_accuracy": float(np.mean(judgement.emotion == labels)),
             f"{prefix}speech_to_motion_r1": label_recall(distances, labels, labels),

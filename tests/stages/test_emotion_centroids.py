@@ -12,7 +12,7 @@ from data_pipeline.records import open_split
 from deeptalk_jax.model_dir import Part, load_part, save_model
 from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.stages.builders import build_dee
-from deeptalk_jax.stages.emotion_centroids import _centroids
+from deeptalk_jax.stages.emotion_centroids import _centroids, nearest_emotion
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,6 +27,16 @@ def test_moments_by_hand():
     # Half the sums, less the squared mean: 0.15 + 0.52 - 0.36, and 0.25 + 1.28 - 0.64.
     np.testing.assert_allclose(np.exp(log_variance), [[[0.31, 0.89], [1, 1]]], rtol=1e-6)
     assert mean.dtype == log_variance.dtype == np.float32 and num_clips.tolist() == [[2, 0]]
+
+
+def test_the_nearest_centroid_says_the_emotion():
+    mean = np.zeros((2, 2, 3), np.float32)
+    mean[0, 1], mean[1, 0] = (0.6, 0.8, 0.0), (0.0, 0.0, 1.0)
+    statistics = {"mean": mean, "num_clips": np.array([[0, 2], [1, 0]])}
+    heard = nearest_emotion(
+        statistics, np.array([[0.0, 1.0, 0.0], [0.0, 0.6, 0.8], [-1.0, 0.0, 0.0]], np.float32)
+    )
+    assert heard.tolist() == [0, 1, 1]  # the last lies away from both; cells without clips do not count
 
 
 def test_training_keeps_them_and_the_command_makes_them(trained, corpus, tmp_path):

@@ -17,10 +17,10 @@ def judge(motion, num_frames):
     return Judgement(emotion, Gaussian(np.eye(NUM_EMOTIONS)[emotion], np.zeros((2, NUM_EMOTIONS))))
 
 
-def clip(emotion, shown, num_frames):
+def clip(emotion, shown, num_frames, heard=None):
     truth, generated = (np.full((num_frames, 53), label, np.float32) for label in (emotion, shown))
     speech = Gaussian(np.eye(NUM_EMOTIONS)[emotion], np.zeros(NUM_EMOTIONS))
-    return GeneratedClip(truth, generated, generated[None], emotion, speech)
+    return GeneratedClip(truth, generated, generated[None], emotion, speech, heard)
 
 
 def test_by_hand():
@@ -39,3 +39,19 @@ def test_by_hand():
     assert found["motion_to_speech_r1"] == 0.8  # the motion that shows 2 finds the speech of 2
     assert found["true_motion_speech_to_motion_r1"] == 1.0
     assert found["chance_emotion"] == pytest.approx((2 * 0.4 + 3 * 0.2) / 5)
+    assert not [name for name in found if "heard" in name]
+
+
+def test_what_was_heard_by_hand():
+    clips = [clip(0, 0, 4, 0), clip(1, 2, 9, 2), clip(2, 1, 5, 2), clip(3, 3, 7, 0)]
+    found = emotion_metrics(
+        clips,
+        np.array([1, 2, 3, 0]),
+        np.zeros(53, np.float32),
+        in_batches(judge, 2),
+        closed_form_sampled_distance,
+    )
+    assert found["heard_emotion_accuracy"] == 0.5  # of the first and the third
+    assert found["heard_emotion_agreement"] == 0.5  # shown 0 2 1 3, heard 0 2 2 0
+    assert found["true_motion_heard_emotion_agreement"] == 0.5  # 0 1 2 3
+    assert found["shuffled_audio_heard_emotion_agreement"] == 0.25  # shown 2 1 3 0

@@ -21,7 +21,7 @@ from deeptalk_jax.training.mesh import (
 from deeptalk_jax.training.optimiser import make_optimiser, make_schedule
 from deeptalk_jax.training.path_patterns import joined, split_frozen
 from deeptalk_jax.training.state import create_state, step_key
-from deeptalk_jax.training.step import decode_audio, make_update, parallel_step
+from deeptalk_jax.training.step import REMAT, decode_audio, make_update, parallel_step
 
 NAMES = ["fit", "gradient_norm", "loss", "noise"]
 
@@ -261,6 +261,33 @@ def test_accumulation_equals_the_whole_batch():
 
 def test_accumulation_takes_less_memory():
     assert deep_step(accumulate_steps=8)[2] < 0.6 * deep_step()[2]
+
+
+def test_rematerialisation_keeps_no_scores_and_changes_nothing():
+    """Read from what the backward pass is given: a CPU's compiler merges what is computed twice."""
+    rows, length, width = 4, 16, 8
+
+    def loss_fn(params, model_state, frozen, batch, step, key):
+        x = batch["x"]
+        for weights in params["w"]:
+            x = jnp.einsum("btd,de->bte", x, weights)
+            x = jnp.einsum("bqk,bkd->bqd", jax.nn.softmax(jnp.einsum("bqd,bkd->bqk", x, x)), x)
+        return jnp.mean(jnp.square(x)), (model_state, {})
+
+    rng = np.random.default_rng(0)
+    params = {"w": 0.3 * rng.standard_normal((2, width, width), np.float32)}
+    batch = {"x": rng.standard_normal((rows, length, width), np.float32)}
+    optimiser = make_optimiser(optimiser_config(epsilon=1e-3), 10)
+    found = {}
+    for remat, policy in REMAT.items():
+        wrapped = jax.checkpoint(loss_fn, policy=policy) if policy else loss_fn
+        _, backward, _ = jax.vjp(lambda p, f=wrapped: f(p, {}, {}, batch, 0, None), params, has_aux=True)
+        kept = {leaf.shape for leaf in jax.tree.leaves(backward)}
+        assert ((rows, length, length) in kept) == (remat == "none")
+        assert (rows, length, width) in kept
+        state = create_state({"params": params}, optimiser, 2)
+        found[remat] = jax.jit(make_update(loss_fn, optimiser, 0, remat=remat))(state, {}, batch)[0].params
+    np.testing.assert_allclose(found["products"]["w"], found["none"]["w"], rtol=1e-5, atol=1e-7)
 
 
 def test_ways_that_there_are_not():
