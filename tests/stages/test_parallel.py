@@ -31,6 +31,7 @@ _STAGES = [
     )
     for stage in STAGES
 ]
+_INDIVISIBLE = "lip_reader"  # its tiny weights have odd sizes
 _FROZEN = "motion_prior"  # a part that no later stage trains
 
 
@@ -66,7 +67,7 @@ def test_every_way_gives_the_same_parameters(after_steps, stage, monkeypatch):
     for way, options in WAYS.items():
         many, found = after_steps(stage, **options)
         split = [x for x in jax.tree.leaves(many.state.params) if not x.sharding.is_fully_replicated]
-        assert bool(split) == ("fsdp_devices" in options)
+        assert bool(split) == ("fsdp_devices" in options and stage != _INDIVISIBLE)
         for name, value in expected.items():
             np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-6, err_msg=f"{way}: {name}")
         for name, value in leaves(many.variables()).items():
