@@ -86,27 +86,33 @@ def make_update(
             found = _over_parts(of_part, state.model_state, batch, key, accumulate_steps)
         gradients, model_state, metrics = found
         gradients = mean_gradients(gradients)
-        updates, optimiser_state = optimiser.update(gradients, state.optimiser_state, trained)
         metrics["gradient_norm"] = optax.global_norm(gradients)
-        broken = jnp.stack([~jnp.isfinite(metrics[name]) for name in sorted(metrics)])
-        first = (state.failed_step < 0) & jnp.any(broken)
-        old = (trained, state.model_state, state.optimiser_state)
-        new = (optax.apply_updates(trained, updates), model_state, optimiser_state)
-        if skip_nonfinite:
-            first = jnp.zeros((), bool)  # nothing has failed: the step was left out
-            new = jax.tree.map(lambda x, y: jnp.where(jnp.any(broken), x, y), old, new)
-        trained, model_state, optimiser_state = new
-        state = TrainState(
+        updates, optimiser_state = optimiser.update(gradients, state.optimiser_state, trained)
+        new = state.replace(
             step=state.step + 1,
-            params=joined(trained, fixed),
+            params=joined(optax.apply_updates(trained, updates), fixed),
             model_state=model_state,
             optimiser_state=optimiser_state,
-            failed_step=jnp.where(first, state.step, state.failed_step),
-            failed_terms=jnp.where(first, broken, state.failed_terms),
         )
-        return state, metrics
+        broken = jnp.stack([~jnp.isfinite(metrics[name]) for name in sorted(metrics)])
+        return (_skipping if skip_nonfinite else _remembering)(state, new, broken), metrics
 
     return train_step
+
+
+def _skipping(old: TrainState, new: TrainState, broken: Array) -> TrainState:
+    """The old state with one step more where a term is not finite."""
+    kept = jax.tree.map(lambda x, y: jnp.where(jnp.any(broken), x, y), old, new)
+    return kept.replace(step=new.step)
+
+
+def _remembering(old: TrainState, new: TrainState, broken: Array) -> TrainState:
+    """The new state, which holds the first step with terms that are not finite, and which they were."""
+    first = (old.failed_step < 0) & jnp.any(broken)
+    return new.replace(
+        failed_step=jnp.where(first, old.step, old.failed_step),
+        failed_terms=jnp.where(first, broken, old.failed_terms),
+    )
 
 
 def _over_parts(

@@ -92,8 +92,10 @@ def model_parts():
         "motion_prior": lambda key: builders.init_motion_prior(generator.prior, key),
         "deeptalk": lambda key: builders.init_predictor(generator, configs["dee"].model.embedding_dim, key),
     }
-    numbers = np.random.default_rng(5)
-    parts = {name: Part(configs[name], _random_variables(init, numbers)) for name, init in initialise.items()}
+    parts = {
+        name: Part(configs[name], _random_variables(init, np.random.default_rng([9, number])))
+        for number, (name, init) in enumerate(initialise.items())
+    }
     parts["dee"] = parts["dee"]._replace(statistics=_random_centroids(configs["dee"].model.embedding_dim))
     return parts
 

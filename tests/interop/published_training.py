@@ -53,7 +53,7 @@ def _without_heads(path, array):
 
 def straight_through_outputs(given, monkeypatch):
     """Straight-through Gumbel-softmax with the noise of the reference."""
-    monkeypatch.setattr(jax.random, "gumbel", lambda *_: jnp.asarray(given["st_gumbel"]))
+    monkeypatch.setattr(jax.random, "gumbel", lambda *_, **__: jnp.asarray(given["st_gumbel"]))
     result = {}
     for tau in (2.0, 0.1):
 

@@ -131,14 +131,15 @@ def directory(tmp_path_factory):
         configs[config.stage] = config
     fer_model, dee_model = builders.build_fer(configs["fer"]), builders.build_dee(configs["dee"])
     prior = builders.build_motion_prior(configs["motion_prior"])
-    rng = np.random.default_rng(0)
-
-    def leaf(path, shape):
-        if path[-1].key == "variance":
-            return np.ones(shape.shape, np.float32)
-        return rng.normal(0, 0.5, shape.shape).astype(shape.dtype)
 
     def random(init):
+        rng = np.random.default_rng(3)
+
+        def leaf(path, shape):
+            if path[-1].key == "variance":
+                return np.ones(shape.shape, np.float32)
+            return rng.normal(0, 0.5, shape.shape).astype(shape.dtype)
+
         return jax.tree_util.tree_map_with_path(leaf, jax.eval_shape(init, jax.random.key(0)))
 
     parts = {
