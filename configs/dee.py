@@ -98,7 +98,7 @@ def _set_mini(config: ConfigDict) -> None:
     model = config.model
     model.speech = mel_speech(dim=64, num_mels=80)
     model.speech.window_samples = 2048  # 128 ms show the pitch, which tells emotions apart (docs/dee.md)
-    model.speech.hop_samples = 320
+    model.speech.hop_samples = 640  # of the features: each frame of the spectrum is one
     model.dropout_rate = 0.0
     model.embedding_dim = 32
     model.motion_dim = 64
