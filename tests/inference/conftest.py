@@ -22,6 +22,8 @@ _TINY = {
         "model.num_heads": 2,
         "model.mlp_dim": 12,
         "model.initial_log_variance": -1.0,
+        "model.speech.window_samples": 400,
+        "model.speech.hop_samples": 160,
         **_SPEECH,
     },
     motion_prior: {
@@ -92,10 +94,8 @@ def model_parts():
         "motion_prior": lambda key: builders.init_motion_prior(generator.prior, key),
         "deeptalk": lambda key: builders.init_predictor(generator, configs["dee"].model.embedding_dim, key),
     }
-    parts = {
-        name: Part(configs[name], _random_variables(init, np.random.default_rng([9, number])))
-        for number, (name, init) in enumerate(initialise.items())
-    }
+    numbers = np.random.default_rng(5)
+    parts = {name: Part(configs[name], _random_variables(init, numbers)) for name, init in initialise.items()}
     parts["dee"] = parts["dee"]._replace(statistics=_random_centroids(configs["dee"].model.embedding_dim))
     return parts
 
