@@ -45,9 +45,8 @@ from deeptalk_jax.stages.base import Stage
 from deeptalk_jax.stages.registry import stage_class
 from deeptalk_jax.training.chips import Chip, find_chip
 from deeptalk_jax.training.mesh import make_mesh
-from deeptalk_jax.training.optimiser import make_optimiser
-from deeptalk_jax.training.state import create_state
-from deeptalk_jax.training.step import make_update, metric_names, parallel_step
+from deeptalk_jax.training.stage_step import stage_step
+from deeptalk_jax.training.step import parallel_step
 
 PyTree = Any
 
@@ -61,6 +60,8 @@ _MODULES = {
 }
 # Of each generation, a topology of eight chips.
 _EIGHT_CHIPS = {"v4": "v4:2x2x2", "v5e": "v5e:2x4", "v5p": "v5p:2x2x2", "v6e": "v6e:2x4"}
+
+_COLLECTIVES_SHOWN = 8
 
 _TOPOLOGY = flags.DEFINE_string(
     "topology", "v5e:16x16", "Generation and shape: v4:4x4x8, v5p:8x8x8, v6e:16x16 ..."
@@ -133,24 +134,10 @@ def compile_step(stage: Stage, devices: list[jax.Device]) -> jax.stages.Compiled
     config = stage.config
     mesh = make_mesh(fsdp_devices=config.fsdp_devices, devices=devices)
     frozen = _shapes(stage.frozen_variables())
-    key = jax.random.key(0)
-    shapes = jax.eval_shape(stage.init, key)
-    model_state = {name: tree for name, tree in shapes.items() if name != "params"}
-    decoded = stage.batch_shapes()
-    step = jax.ShapeDtypeStruct((), np.int32)
-    names = metric_names(stage.loss_fn, shapes["params"], model_state, frozen, decoded, step, key)
-    optimiser = make_optimiser(config.optimiser, config.num_steps)
-    patterns = config.optimiser.frozen
-    state = jax.eval_shape(lambda key: create_state(stage.init(key), optimiser, len(names), patterns), key)
-    update = make_update(
-        stage.loss_fn,
-        optimiser,
-        config.seed,
-        patterns,
-        accumulate_steps=config.accumulate_steps,
-        remat=config.remat,
-    )
-    batch = decoded | {"audio": jax.ShapeDtypeStruct(decoded["audio"].shape, np.int16)}  # as loaded
+    _, initial_state, update = stage_step(stage, config, frozen)
+    state = jax.eval_shape(initial_state, jax.random.key(0))
+    batch = stage.batch_shapes()
+    batch["audio"] = jax.ShapeDtypeStruct(batch["audio"].shape, np.int16)  # as loaded
     return parallel_step(update, mesh, state, frozen).lower(state, frozen, batch).compile()
 
 
@@ -192,9 +179,8 @@ def _report(name: str, cost: StepCost, chip: Chip) -> None:
     sizes = Counter()
     for kind, num_bytes, group_size in cost.collectives:
         sizes[kind, group_size, num_bytes] += 1
-    for (kind, group_size, num_bytes), count in sorted(sizes.items(), key=lambda item: -item[0][2] * item[1])[
-        :8
-    ]:
+    largest = sorted(sizes.items(), key=lambda item: -item[0][2] * item[1])[:_COLLECTIVES_SHOWN]
+    for (kind, group_size, num_bytes), count in largest:
         print(f"    {count:3d} x {kind} over {group_size}: {num_bytes / 1e6:.3f} MB")
 
 

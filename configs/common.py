@@ -39,9 +39,7 @@ def common_config(stage: str, variant: str) -> ConfigDict:
     config.seed = 0  # of initialisation, data order, dropout and sampling
     config.num_steps = 1000
     config.num_devices = 0  # 0: all that there are
-    config.parallel = (
-        "jit"  # jit: one program over a mesh | pmap: a program on each device, explicit collectives
-    )
+    config.parallel = "jit"  # jit: one program over a mesh | pmap: one on each device
     config.fsdp_devices = 1  # neighbours that split large weights and moments among them (jit)
     config.accumulate_steps = 1  # parts of every batch, one after the other
     config.remat = "none"  # none | products: what of the forward pass is kept; the rest is computed again

@@ -5,7 +5,6 @@ from contextlib import nullcontext
 from typing import Any
 
 import jax
-import numpy as np
 from absl import logging
 from etils import epath
 from ml_collections import ConfigDict
@@ -23,10 +22,9 @@ from deeptalk_jax.training.mesh import (
     sharding_table,
     state_sharding,
 )
-from deeptalk_jax.training.optimiser import make_optimiser
 from deeptalk_jax.training.processes import any_process, as_global, on_host, watching_others
-from deeptalk_jax.training.state import create_state, step_key
-from deeptalk_jax.training.step import make_update, metric_names, parallel_step
+from deeptalk_jax.training.stage_step import stage_step
+from deeptalk_jax.training.step import parallel_step
 from deeptalk_jax.training.step_trace import StepTrace
 from deeptalk_jax.training.throughput import Throughput
 from deeptalk_jax.training.trainable import Trainable
@@ -62,14 +60,7 @@ class Trainer:
             num_processes=jax.process_count(), process_index=jax.process_index()
         )
         self.frozen = self._on_devices(stage.frozen_variables())
-        optimiser = make_optimiser(config.optimiser, config.num_steps)
-        frozen_patterns = config.optimiser.frozen
-        shapes = jax.eval_shape(stage.init, jax.random.key(0))
-        self.names = self._metric_names(shapes)
-
-        def initial_state(key):
-            return create_state(stage.init(key), optimiser, len(self.names), frozen_patterns)
-
+        self.names, initial_state, update = stage_step(stage, config, self.frozen)
         key = jax.random.key(config.seed)
         shapes = jax.eval_shape(initial_state, key)
         shardings = state_sharding(self.mesh, shapes)
@@ -78,15 +69,6 @@ class Trainer:
         self.state = jax.jit(initial_state, out_shardings=shardings)(key)
         pretrained = self._on_devices(stage.pretrained_params())
         self.state = self.state.replace(params={**self.state.params, **pretrained})
-        update = make_update(
-            stage.loss_fn,
-            optimiser,
-            config.seed,
-            frozen_patterns,
-            skip_nonfinite=config.on_nonfinite == "skip",
-            accumulate_steps=config.accumulate_steps,
-            remat=config.remat,
-        )
         self.train_step = parallel_step(update, self.mesh, self.state, self.frozen, config.parallel)
         self._to_devices = rows_by_device if config.parallel == "pmap" else shard_batch
         self.throughput = Throughput(config.data.batch_size, self.mesh.local_devices[0])
@@ -94,15 +76,6 @@ class Trainer:
 
     def _on_devices(self, tree: PyTree) -> PyTree:
         return jax.device_put(tree, state_sharding(self.mesh, tree))
-
-    def _metric_names(self, variables: PyTree) -> list[str]:
-        model_state = {name: tree for name, tree in variables.items() if name != "params"}
-        step = jax.ShapeDtypeStruct((), np.int32)
-        key = jax.eval_shape(lambda: step_key(0, 0))
-        batch = self.stage.batch_shapes()
-        return metric_names(
-            self.stage.loss_fn, variables["params"], model_state, self.frozen, batch, step, key
-        )
 
     @property
     def step(self) -> int:

@@ -59,12 +59,9 @@ def make_update(
     Raises:
         ValueError: an unknown kind of rematerialisation, or no part.
     """
-    if remat not in REMAT:
-        raise ValueError(f"remat={remat!r} is not one of {tuple(REMAT)}")
     if accumulate_steps < 1:
         raise ValueError(f"accumulate_steps={accumulate_steps} is too small; expected at least 1")
-    if REMAT[remat]:
-        loss_fn = jax.checkpoint(loss_fn, policy=REMAT[remat])
+    loss_fn = _rematerialised(loss_fn, remat)
 
     def gradients_of(trained, fixed, model_state, frozen, batch, step, key):
         def loss(trained):
@@ -98,6 +95,12 @@ def make_update(
         return (_skipping if skip_nonfinite else _remembering)(state, new, broken), metrics
 
     return train_step
+
+
+def _rematerialised(loss_fn: Callable, remat: str) -> Callable:
+    if remat not in REMAT:
+        raise ValueError(f"remat={remat!r} is not one of {tuple(REMAT)}")
+    return jax.checkpoint(loss_fn, policy=REMAT[remat]) if REMAT[remat] else loss_fn
 
 
 def _skipping(old: TrainState, new: TrainState, broken: Array) -> TrainState:
