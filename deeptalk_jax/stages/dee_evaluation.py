@@ -4,6 +4,7 @@ Retrieval as in DEEPTalk's test (SPEC section 2); calibration after Guo et al. (
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +13,6 @@ from jaxtyping import Bool, Float
 from ml_collections import ConfigDict
 from scipy.special import expit, log_expit
 
-from deeptalk_jax.losses.contrastive import gaussian_samples, match_logits, sampled_match_logits
 from deeptalk_jax.losses.distances import gaussian_distance, squared_euclidean_distance
 from deeptalk_jax.metrics.calibration import Reliability, brier_skill, reliability
 from deeptalk_jax.metrics.classification import class_accuracy, confusion_matrix
@@ -25,10 +25,12 @@ from deeptalk_jax.metrics.uncertainty import (
     rank_correlation,
     total_variance,
 )
+from deeptalk_jax.models.dee import single_gaussian
 from deeptalk_jax.rendering.charts import draw_confusions, draw_reliability
 from deeptalk_jax.rendering.emotion_space_chart import draw_map, draw_variances
 from deeptalk_jax.rendering.page import Panel, Table
 from deeptalk_jax.stages.base import Evaluation, valid_rows
+from deeptalk_jax.stages.dee_terms import compared, pair_logits
 from deeptalk_jax.types import EMOTIONS, Array, Gaussian
 
 PyTree = Any
@@ -44,16 +46,26 @@ class Embeddings(NamedTuple):
     """Both sides of the clips of a split.
 
     Attributes:
-        audio: Gaussians of the speech, `[n, d]`.
-        motion: Gaussians of the motion, `[n, d]`.
+        audio_components: mixtures of the speech, `[n, k, d]`.
+        motion_components: mixtures of the motion, `[n, k, d]`.
         emotion: `[n]`.
         intensity: `[n]`, 0 the lowest.
     """
 
-    audio: Gaussian
-    motion: Gaussian
+    audio_components: Gaussian
+    motion_components: Gaussian
     emotion: np.ndarray
     intensity: np.ndarray
+
+    @property
+    def audio(self) -> Gaussian:
+        """One Gaussian for each speech, `[n, d]`."""
+        return jax.tree.map(np.asarray, single_gaussian(self.audio_components))
+
+    @property
+    def motion(self) -> Gaussian:
+        """One Gaussian for each motion, `[n, d]`."""
+        return jax.tree.map(np.asarray, single_gaussian(self.motion_components))
 
     @property
     def towers(self) -> dict[str, Gaussian]:
@@ -85,23 +97,20 @@ def retrieval_distance(loss: ConfigDict, audio: Gaussian, motion: Gaussian) -> F
     return gaussian_distance(loss.distance, audio, motion)
 
 
-def pair_logits(
-    loss: ConfigDict, audio: Gaussian, motion: Gaussian, scale: Float[Array, ""], shift: Float[Array, ""]
+def trained_logits(
+    loss: ConfigDict, embeddings: Embeddings, scale: Float[Array, ""], shift: Float[Array, ""]
 ) -> Float[np.ndarray, "b c"] | None:
     """Logit of the match probability that the loss has trained, of every pair; None for `info_nce`, which has none."""
     if loss.kind == "info_nce":
         return None
-    if loss.kind == "csd":
-        return np.asarray(match_logits(gaussian_distance(loss.distance, audio, motion), scale, shift))
-    shape = (2, len(audio.mean), loss.num_samples, audio.mean.shape[1])
-    noise = jax.random.normal(jax.random.key(0), shape)
-    first, second = (gaussian_samples(*side) for side in zip((audio, motion), noise, strict=True))
-    sampled = jax.jit(sampled_match_logits)
-    rows = [
-        sampled(first[start : start + _QUERIES_AT_ONCE], second, scale, shift)
-        for start in range(0, len(first), _QUERIES_AT_ONCE)
+    mixtures = (embeddings.audio_components, embeddings.motion_components)
+    speech, motion = compared(loss, *mixtures, jax.random.key(0))
+    logits = jax.jit(partial(pair_logits, loss))
+    blocks = [
+        logits(jax.tree.map(lambda x, at=start: x[at : at + _QUERIES_AT_ONCE], speech), motion, scale, shift)
+        for start in range(0, len(embeddings.emotion), _QUERIES_AT_ONCE)
     ]
-    return np.concatenate(rows)
+    return np.concatenate(blocks)
 
 
 def training_weights(num_clips: int, batch_size: int) -> Float[np.ndarray, "n n"]:
@@ -141,7 +150,7 @@ def evaluate_space(
         for direction, queries in zip(DIRECTIONS.values(), (distance, distance.T), strict=True)
     }
     curve = None
-    logits = pair_logits(loss, embeddings.audio, embeddings.motion, scale, shift)
+    logits = trained_logits(loss, embeddings, scale, shift)
     if logits is not None:  # else the loss trains no variance either
         logits = logits.astype(np.float64)
         probability, by_query = expit(logits), (log_expit(logits), log_expit(logits.T))

@@ -32,7 +32,7 @@ from deeptalk_jax.stages.builders import (
     init_predictor,
 )
 from deeptalk_jax.stages.dee_evaluation import retrieval_distance
-from deeptalk_jax.stages.emotion_centroids import nearest_emotion
+from deeptalk_jax.stages.emotion_centroids import named_emotions, nearest_emotion
 from deeptalk_jax.stages.generator_evaluation import (
     NUM_SAMPLES,
     GeneratedClip,
@@ -218,16 +218,16 @@ class DEEPTalkStage(Stage):
         num_frames = -(-self.config.data.max_clip_frames // FRAMES_PER_TOP_CODE) * FRAMES_PER_TOP_CODE
 
         @jax.jit
-        def generate(variables, frozen, batch):
+        def generate(variables, frozen, batch, asked):
             rows = batch["audio"].shape[0]
             speech = self.speech_emotion(frozen, batch)
 
-            def sample(temperature, keys):
+            def sample(emotion, temperature, keys):
                 return self.model.apply(
                     with_prior(variables, frozen["motion_prior"]),
                     batch["audio"],
                     batch["num_samples"],
-                    speech.mean,
+                    emotion,
                     jnp.broadcast_to(identity[None], (rows, identity.shape[0])),
                     keys,
                     num_codes=-(-batch["num_frames"] // FRAMES_PER_TOP_CODE),
@@ -239,12 +239,16 @@ class DEEPTalkStage(Stage):
 
             temperatures = jnp.minimum(jnp.arange(1.0 + NUM_SAMPLES), 1.0)  # 0 for the most likely, then 1
             keys = jax.random.split(jax.random.key(0), (len(temperatures), rows))
-            return jax.vmap(sample)(temperatures, keys), speech
+            motions = jax.vmap(partial(sample, speech.mean))(temperatures, keys)
+            named = None if asked is None else sample(asked, temperatures[0], keys[0])
+            return motions, named, speech
 
         clips, frozen, centroids = [], self.frozen_models(), self.upstream["dee"].statistics
+        vectors = named_emotions(centroids) if centroids else None
         for batch in self.clips(split):
             inputs = {name: batch[name] for name in ("audio", "num_samples", "num_frames")}
-            motions, speech = jax.device_get(generate(variables, frozen, inputs))
+            asked = None if vectors is None else vectors[batch["emotion"]]
+            motions, named, speech = jax.device_get(generate(variables, frozen, inputs, asked))
             heard = nearest_emotion(centroids, speech.mean) if centroids else None
             for row, length in enumerate(batch["num_frames"]):
                 if length:
@@ -256,6 +260,7 @@ class DEEPTalkStage(Stage):
                             emotion=int(batch["emotion"][row]),
                             speech=Gaussian(*(moment[row] for moment in speech)),
                             heard=None if heard is None else int(heard[row]),
+                            named=None if named is None else named[row, :length],
                         )
                     )
         return clips

@@ -89,14 +89,28 @@ def nearest_emotion(
     return np.nonzero(known)[0][nearest]
 
 
+def named_emotions(statistics: Mapping[str, np.ndarray]) -> Float[np.ndarray, "e d"]:
+    """The vector of each emotion, whatever its intensity, as it is asked for by its name alone.
+
+    Args:
+        statistics: those of the part DEE, with the fields of `EmotionCentroids`.
+
+    Returns:
+        Means over the training clips, of unit length; 0 for an emotion without clips.
+    """
+    return _unit(np.einsum("ei,eid->ed", statistics["num_clips"], statistics["mean"])).astype(np.float32)
+
+
+def _unit(vectors: Float[np.ndarray, "... d"]) -> Float[np.ndarray, "... d"]:
+    """Vectors scaled to unit length; 0 stays 0."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-8)
+
+
 def _centroids(
     counts: np.ndarray, means: np.ndarray, squares: np.ndarray, variances: np.ndarray
 ) -> EmotionCentroids:
     """Centroids from sums over the clips of every class."""
     divisor = np.maximum(counts, 1)[..., None]
     means, squares, variances = means / divisor, squares / divisor, variances / divisor
-    norm = np.linalg.norm(means, axis=-1, keepdims=True)
     pooled = np.where(counts[..., None] > 0, variances + np.maximum(squares - means**2, 0.0), 1.0)
-    return EmotionCentroids(
-        (means / np.maximum(norm, 1e-8)).astype(np.float32), np.log(pooled).astype(np.float32), counts
-    )
+    return EmotionCentroids(_unit(means).astype(np.float32), np.log(pooled).astype(np.float32), counts)

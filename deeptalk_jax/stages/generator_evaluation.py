@@ -32,6 +32,8 @@ class GeneratedClip(NamedTuple):
         emotion: label of the clip.
         speech: DEE's Gaussian of the speech, `[d]`.
         heard: emotion that DEE hears in it: that of the nearest centroid; None where the model has no centroids.
+        named: `[t, 53]` most likely motion where the clip's emotion is asked for by name, in place of the speech's;
+            None where the model has no centroids.
     """
 
     truth: np.ndarray
@@ -40,6 +42,7 @@ class GeneratedClip(NamedTuple):
     emotion: int
     speech: Gaussian
     heard: int | None = None
+    named: np.ndarray | None = None
 
 
 class Judgement(NamedTuple):
@@ -146,6 +149,7 @@ def emotion_metrics(
 
     `heard_emotion_accuracy` is the share of clips in whose speech DEE hears their emotion: about the most that FER can
     see in what is generated from it. `heard_emotion_agreement` is the share in which FER sees what DEE has heard.
+    `named_emotion_accuracy` is the share in which FER sees the clip's emotion where the generator is told its name.
     """
     num_frames = np.array([len(clip.truth) for clip in clips])
     length = num_frames.max()
@@ -163,6 +167,8 @@ def emotion_metrics(
             generated.emotion[other], Gaussian(*(x[other] for x in generated.embedding))
         ),
     }
+    if clips[0].named is not None:
+        found["named_"] = judged([clip.named for clip in clips])
     labels = np.array([clip.emotion for clip in clips])
     speech = Gaussian(*(np.stack(moment) for moment in zip(*(clip.speech for clip in clips), strict=True)))
     metrics = {"chance_emotion": label_chance(labels, labels)}

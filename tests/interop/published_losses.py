@@ -26,7 +26,7 @@ from deeptalk_jax.losses.reduce import weighted_total
 from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.models.fer import FER
 from deeptalk_jax.stages import builders
-from deeptalk_jax.stages.dee import contrastive_terms
+from deeptalk_jax.stages.dee_terms import contrastive_terms
 from deeptalk_jax.types import Gaussian
 
 

@@ -12,7 +12,7 @@ from deeptalk_jax.stages.dee_evaluation import (
     Embeddings,
     embed_clips,
     evaluate_space,
-    pair_logits,
+    trained_logits,
     training_weights,
 )
 from deeptalk_jax.stages.run import write_evaluation
@@ -38,7 +38,7 @@ def embeddings(noise=0.0):
     for _ in range(2):
         mean = np.eye(8)[EMOTION] + noise * rng.standard_normal((NUM_CLIPS, 8))
         mean /= np.linalg.norm(mean, axis=1, keepdims=True)
-        sides.append(Gaussian(mean.astype(np.float32), log_variance.astype(np.float32)))
+        sides.append(Gaussian(*(moment.astype(np.float32)[:, None] for moment in (mean, log_variance))))
     return Embeddings(*sides, EMOTION, INTENSITY)
 
 
@@ -69,7 +69,8 @@ def test_a_perfect_space():
 def test_a_worthless_space():
     space = embeddings()
     shuffled = np.random.default_rng(0).permutation(NUM_CLIPS)
-    space = space._replace(audio=jax.tree.map(lambda values: values[shuffled], space.audio))
+    speech = jax.tree.map(lambda values: values[shuffled], space.audio_components)
+    space = space._replace(audio_components=speech)
     metrics = evaluate(space=space).metrics
     assert metrics["speech_to_motion_r1"] < 0.4
     assert metrics["ece"] > 0.1
@@ -101,7 +102,10 @@ def test_details_agree_with_the_metrics_and_are_json():
 
 def test_a_space_whose_probabilities_no_float_holds():
     space = embeddings()
-    wide = space._replace(audio=space.audio._replace(log_variance=np.full((NUM_CLIPS, 8), 6.0, np.float32)))
+    speech = space.audio_components
+    wide = space._replace(
+        audio_components=speech._replace(log_variance=np.full_like(speech.mean, 6.0)),
+    )
     result = evaluate(space=wide)
     # Nothing is given a chance, but of the 16 clips of a batch the own one matches, and 15 of 47 times each of 5 more.
     assert result.metrics["ece"] == pytest.approx((1 + 5 * 15 / 47) / 16)
@@ -127,24 +131,36 @@ def test_what_a_loss_does_not_train_is_not_measured(tmp_path):
 @pytest.mark.parametrize("distance", ["csd", "wasserstein"])
 def test_logits_of_the_closed_form(distance):
     space = embeddings(noise=0.3)
-    found = pair_logits(options(distance=distance), space.audio, space.motion, 3.0, 2.0)
+    found = trained_logits(options(distance=distance), space, 3.0, 2.0)
     expected = 2.0 - 3.0 * np.asarray(gaussian_distance(distance, space.audio, space.motion))
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
+def at(means, log_variance):
+    """128 clips, more than are looked at at once, with the mixtures' means given `[n, k, d]` for both sides."""
+    wide = [np.resize(mean, (128, *mean.shape[1:])).astype(np.float32) for mean in means]
+    sides = (Gaussian(mean, np.full_like(mean, log_variance)) for mean in wide)
+    return Embeddings(*sides, np.zeros(128, int), np.zeros(128, int))
+
+
 def test_logits_of_samples():
     loss, space = options(kind="mc_soft_contrastive", num_samples=2), embeddings(noise=0.3)
-    narrow, wide = (
-        [
-            Gaussian(np.resize(side.mean, (128, 8)), np.full((128, 8), log_variance, np.float32))
-            for side in (space.audio, space.motion)
-        ]  # 128 queries: more than are looked at at once
-        for log_variance in (-40.0, -2.0)
-    )
-    found = pair_logits(loss, *narrow, 3.0, 2.0)
-    distance = np.linalg.norm(narrow[0].mean[:, None] - narrow[1].mean[None], axis=-1)
+    means = (space.audio_components.mean, space.motion_components.mean)
+    narrow = at(means, -40.0)
+    found = trained_logits(loss, narrow, 3.0, 2.0)
+    distance = np.linalg.norm(narrow.audio.mean[:, None] - narrow.motion.mean[None], axis=-1)
     np.testing.assert_allclose(found, 4.0 - 6.0 * distance, rtol=1e-3, atol=1e-3)
-    assert np.abs(pair_logits(loss, *wide, 3.0, 2.0) - found).max() > 0.1
+    assert np.abs(trained_logits(loss, at(means, -2.0), 3.0, 2.0) - found).max() > 0.1
+
+
+def test_logits_of_mixtures_are_of_all_pairs_of_components():
+    loss = options(kind="mc_soft_contrastive", num_samples=2)
+    found = trained_logits(
+        loss, at((np.array([[[0.0], [3.0]]]), np.array([[[1.0], [5.0]]])), -40.0), 1.0, 1.5
+    )
+    # Distances 1, 5, 2, 2, hence sigmoid(1), sigmoid(-7), sigmoid(-1) twice.
+    match = np.mean(1.0 / (1.0 + np.exp([-1.0, 7.0, 1.0, 1.0])))
+    np.testing.assert_allclose(found, np.full((128, 128), np.log(match / (1.0 - match))), rtol=1e-3)
 
 
 def test_weights_are_how_often_pairs_meet():
@@ -157,7 +173,7 @@ def test_weights_are_how_often_pairs_meet():
 
 def test_embedding_leaves_out_rows_that_fill_a_batch():
     def embed(variables, frozen, batch):
-        mean = batch["motion"][:, 0] * variables + frozen
+        mean = batch["motion"][:, :1] * variables + frozen
         return Gaussian(mean, mean), Gaussian(-mean, mean)
 
     def batch(numbers, num_frames):

@@ -9,10 +9,17 @@ import jax
 import numpy as np
 
 from data_pipeline.records import open_split
+from deeptalk_jax.inference.emotion_blend import EmotionTable
 from deeptalk_jax.model_dir import Part, load_part, save_model
 from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.stages.builders import build_dee
-from deeptalk_jax.stages.emotion_centroids import _centroids, nearest_emotion
+from deeptalk_jax.stages.emotion_centroids import (
+    EmotionCentroids,
+    _centroids,
+    named_emotions,
+    nearest_emotion,
+)
+from deeptalk_jax.types import EMOTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,6 +44,20 @@ def test_the_nearest_centroid_says_the_emotion():
         statistics, np.array([[0.0, 1.0, 0.0], [0.0, 0.6, 0.8], [-1.0, 0.0, 0.0]], np.float32)
     )
     assert heard.tolist() == [0, 1, 1]  # the last lies away from both; cells without clips do not count
+
+
+def test_vectors_of_names_are_those_of_inference():
+    rng = np.random.default_rng(0)
+    mean = rng.normal(size=(8, 3, 5)).astype(np.float32)
+    counts = rng.integers(1, 9, (8, 3))
+    counts[2, 1], counts[4] = 0, 0
+    mean[counts == 0] = 0.0
+    centroids = EmotionCentroids(mean, np.zeros_like(mean), counts)
+    vectors = named_emotions(centroids._asdict())
+    table = EmotionTable(centroids)
+    for label in (0, 2, 7):
+        np.testing.assert_allclose(vectors[label], table.gaussian(EMOTIONS[label]).mean, rtol=1e-5, atol=1e-6)
+    assert not vectors[4].any()  # no clips
 
 
 def test_training_keeps_them_and_the_command_makes_them(trained, corpus, tmp_path):

@@ -39,7 +39,7 @@ def test_by_hand():
     assert found["motion_to_speech_r1"] == 0.8  # the motion that shows 2 finds the speech of 2
     assert found["true_motion_speech_to_motion_r1"] == 1.0
     assert found["chance_emotion"] == pytest.approx((2 * 0.4 + 3 * 0.2) / 5)
-    assert not [name for name in found if "heard" in name]
+    assert not [name for name in found if "heard" in name or "named" in name]
 
 
 def test_what_was_heard_by_hand():
@@ -55,3 +55,20 @@ def test_what_was_heard_by_hand():
     assert found["heard_emotion_agreement"] == 0.5  # shown 0 2 1 3, heard 0 2 2 0
     assert found["true_motion_heard_emotion_agreement"] == 0.5  # 0 1 2 3
     assert found["shuffled_audio_heard_emotion_agreement"] == 0.25  # shown 2 1 3 0
+
+
+def test_what_was_asked_for_by_name():
+    clips = [clip(0, 1, 4), clip(1, 1, 9), clip(2, 1, 5), clip(3, 1, 7)]
+    shown = (0, 2, 2, 3)
+    clips = [
+        one._replace(named=np.full_like(one.truth, label)) for one, label in zip(clips, shown, strict=True)
+    ]
+    found = emotion_metrics(
+        clips,
+        np.array([1, 2, 3, 0]),
+        np.zeros(53, np.float32),
+        in_batches(judge, 2),
+        closed_form_sampled_distance,
+    )
+    assert found["emotion_accuracy"] == 0.25
+    assert found["named_emotion_accuracy"] == 0.75
