@@ -25,10 +25,9 @@ import scipy.linalg
 from jaxtyping import Float
 
 from deeptalk_jax.head.lbs import rotation_offset
-from deeptalk_jax.head.model import JOINT_NAMES, HeadModel
+from deeptalk_jax.head.model import JAW, HeadModel
 from deeptalk_jax.types import EXPRESSION_DIM, Array
 
-_JAW = JOINT_NAMES.index("jaw")
 _ROTATION_DIM = 9
 _AFFINE_DIM = 1 + EXPRESSION_DIM + _ROTATION_DIM
 _LINEAR_DIM = EXPRESSION_DIM + _ROTATION_DIM
@@ -59,13 +58,13 @@ def _vertex_maps(head: HeadModel) -> tuple[np.ndarray, np.ndarray]:
     skinning = np.asarray(head.skinning_weights, np.float64)
     template = np.asarray(head.template, np.float64)
     expression = np.asarray(head.expression_directions, np.float64)
-    first = _ROTATION_DIM * (_JAW - 1)
+    first = _ROTATION_DIM * (JAW - 1)
     correctives = np.asarray(head.pose_directions, np.float64)[first : first + _ROTATION_DIM]  # [9, v, 3]
     affine = np.concatenate([template[:, :, None], expression, correctives.transpose(1, 2, 0)], axis=-1)
-    joint = np.tensordot(np.asarray(head.joint_regressor, np.float64)[_JAW], affine, axes=1)
+    joint = np.tensordot(np.asarray(head.joint_regressor, np.float64)[JAW], affine, axes=1)
     joint[:, 1 + EXPRESSION_DIM :] = 0.0  # joints are regressed before the pose correctives
     # Blending scales p by the sum of a vertex's weights, in float32 not quite one.
-    return skinning.sum(axis=1)[:, None, None] * affine, skinning[:, _JAW, None, None] * (affine - joint)
+    return skinning.sum(axis=1)[:, None, None] * affine, skinning[:, JAW, None, None] * (affine - joint)
 
 
 def _coordinate_maps(affine: np.ndarray, lever: np.ndarray, weights: np.ndarray) -> np.ndarray:

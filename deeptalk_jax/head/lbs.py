@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from deeptalk_jax.head.model import HeadModel
+from deeptalk_jax.head.model import JAW, HeadModel
 from deeptalk_jax.types import EXPRESSION_DIM, MOTION_DIM, Array
 
 # smplx adds this to every entry of an axis-angle vector before it takes the norm: the angle is never zero.
@@ -181,18 +181,47 @@ def head_vertices(
     return vertices + offset[..., None, :]
 
 
-def motion_vertices(head: HeadModel, motion: Float[Array, "*b 53"]) -> Float[Array, "*b v 3"]:
-    """Vertices of motion frames: expression first, then jaw axis-angle; everything else at rest.
+def motion_coordinates(head: HeadModel, motion: Float[Array, "*b 53"]) -> tuple[Float[Array, "*b v"], ...]:
+    """x, y and z of the vertices of motion frames: expression first, then jaw axis-angle; everything else at rest.
+
+    What `head_vertices` gives, without blending the four joints that stay: a vertex p with jaw weight w moves by
+    w (R - I)(p - J), where R turns about the jaw joint J. Coordinates are kept apart, since arrays whose last axis is
+    3 cost several times as much on vector units.
 
     Args:
-        head: the head model, v vertices.
+        head: the head model, v vertices; no joint hangs on its jaw.
         motion: `[..., 53]`, usually `[b, t, 53]`.
 
     Returns:
-        `[..., v, 3]` metres.
+        Three arrays `[..., v]`, metres.
 
     Raises:
         ValueError: if the last axis is not 53.
     """
     _check_last_axis("motion", motion, MOTION_DIM)
-    return head_vertices(head, motion[..., :EXPRESSION_DIM], motion[..., EXPRESSION_DIM:])
+    expression, turn = motion[..., :EXPRESSION_DIM], rotation_offset(motion[..., EXPRESSION_DIM:])
+    features = turn.reshape(*turn.shape[:-2], 9)
+    correctives = head.pose_directions[9 * (JAW - 1) : 9 * JAW]
+    regressor, weights = head.joint_regressor[JAW], head.skinning_weights[:, JAW]
+    total = jnp.sum(head.skinning_weights, axis=1)  # one, but for rounding
+    posed, levers = [], []
+    for axis in range(3):
+        directions, template = head.expression_directions[:, axis], head.template[:, axis]
+        regressed = _einsum("v,ve->e", regressor, directions)
+        joint = _einsum("v,v->", regressor, template) + _einsum("...e,e->...", expression, regressed)
+        offset = _einsum("...e,ve->...v", expression, directions)
+        offset = offset + _einsum("...i,iv->...v", features, correctives[..., axis])
+        posed.append(jnp.broadcast_to(template, offset.shape) + offset)
+        levers.append(posed[-1] - joint[..., None])
+    coordinates = []
+    for row, point in enumerate(posed):
+        moved = sum(turn[..., row, axis, None] * lever for axis, lever in enumerate(levers))
+        coordinates.append(
+            jnp.broadcast_to(total, point.shape) * point + jnp.broadcast_to(weights, moved.shape) * moved
+        )
+    return tuple(coordinates)
+
+
+def motion_vertices(head: HeadModel, motion: Float[Array, "*b 53"]) -> Float[Array, "*b v 3"]:
+    """Vertices `[..., v, 3]` of motion frames, metres; see `motion_coordinates`."""
+    return jnp.stack(motion_coordinates(head, motion), axis=-1)

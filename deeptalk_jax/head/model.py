@@ -15,6 +15,7 @@ import numpy as np
 from deeptalk_jax.types import Array
 
 JOINT_NAMES = ("root", "neck", "jaw", "left_eye", "right_eye")
+JAW = JOINT_NAMES.index("jaw")
 JOINT_PARENTS = (-1, 0, 1, 1, 1)
 NUM_POSE_FEATURES = 9 * (len(JOINT_NAMES) - 1)  # entries of R - I for every joint but the root
 

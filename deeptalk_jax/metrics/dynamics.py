@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from deeptalk_jax.head.lbs import motion_vertices
+from deeptalk_jax.head.lbs import motion_coordinates
 from deeptalk_jax.head.model import JOINT_NAMES, HeadModel
 from deeptalk_jax.head.subset import head_subset
+from deeptalk_jax.metrics.motion import surface_distance
 from deeptalk_jax.models.masks import length_mask
 from deeptalk_jax.types import Array
 
@@ -28,8 +29,8 @@ def vertex_dynamics_mm(
         motion: frames after `num_frames` are padding.
         num_frames: that count.
     """
-    at_rest = motion_vertices(head, jnp.zeros_like(motion[:1]))
-    distance = _MM_PER_M * jnp.linalg.norm(motion_vertices(head, motion) - at_rest, axis=-1)  # [t, v]
+    at_rest = motion_coordinates(head, jnp.zeros_like(motion[:1]))
+    distance = _MM_PER_M * surface_distance(at_rest, motion_coordinates(head, motion))  # [t, v]
     valid = length_mask(num_frames[None], len(motion))[0][:, None]
     mean = jnp.sum(jnp.where(valid, distance, 0.0), axis=0) / num_frames
     square = jnp.where(valid, jnp.square(distance - mean[None]), 0.0)

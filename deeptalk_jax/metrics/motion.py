@@ -5,6 +5,7 @@ the frames of many.
 """
 
 import collections
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from deeptalk_jax.head.gram import region_factors, squared_distance
-from deeptalk_jax.head.lbs import motion_vertices
+from deeptalk_jax.head.lbs import motion_coordinates
 from deeptalk_jax.head.model import HeadModel
 from deeptalk_jax.types import EXPRESSION_DIM, Array
 
@@ -33,14 +34,21 @@ def vertex_distances_mm(
         motions: `[t, 53]` each, or `[1, 53]` for a pose that is held.
         target: what they are compared with; its vertices are computed once for all.
     """
-    truth = motion_vertices(head, target)
+    truth = motion_coordinates(head, target)
     distances = {}
     for name, motion in motions.items():
-        vertices = motion_vertices(head, motion)
-        offset = jnp.broadcast_to(vertices, truth.shape) - truth
-        distance = _MM_PER_M * jnp.linalg.norm(offset, axis=-1)  # [t, v]
+        place = motion_coordinates(head, motion)
+        distance = _MM_PER_M * surface_distance(place, truth)  # [t, v]
         distances[name] = jnp.mean(distance, axis=-1), jnp.max(distance[:, head.masks["lips"]], axis=-1)
     return distances
+
+
+def surface_distance(
+    a: Sequence[Float[Array, "_ v"]], b: Sequence[Float[Array, "t v"]]
+) -> Float[Array, "t v"]:
+    """Euclidean distance of points given by their coordinates x, y, z; one frame of `a` is held."""
+    squares = (jnp.square(jnp.broadcast_to(x, y.shape) - y) for x, y in zip(a, b, strict=True))
+    return jnp.sqrt(sum(squares))
 
 
 def _padded(motions: dict[str, np.ndarray], target: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:

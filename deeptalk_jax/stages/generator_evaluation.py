@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from deeptalk_jax.head.model import HeadModel
+from deeptalk_jax.head.subset import head_subset
 from deeptalk_jax.metrics.diversity import REGIONS, Diversity, diversity_factors
 from deeptalk_jax.metrics.dynamics import DynamicsDeviation
 from deeptalk_jax.metrics.motion import Correlation, MotionErrors, jaw_opening
@@ -112,13 +113,14 @@ def motion_metrics(
     Shuffled audio holds the motion of clip `other[i]` against the truth of clip i, over the frames that both have.
     """
     errors, dynamics = MotionErrors(head), DynamicsDeviation(head)
+    lip_errors = MotionErrors(head_subset(head, head.masks["lips"]))
     jaws = {"generated": Correlation(), "shuffled": Correlation()}
     for clip, shuffled in zip(clips, (clips[index].generated for index in other), strict=True):
         common = min(len(shuffled), len(clip.truth))
         shuffled, cut = shuffled[:common], clip.truth[:common]
         still = np.broadcast_to(mean_pose, clip.truth.shape)
         errors.add(clip.truth, generated=clip.generated, mean_pose=mean_pose[None])
-        errors.add(cut, shuffled=shuffled)
+        lip_errors.add(cut, shuffled=shuffled)
         dynamics.add(clip.truth, generated=clip.generated, mean_pose=still)
         dynamics.add(cut, shuffled=shuffled)
         jaws["generated"].add(jaw_opening(clip.generated), jaw_opening(clip.truth))
@@ -133,7 +135,7 @@ def motion_metrics(
         "mean_pose_vertex_error_mm": errors.vertex_error_mm("mean_pose"),
         f"mean_pose_{deviation}": dynamics.value_mm("mean_pose"),
         "shuffled_audio_jaw_correlation": jaws["shuffled"].value,
-        "shuffled_audio_lip_error_mm": errors.lip_error_mm("shuffled"),
+        "shuffled_audio_lip_error_mm": lip_errors.lip_error_mm("shuffled"),
         f"shuffled_audio_{deviation}": dynamics.value_mm("shuffled"),
     }
 
