@@ -42,6 +42,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     loss = config.loss
     # Frames of every window whose lips are read, neighbours at a random place; 0: all. Rendering is dear.
     loss.lip_reading_frames = 0
+    loss.lip_reading_every = 1  # of so many windows of the batch one is read
     if variant == "base":
         loss.lip_reading_weight = 1e-3
         loss.emotion_weight = 1e-4

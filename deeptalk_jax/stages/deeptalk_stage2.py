@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Any
 
+import einops
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array as KeyArray
@@ -122,14 +123,23 @@ class DEEPTalkStage2(DEEPTalkStage):
         batch: dict[str, Array],
         key: KeyArray,
     ) -> dict[str, Float[Array, ""]]:
-        """Lip-reading error of motions against the truth, over `lip_reading_frames` neighbouring frames.
+        """Lip-reading error of motions against the truth: `lip_reading_frames` neighbours of some of the windows.
 
-        The frames are the same in every row: windows are cut at random already.
+        Which frames and windows is the same in every batch: windows are drawn and cut at random already.
+
+        Raises:
+            ValueError: `lip_reading_every` does not divide the windows of a device.
         """
-        num_frames = batch["motion"].shape[1]
-        length = self.config.loss.lip_reading_frames or num_frames
+        rows, num_frames = batch["motion"].shape[:2]
+        length, every = self.config.loss.lip_reading_frames or num_frames, self.config.loss.lip_reading_every
+        if rows % every:
+            raise ValueError(f"loss.lip_reading_every={every} does not divide {rows} windows")
         start = jax.random.randint(key, (), 0, num_frames - length + 1)
-        seen = partial(jax.lax.dynamic_slice_in_dim, start_index=start, slice_size=length, axis=1)
+
+        def seen(x):
+            first = einops.rearrange(x, "(n every) ... -> n every ...", every=every)[:, 0]
+            return jax.lax.dynamic_slice_in_dim(first, start, length, axis=1)
+
         read = partial(self.mouth_reader.features, frozen["visual_speech"])
         target, *features = unstacked(
             jax.vmap(read)(jnp.stack([seen(motion) for motion in (batch["motion"], *motions.values())]))

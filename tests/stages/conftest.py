@@ -56,7 +56,11 @@ TINY = {
         "data.max_clip_frames": 4,
     },
 }
-TINY["deeptalk_stage2"] = TINY["deeptalk"] | {"loss.lip_reading_frames": 2, "loss.motion_emotion_weight": 0.1}
+TINY["deeptalk_stage2"] = TINY["deeptalk"] | {
+    "loss.lip_reading_frames": 2,
+    "loss.lip_reading_every": 2,
+    "loss.motion_emotion_weight": 0.1,
+}
 MODULES = {
     "fer": fer,
     "dee": dee,
