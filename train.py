@@ -5,6 +5,8 @@ python train.py --config=configs/fer.py:variant=mini --workdir=outputs/fer
 Any key of the config can be set: --config.num_steps=100. The same command again continues where it stopped.
 """
 
+from pathlib import Path
+
 from absl import flags
 from ml_collections import config_flags
 
@@ -16,6 +18,11 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string("workdir", None, "Gets config, metrics, checkpoints and the trained model.")
 _PROFILE_STEPS = flags.DEFINE_string(
     "profile_steps", "", "FIRST:LAST, counted from 1: steps of this run to trace into workdir/profile."
+)
+_PRECOMPUTE_FEATURES = flags.DEFINE_string(
+    "precompute_features",
+    None,
+    "DIR to keep what frozen networks hear in the training windows; needs --config.data.windows_per_clip.",
 )
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "Join the other processes of this job, as SLURM, GKE or Cloud TPU started them."
@@ -39,7 +46,12 @@ def _train() -> None:
     from deeptalk_jax.stages.run import train
     from deeptalk_jax.training.step_trace import parse_steps
 
-    model = train(_CONFIG.value, _WORKDIR.value, profile_steps=parse_steps(_PROFILE_STEPS.value))
+    model = train(
+        _CONFIG.value,
+        _WORKDIR.value,
+        profile_steps=parse_steps(_PROFILE_STEPS.value),
+        features_dir=Path(_PRECOMPUTE_FEATURES.value) if _PRECOMPUTE_FEATURES.value else None,
+    )
     if jax.process_index() == 0:
         print(f"trained model: {model}")
 

@@ -5,8 +5,9 @@ Windows start on motion frames, so that sample `640 * i` of a window is the firs
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import grain
@@ -27,11 +28,13 @@ class Window(NamedTuple):
         clip: number of the clip in its split.
         record: the clip.
         start_frame: first motion frame.
+        features: arrays that were computed for it, by name.
     """
 
     clip: int
     record: Record
     start_frame: int
+    features: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +53,66 @@ class _RandomWindow(grain.transforms.RandomMap):
         return Window(clip, record, int(rng.integers(spare + 1)) if spare > 0 else 0)
 
 
+@dataclasses.dataclass(frozen=True)
+class _OneOfWindows(grain.transforms.RandomMap):
+    """Chooses one of the windows that a clip has; see `window_start`."""
+
+    records: Sequence[Record]
+    window_frames: int
+    windows_per_clip: int
+    seed: int
+    features: Sequence[Mapping[str, np.ndarray]] | None
+
+    def random_map(self, clip: int, rng: np.random.Generator) -> Window:
+        return self.window(clip, int(rng.integers(self.windows_per_clip)))
+
+    def window(self, clip: int, number: int) -> Window:
+        """One of the windows of a clip, with its features where there are any."""
+        record = self.records[clip]
+        start = window_start(len(record.motion) - self.window_frames, self.seed, clip, number)
+        if self.features is None:
+            return Window(clip, record, start)
+        return Window(clip, record, start, self.features[clip * self.windows_per_clip + number])
+
+
+def window_start(spare_frames: int, seed: int, clip: int, number: int) -> int:
+    """First frame of a window of a clip that has several for good: a place drawn once."""
+    if spare_frames <= 0:
+        return 0
+    return int(np.random.default_rng((seed, clip, number)).integers(spare_frames + 1))
+
+
+def window_batches(
+    data_dir: str | Path,
+    dataset: str,
+    split: str,
+    *,
+    window_frames: int,
+    windows_per_clip: int,
+    seed: int,
+    batch_size: int,
+    rows: range,
+) -> Iterator[Batch]:
+    """The windows that `train_loader` with `windows_per_clip` chooses from, in order: all of a clip, then the next's.
+
+    Args:
+        data_dir: the root of all datasets.
+        dataset: see `records.open_split`.
+        split: see `records.open_split`.
+        window_frames: length of a window.
+        windows_per_clip: how many a clip has.
+        seed: of the places.
+        batch_size: rows of a batch; the last one is filled up with padding.
+        rows: which windows: `clip * windows_per_clip + number`.
+    """
+    choose = _OneOfWindows(
+        open_split(data_dir, dataset, split, cache_bytes=0), window_frames, windows_per_clip, seed, None
+    )
+    for start in range(0, len(rows), batch_size):
+        windows = [choose.window(*divmod(row, windows_per_clip)) for row in rows[start : start + batch_size]]
+        yield assemble(windows, window_frames, batch_size)
+
+
 def assemble(windows: Sequence[Window], num_frames: int, num_rows: int | None = None) -> Batch:
     """A batch of windows, each sample copied once; zero-padded where a clip ends before its window.
 
@@ -61,7 +124,7 @@ def assemble(windows: Sequence[Window], num_frames: int, num_rows: int | None = 
     Returns:
         audio `[b, 640 * num_frames]` int16, motion `[b, num_frames, 53]` float32, viseme `[b, num_frames]` int32 (-1
         in padding and where unknown), and `[b]` int32 num_frames and num_samples (how much of a row is not
-        padding), clip, emotion, intensity, speaker, identity.
+        padding), clip, emotion, intensity, speaker, identity; and the windows' features, `[b, ...]`.
     """
     num_rows = len(windows) if num_rows is None else num_rows
     num_samples = num_frames * SAMPLES_PER_FRAME
@@ -70,7 +133,7 @@ def assemble(windows: Sequence[Window], num_frames: int, num_rows: int | None = 
     viseme = np.full((num_rows, num_frames), -1, np.int32)
     lengths = np.zeros((2, num_rows), np.int32)
     labels = {name: np.full(num_rows, -1, np.int32) for name in ("clip", *LABELS)}
-    for row, (clip, record, start) in enumerate(windows):
+    for row, (clip, record, start, _) in enumerate(windows):
         samples = record.audio[start * SAMPLES_PER_FRAME : start * SAMPLES_PER_FRAME + num_samples]
         frames = record.motion[start : start + num_frames]
         visemes = record.visemes[start : start + num_frames]
@@ -88,6 +151,7 @@ def assemble(windows: Sequence[Window], num_frames: int, num_rows: int | None = 
         "num_frames": lengths[0],
         "num_samples": lengths[1],
         **labels,
+        **{name: np.stack([window.features[name] for window in windows]) for name in windows[0].features},
     }
 
 
@@ -105,6 +169,8 @@ def train_loader(
     num_threads: int = 4,
     prefetch_batches: int = 8,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
+    windows_per_clip: int = 0,
+    features: Sequence[Mapping[str, np.ndarray]] | None = None,
 ) -> grain.DatasetIterator:
     """Endless batches of random windows: every clip once an epoch, in a new order with new windows.
 
@@ -124,6 +190,8 @@ def train_loader(
         num_threads: reader threads; 0 reads in the caller.
         prefetch_batches: how far the threads read ahead.
         cache_bytes: how much of the split to keep in memory; 0 reads every clip anew.
+        windows_per_clip: every window is one of so many of its clip, at places drawn once; 0: it is anywhere.
+        features: arrays to add to every row, by `clip * windows_per_clip + number of the window`.
 
     Returns:
         An iterator of what `assemble` gives, with `b = batch_size / num_processes`; sound is int16, which the training
@@ -137,7 +205,12 @@ def train_loader(
     source = open_split(data_dir, dataset, split, cache_bytes=cache_bytes)
     _check_window_fits(source, window_frames, split)
     clips = grain.MapDataset.source(range(len(source))).seed(seed).shuffle().repeat()
-    windows = clips.random_map(_RandomWindow(source, window_frames))
+    choose = (
+        _OneOfWindows(source, window_frames, windows_per_clip, seed, features)
+        if windows_per_clip
+        else _RandomWindow(source, window_frames)
+    )
+    windows = clips.random_map(choose)
     batches = process_rows(windows, batch_size, num_processes, process_index).batch(
         batch_size // num_processes,
         drop_remainder=True,

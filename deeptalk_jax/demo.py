@@ -1,4 +1,4 @@
-"""The whole of it in one run: corpus, four stages, evaluation on unseen speakers, and a talking head.
+"""The whole of it in one run: corpus, all stages, evaluation on unseen speakers, and a talking head.
 
     python -m deeptalk_jax.demo --out=outputs/demo [--audio=speech.wav | --text="Say this."]
 
@@ -16,7 +16,7 @@ import soundfile
 from absl import flags
 from ml_collections import ConfigDict
 
-from configs import dee, deeptalk, fer, motion_prior
+from configs import dee, deeptalk, deeptalk_stage2, fer, lip_reader, motion_prior
 from data_pipeline.prepare import prepare
 from data_pipeline.synthetic_talk.say import say
 from deeptalk_jax.cli import run_tool
@@ -49,9 +49,9 @@ _FACE_ROWS, _FACE_COLUMNS = slice(80, 330), slice(80, 280)  # of 360 pixels
 
 
 def stage_configs(out: Path, data_dir: Path) -> list[ConfigDict]:
-    """Mini configs of the four stages in order, each reading the models of those before."""
+    """Mini configs of all stages in order, each reading the models of those before."""
     configs = []
-    for module in (fer, dee, motion_prior, deeptalk):
+    for module in (fer, dee, motion_prior, deeptalk, lip_reader, deeptalk_stage2):
         config = module.get_config("variant=mini")
         with config.unlocked():
             config.data.data_dir = str(data_dir)
@@ -131,7 +131,7 @@ def _demo() -> int:
     metrics = {}
     for config in stage_configs(out, data_dir):
         metrics[config.stage] = train_and_evaluate(config, out / config.stage)
-    shutil.copytree(out / "deeptalk" / "model", out / "model", dirs_exist_ok=True)
+    shutil.copytree(out / "deeptalk_stage2" / "model", out / "model", dirs_exist_ok=True)
 
     model = DeepTalk.load(out / "model")
     motion = model.animate(speech)
@@ -139,7 +139,12 @@ def _demo() -> int:
     motion.save(out / "talking_head.mp4")
     write_sheet(out / "contact_sheet.png", motion)
     write_strip(out / "emotions.png", model, speech)
-    parts = {"motion_prior": "motion_prior", "dee": "dee", "generator": "deeptalk"}
+    parts = {
+        "motion_prior": "motion_prior",
+        "dee": "dee",
+        "generator": "deeptalk",
+        "stage2": "deeptalk_stage2",
+    }
     report = {
         **{part: {key: metrics[stage][key] for key in KEYS[part]} for part, stage in parts.items()},
         "real_time_factor": real_time_factor(model, motion.waveform),

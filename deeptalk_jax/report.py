@@ -30,6 +30,15 @@ KEYS = {
         "mean_pose_lip_error_mm",
         "shuffled_audio_jaw_correlation",
         "shuffled_audio_lip_error_mm",
+        "emotion_accuracy",
+        "heard_emotion_agreement",
+        "named_emotion_accuracy",
+    ),
+    "stage2": (
+        "lip_error_mm",
+        "emotion_accuracy",
+        "heard_emotion_agreement",
+        "named_emotion_accuracy",
     ),
 }
 SCALARS = ("real_time_factor", "wall_s")
@@ -90,6 +99,19 @@ FIGURES = (
         "generator: lip vertex error of shuffled audio / of the right one",
         _ratio("generator", "shuffled_audio_lip_error_mm", "lip_error_mm"),
         1.2,
+    ),
+    Figure(
+        "stage 2: lip vertex error / that of stage 1",
+        lambda report: report["stage2"]["lip_error_mm"] / report["generator"]["lip_error_mm"],
+        1.1,
+        at_most=True,
+    ),
+    Figure(
+        "stage 2: agreement with the emotion that is heard, above that of stage 1",
+        lambda report: (
+            report["stage2"]["heard_emotion_agreement"] - report["generator"]["heard_emotion_agreement"]
+        ),
+        0.0,
     ),
 )
 

@@ -19,6 +19,15 @@ GOOD = {
         "mean_pose_lip_error_mm": 4.0,
         "shuffled_audio_jaw_correlation": 0.1,
         "shuffled_audio_lip_error_mm": 5.0,
+        "emotion_accuracy": 0.5,
+        "heard_emotion_agreement": 0.5,
+        "named_emotion_accuracy": 0.7,
+    },
+    "stage2": {
+        "lip_error_mm": 2.1,
+        "emotion_accuracy": 0.5,
+        "heard_emotion_agreement": 0.6,
+        "named_emotion_accuracy": 0.8,
     },
     "real_time_factor": 0.1,
     "wall_s": 600.0,
@@ -33,6 +42,8 @@ BREAKING = (
     ("generator", "lip_error_mm", 3.1),
     ("generator", "shuffled_audio_jaw_correlation", 0.6),
     ("generator", "shuffled_audio_lip_error_mm", 2.1),
+    ("stage2", "lip_error_mm", 2.3),
+    ("stage2", "heard_emotion_agreement", 0.4),
 )
 
 

@@ -58,10 +58,14 @@ class Generator(nn.Module):
         num_frames: int,
         tau: Float[Array, ""] | float,
         train: bool = True,
+        encoded: Float[Array, "b t f"] | None = None,
     ) -> Generated:
-        """Differentiable generation of full windows, by straight-through Gumbel-softmax (stream `sample`)."""
+        """Differentiable generation of full windows, by straight-through Gumbel-softmax (stream `sample`).
+
+        `encoded` is what `encode` gave for this sound, where it is known already.
+        """
         face = self.predictor.face_features(
-            waveform, num_samples, emotion, identity, num_frames=num_frames, train=train
+            waveform, num_samples, emotion, identity, num_frames=num_frames, train=train, encoded=encoded
         )
         logits_top = self.predictor.logits_top(face)
         choice_top = straight_through_gumbel_softmax(logits_top, tau, self.make_rng("sample"))
@@ -72,6 +76,12 @@ class Generator(nn.Module):
         return Generated(
             motion, jnp.argmax(choice_top, -1), jnp.argmax(choice_bottom, -1), logits_top, logits_bottom
         )
+
+    def encode(
+        self, waveform: Float[Array, "b s"], num_samples: Int[Array, " b"], *, num_frames: int
+    ) -> Float[Array, "b t f"]:
+        """Features of the speech encoder in evaluation mode, one for every frame."""
+        return self.predictor.encode(waveform, num_samples, num_frames=num_frames)
 
     def sample(
         self,

@@ -107,6 +107,7 @@ class IndexPredictor(nn.Module):
         num_frames: int,
         mask: Bool[Array, "b t"] | None = None,
         train: bool = False,
+        encoded: Float[Array, "b t f"] | None = None,
     ) -> Float[Array, "b t d"]:
         """Face features of `num_frames` frames.
 
@@ -118,6 +119,7 @@ class IndexPredictor(nn.Module):
             num_frames: static number of frames to make.
             mask: valid frames of a padded batch.
             train: dropout on.
+            encoded: what `encode` gave for this sound, where it is known already.
 
         Raises:
             ValueError: `identity` has not `num_identities` entries, or `emotion` vectors for another number of
@@ -127,14 +129,26 @@ class IndexPredictor(nn.Module):
             raise ValueError(f"identity has {identity.shape[-1]} entries, expected {self.num_identities}")
         if emotion.ndim == 3 and emotion.shape[1] != num_frames:
             raise ValueError(f"emotion has vectors for {emotion.shape[1]} frames, expected {num_frames}")
-        speech = self.speech_encoder(waveform, num_samples, num_frames=num_frames, train=train)
-        content = self.content_map(speech.values)  # [b, t, d]
+        if encoded is None:
+            encoded = self.encode(waveform, num_samples, num_frames=num_frames, train=train)
+        content = self.content_map(encoded)  # [b, t, d]
         style = self._style(emotion, identity)
         if style.ndim == 2:
             style = jnp.broadcast_to(style[:, None, :], content.shape)
         bias = periodic_alibi(self.num_heads, num_frames, period=MOTION_RATE_HZ)
         joint = jnp.concatenate([content, style], axis=-1)
         return self.face_map(self.face_transformer(joint, bias=bias, mask=mask, train=train))
+
+    def encode(
+        self,
+        waveform: Float[Array, "b s"],
+        num_samples: Int[Array, " b"],
+        *,
+        num_frames: int,
+        train: bool = False,
+    ) -> Float[Array, "b t f"]:
+        """Features of the speech encoder, one for every frame; arguments as of `face_features`."""
+        return self.speech_encoder(waveform, num_samples, num_frames=num_frames, train=train).values
 
     def _style(
         self, emotion: Float[Array, "b *t d"], identity: Float[Array, "b i"]

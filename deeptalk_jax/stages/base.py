@@ -15,7 +15,7 @@ from deeptalk_jax.errors import UserError
 from deeptalk_jax.model_dir import Part, check_variables, load_part
 from deeptalk_jax.rendering.page import Panel
 from deeptalk_jax.stages.builders import build_speech_encoder
-from deeptalk_jax.types import MOTION_DIM, SAMPLES_PER_FRAME
+from deeptalk_jax.types import MOTION_DIM, SAMPLES_PER_FRAME, Array
 
 PyTree = Any
 
@@ -47,6 +47,8 @@ class Stage:
         config: the config.
         upstream_parts: which parts to take from which of the `config.upstream` directories.
         upstream: those parts, by name.
+        window_features: arrays of every training window that its batches bring along, see `frozen_features`; None: they
+            are computed in the step.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Stage:
     def __init__(self, config: ConfigDict, upstream: dict[str, Part] | None = None):
         self.config = config
         self.upstream = self._load_upstream() if upstream is None else upstream
+        self.window_features: Sequence[Mapping[str, np.ndarray]] | None = None
 
     @classmethod
     def exported_part(cls) -> str:
@@ -126,6 +129,14 @@ class Stage:
         """Variables of the upstream parts."""
         return {name: part.variables for name, part in self.upstream.items()}
 
+    def frozen_features(self, variables: PyTree, frozen: PyTree, batch: dict[str, Array]) -> dict[str, Array]:
+        """What networks that nobody trains make of a batch's sound, by name, `[b, ...]`; most stages have none.
+
+        Raises:
+            UserError: the stage has none.
+        """
+        raise UserError(f"stage {self.name!r} has no frozen network that hears the speech")
+
     def batch_shapes(self, batch_size: int | None = None) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes of a global training batch."""
         data = self.config.data
@@ -156,6 +167,8 @@ class Stage:
             process_index=process_index,
             num_threads=data.num_threads,
             cache_bytes=data.cache_bytes,
+            windows_per_clip=data.windows_per_clip,
+            features=self.window_features,
         )
 
     def example_names(self, batch: Mapping[str, np.ndarray]) -> list[str]:

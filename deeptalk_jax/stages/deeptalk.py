@@ -1,12 +1,13 @@
 """Stage DEEPTalk: codes of the motion prior from speech, identity and emotion (SPEC section 4, stage 1)."""
 
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
 from jaxtyping import Array as KeyArray
 from jaxtyping import Float, Int
 
@@ -40,6 +41,7 @@ from deeptalk_jax.stages.generator_evaluation import (
     evaluate_clips,
     in_batches,
 )
+from deeptalk_jax.training.path_patterns import first_matches
 from deeptalk_jax.types import Array, Gaussian
 
 PyTree = Any
@@ -95,8 +97,50 @@ class DEEPTalkStage(Stage):
         """Variables of the upstream parts that are read in training."""
         return super().frozen_variables()
 
+    @cached_property
+    def encoder_is_frozen(self) -> bool:
+        """Whether `optimiser.frozen` holds every weight of the speech encoder."""
+        params = jax.eval_shape(self.init, jax.random.key(0))["params"]
+        frozen = first_matches("optimiser.frozen", params, self.config.optimiser.frozen)
+        encoder = flatten_dict({"speech_encoder": params["speech_encoder"]}, sep="/")
+        return encoder.keys() <= frozen.keys()
+
+    def frozen_features(self, variables: PyTree, frozen: PyTree, batch: dict[str, Array]) -> dict[str, Array]:
+        """What the frozen networks make of the sound, by the names under which a batch may bring it along.
+
+        Args:
+            variables: of the predictor; only a frozen speech encoder is read.
+            frozen: see `frozen_variables`.
+            batch: see `batch_shapes`.
+        """
+        speech = self.speech_emotion(frozen, batch)
+        features = {"dee_mean": speech.mean, "dee_log_variance": speech.log_variance}
+        if self.encoder_is_frozen:
+            features["encoded_speech"] = self.encoded_speech(variables, frozen, batch)
+        return features
+
+    def encoded_speech(
+        self, variables: PyTree, frozen: PyTree, batch: dict[str, Array]
+    ) -> Float[Array, "b t f"] | None:
+        """Features of a frozen speech encoder, which is in evaluation mode; None for one that learns."""
+        if not self.encoder_is_frozen:
+            return None
+        if "encoded_speech" in batch:
+            return batch["encoded_speech"]
+        return jax.lax.stop_gradient(
+            self.model.apply(
+                with_prior(variables, frozen["motion_prior"]),
+                batch["audio"],
+                batch["num_samples"],
+                num_frames=batch["motion"].shape[1],
+                method=Generator.encode,
+            )
+        )
+
     def speech_emotion(self, frozen: PyTree, batch: dict[str, Array]) -> Gaussian:
-        """DEE's Gaussians of the speech, `[b, d]`."""
+        """DEE's Gaussians of the speech, `[b, d]`, from the batch where it brings them along."""
+        if "dee_mean" in batch:
+            return Gaussian(batch["dee_mean"], batch["dee_log_variance"])
         return self.dee.apply(frozen["dee"], batch["audio"], batch["num_samples"], method=DEE.embed_audio)
 
     def motion_emotion(
@@ -141,6 +185,7 @@ class DEEPTalkStage(Stage):
         config = self.config
         identity = self._training_identity(batch["identity"], identity_key)
         variables = with_prior(merged(params, model_state), frozen["motion_prior"])
+        encoded = self.encoded_speech(merged(params, model_state), frozen, batch)
 
         def generate(emotion):
             return self.model.apply(
@@ -151,6 +196,7 @@ class DEEPTalkStage(Stage):
                 identity,
                 num_frames=batch["motion"].shape[1],
                 tau=linear_tau(step, start=config.tau_start, end=config.tau_end, num_steps=config.num_steps),
+                encoded=encoded,
                 rngs={"dropout": dropout_key, "sample": sample_key},
             )
 

@@ -1,6 +1,7 @@
 """A stage from config to exported model, and from exported model to metrics."""
 
 import json
+from pathlib import Path
 
 import jax
 from absl import logging
@@ -11,12 +12,17 @@ from deeptalk_jax.interop.files import replace_when_whole
 from deeptalk_jax.model_dir import INDEX, check_variables, load_part, read_index, save_model
 from deeptalk_jax.rendering.page import render_page
 from deeptalk_jax.stages.base import Evaluation
+from deeptalk_jax.stages.precompute import precompute_features
 from deeptalk_jax.stages.registry import make_stage, stage_class
 from deeptalk_jax.training.loop import claim_workdir, fit
 
 
 def train(
-    config: ConfigDict, workdir: epath.PathLike, *, profile_steps: tuple[int, int] | None = None
+    config: ConfigDict,
+    workdir: epath.PathLike,
+    *,
+    profile_steps: tuple[int, int] | None = None,
+    features_dir: Path | None = None,
 ) -> epath.Path:
     """Trains a stage and exports it; a work directory that has its model already is left as it is.
 
@@ -24,18 +30,22 @@ def train(
         config: resolved config of the stage.
         workdir: work directory, which may be in an object store (`gs://bucket/directory`).
         profile_steps: see `training.loop.fit`.
+        features_dir: keeps what frozen networks hear in the training windows, see `precompute_features`.
 
     Returns:
         The model directory, `workdir/model`.
 
     Raises:
-        UserError, training.failures.NonFiniteError, errors.Interrupted: see `training.loop.fit`.
+        UserError: see `training.loop.fit` and `precompute_features`.
+        training.failures.NonFiniteError, errors.Interrupted: see `training.loop.fit`.
     """
     model = epath.Path(workdir) / "model"
     claim_workdir(workdir, config)
     if (model / INDEX).exists():
         return model
     stage = make_stage(config)
+    if features_dir is not None:
+        stage.window_features = precompute_features(stage, features_dir)
     variables = fit(stage, config, workdir, profile_steps=profile_steps)
     if jax.process_index() == 0:
         save_model(model, stage.export_parts(variables), head=config.head)

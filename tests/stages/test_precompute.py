@@ -1,0 +1,73 @@
+"""Features of frozen networks that are computed once: training from them is training without them."""
+
+import jax
+import numpy as np
+import pytest
+
+from data_pipeline import loader
+from data_pipeline.loader import assemble
+from data_pipeline.window_features import INDEX
+from deeptalk_jax.errors import UserError
+from deeptalk_jax.model_dir import load_part
+from deeptalk_jax.stages.precompute import precompute_features
+from deeptalk_jax.stages.registry import make_stage
+from deeptalk_jax.stages.run import train
+
+FIXED = {"data.windows_per_clip": 2}
+FROZEN = {"optimiser.frozen": ("speech_encoder/*",), "model.speech.dropout_rate": 0.5}
+
+
+def test_cached_training_equals_uncached_training(trained, tiny_config, tmp_path, monkeypatch):
+    """With an encoder that nobody trains: its dropout must be off; and the step hears nothing itself."""
+    config = tiny_config("deeptalk", trained, **FIXED, **FROZEN)
+    stage = make_stage(config)
+    weights = jax.device_get({"speech_encoder": stage.init(jax.random.key(3))["params"]["speech_encoder"]})
+    monkeypatch.setattr(type(stage), "pretrained_params", lambda stage: weights)
+    models = [train(config, tmp_path / "without")]
+    precompute_features(stage, tmp_path / "features")
+
+    def silent(*arguments, **keywords):
+        batch = assemble(*arguments, **keywords)
+        return batch | {"audio": np.zeros_like(batch["audio"])}
+
+    monkeypatch.setattr(loader, "assemble", silent)
+    models.append(train(config, tmp_path / "with", features_dir=tmp_path / "features"))
+    without, cached = (load_part(model, "deeptalk").variables["params"] for model in models)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), cached, without)
+    jax.tree.map(np.testing.assert_array_equal, cached["speech_encoder"], weights["speech_encoder"])
+
+
+def test_files_are_made_once_and_are_of_one_config(trained, tiny_config, tmp_path):
+    config = tiny_config("deeptalk", trained, **FIXED)
+    assert not make_stage(config).encoder_is_frozen
+    stage, index = make_stage(config), tmp_path / INDEX
+    precompute_features(stage, tmp_path)
+    written = index.stat().st_mtime_ns
+    assert len(precompute_features(stage, tmp_path)) == 2 * 48
+    assert index.stat().st_mtime_ns == written, "what is there is not computed again"
+    with pytest.raises(UserError, match=r"differs in: seed"):
+        precompute_features(make_stage(tiny_config("deeptalk", trained, seed=1, **FIXED)), tmp_path)
+    next(tmp_path.glob("*.array_record")).unlink()
+    with pytest.raises(UserError, match=r"features-00000-of-00001.array_record is missing"):
+        precompute_features(stage, tmp_path)
+
+
+def test_batches_bring_the_features_of_their_own_windows(trained, tiny_config, tmp_path):
+    stage = make_stage(tiny_config("deeptalk", trained, **FIXED))
+    stage.window_features = precompute_features(stage, tmp_path)
+    batches = stage.train_batches(num_processes=1, process_index=0)
+    batch = [next(batches) for _ in range(7)][-1]  # of the second epoch
+    assert {"dee_mean", "dee_log_variance"} < set(batch) and "encoded_speech" not in batch
+    sound = {name: batch[name] for name in ("num_samples", "motion")}
+    sound["audio"] = batch["audio"].astype(np.float32) / 32_768
+    expected = jax.jit(stage.speech_emotion)(stage.frozen_variables(), sound)
+    np.testing.assert_allclose(batch["dee_mean"], expected.mean, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(batch["dee_log_variance"], expected.log_variance, rtol=1e-4, atol=1e-5)
+
+
+def test_what_cannot_be_computed_beforehand(trained, tiny_config, tmp_path):
+    with pytest.raises(UserError, match=r"data.windows_per_clip=0; give --config.data.windows_per_clip=N"):
+        precompute_features(make_stage(tiny_config("deeptalk", trained)), tmp_path)
+    with pytest.raises(UserError, match="stage 'dee' has no frozen network that hears the speech"):
+        precompute_features(make_stage(tiny_config("dee", trained, **FIXED)), tmp_path)
+    assert not list(tmp_path.iterdir()), "a file was left"
