@@ -54,9 +54,7 @@ def common_config(stage: str, variant: str) -> ConfigDict:
     config.data.dataset = "synthetic_talk"
     config.data.data_dir = "outputs/data"
     config.data.window_frames = 32  # at 25 Hz: 1.28 s
-    config.data.windows_per_clip = (
-        0  # 0: windows start on any frame; n: on one of n frames of the clip, drawn once
-    )
+    config.data.windows_per_clip = 0  # n: windows of a clip start on one of n frames, drawn once; 0: on any
     config.data.batch_size = 64  # windows, over all devices
     config.data.num_threads = 2  # that read and decode records
     config.data.cache_bytes = 2 << 30  # of clips that a process keeps in memory; it reads others anew

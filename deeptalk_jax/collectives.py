@@ -2,7 +2,8 @@
 
 Under jit over a mesh arrays are global: a plain sum spans all devices already, and everything here passes its input
 through. Under pmap every device sees its own rows; inside `spanning(axis)` the same functions make sums, rows and
-random draws those of the global batch, so that one `loss_fn` serves both.
+random draws those of the global batch, so that one `loss_fn` serves both. What loops as long as its rows need is
+kept to the rows of each device by `rows_apart`, inside `over_mesh(mesh)`.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Int
 
 from deeptalk_jax.types import Array
@@ -19,6 +21,7 @@ from deeptalk_jax.types import Array
 PyTree = Any
 
 _axis: ContextVar[str | None] = ContextVar("pmap_axis", default=None)
+_mesh: ContextVar[Mesh | None] = ContextVar("mesh", default=None)
 
 
 @contextmanager
@@ -29,6 +32,34 @@ def spanning(axis_name: str) -> Iterator[None]:
         yield
     finally:
         _axis.reset(token)
+
+
+@contextmanager
+def over_mesh(mesh: Mesh) -> Iterator[None]:
+    """While a function is traced under `jax.jit` whose batch is split over all axes of the mesh."""
+    token = _mesh.set(mesh)
+    try:
+        yield
+    finally:
+        _mesh.reset(token)
+
+
+def rows_apart(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """A function of rows `[b, ...]` that takes each by itself, done by every device for its own.
+
+    As one program over a mesh, the end of a loop would wait for all devices: a sum over them in every round.
+    """
+    mesh = _mesh.get()
+    if mesh is None:
+        return function
+    spec = PartitionSpec(mesh.axis_names)
+
+    def apart(rows):
+        if rows.shape[0] % mesh.size:
+            return function(rows)
+        return jax.shard_map(function, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)(rows)
+
+    return apart
 
 
 def global_sum(x: Array) -> Array:

@@ -14,7 +14,7 @@ from jaxtyping import Array as KeyArray
 from jaxtyping import Float
 
 from data_pipeline.statistics import viseme_frame_counts
-from deeptalk_jax.collectives import draw_rows
+from deeptalk_jax.collectives import draw_rows, rows_apart
 from deeptalk_jax.head.load import load_head
 from deeptalk_jax.losses.classification import cross_entropy
 from deeptalk_jax.losses.reduce import masked_mean
@@ -53,7 +53,7 @@ class LipReaderStage(Stage):
 
     def loss_fn(self, params, model_state, frozen, batch, step, key):
         """Cross-entropy over labelled frames."""
-        pictures = jax.lax.stop_gradient(self.renderer.from_motion(batch["motion"]))
+        pictures = jax.lax.stop_gradient(rows_apart(self.renderer.from_motion)(batch["motion"]))
         noise = self.config.augmentation.noise_std * draw_rows(
             partial(jax.random.normal, key), pictures.shape
         )

@@ -4,6 +4,7 @@ from typing import Any
 
 from jaxtyping import Float
 
+from deeptalk_jax.collectives import rows_apart
 from deeptalk_jax.head.model import HeadModel
 from deeptalk_jax.interop.visual_speech_file import load_visual_speech
 from deeptalk_jax.model_dir import Part
@@ -47,4 +48,4 @@ class MouthReader:
             variables: as `self.variables`; given, so that a compiled step does not hold them as constants.
             motion: neighbouring frames at 25 Hz.
         """
-        return self.encoder.apply(variables, self._renderer.from_motion(motion))
+        return self.encoder.apply(variables, rows_apart(self._renderer.from_motion)(motion))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from deeptalk_jax.collectives import mean_gradients, spanning
+from deeptalk_jax.collectives import mean_gradients, over_mesh, spanning
 from deeptalk_jax.training.mesh import DATA_AXIS, batch_sharding, replicated, state_sharding
 from deeptalk_jax.training.path_patterns import joined, split_frozen
 from deeptalk_jax.training.state import TrainState, step_key
@@ -164,8 +164,13 @@ def parallel_step(update: Step, mesh: Mesh, state: TrainState, frozen: PyTree, p
     """
     if parallel == "jit":
         held, read = state_sharding(mesh, state), state_sharding(mesh, frozen)
+
+        def on_all_devices(state, frozen, batch):
+            with over_mesh(mesh):
+                return update(state, frozen, batch)
+
         return jax.jit(
-            update,
+            on_all_devices,
             in_shardings=(held, read, batch_sharding(mesh)),
             out_shardings=(held, replicated(mesh)),
             donate_argnums=0,

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from deeptalk_jax.collectives import over_mesh, rows_apart
 from deeptalk_jax.head.lbs import motion_vertices
 from deeptalk_jax.head.load import load_head
 from deeptalk_jax.rendering.mouth import mouth_renderer
 from deeptalk_jax.rendering.raster import interpolate, rasterise
+from deeptalk_jax.training.mesh import batch_sharding, make_mesh
 from deeptalk_jax.types import EXPRESSION_DIM, MOTION_DIM
 
 SIZE = 88
@@ -112,3 +114,25 @@ def test_heads_without_lips_and_sizes_that_cannot_be(synthetic_flame_head):
         mouth_renderer(synthetic_flame_head)
     with pytest.raises(ValueError, match="size is 0; expected at least 1 pixel"):
         mouth_renderer(load_head("procedural"), 0)
+
+
+def test_devices_draw_their_rows_without_one_another():
+    """As one program, every round of the renderer's loops would wait for all devices."""
+    mesh = make_mesh(num_devices=4)
+    renderer = mouth_renderer(load_head("procedural"), 8)
+    motion = np.zeros((4, 1, 53), np.float32)
+    motion[:, 0, 50] = (0.0, 0.1, 0.2, 0.3)
+
+    def draw(motion):
+        with over_mesh(mesh):
+            return rows_apart(renderer.from_motion)(motion)
+
+    sharding = batch_sharding(mesh)
+    apart, together = (
+        jax.jit(function, in_shardings=sharding, out_shardings=sharding).lower(motion).compile()
+        for function in (draw, renderer.from_motion)
+    )
+    assert "all-reduce" in together.as_text()
+    assert "all-reduce" not in apart.as_text() and "all-gather" not in apart.as_text()
+    rows = jax.device_put(motion, sharding)
+    np.testing.assert_allclose(apart(rows), together(rows), rtol=1e-5, atol=1e-6)

@@ -47,6 +47,8 @@ def after_steps(trained, tiny_config):
     """`(stage, options) -> (trainer, metrics)` after `NUM_STEPS` steps."""
 
     def run(stage, **options):
+        if stage == "deeptalk_stage2":
+            options["loss.lip_reading_every"] = 1  # a device of eight has one window
         config = tiny_config(stage, trained, num_steps=NUM_STEPS, **options)
         trainer = Trainer(make_stage(config), config)
         for _ in range(NUM_STEPS):
