@@ -50,6 +50,23 @@ def test_audio_and_motion_stay_aligned(ramps):
     assert len(starts) > 60  # windows start anywhere
 
 
+def test_windows_at_places_drawn_once_with_what_was_computed_of_them(ramps):
+    arguments = {"windows_per_clip": 2, "window_frames": 16, "seed": 3}
+    rows = range(2 * len(ramps))
+    batches = loader.window_batches("nowhere", "ramps", "train", batch_size=5, rows=rows, **arguments)
+    motion = np.concatenate([batch["motion"] for batch in batches])
+    assert len(motion) == 25 and not motion[24:].any()  # a last row that only fills up
+    first = motion[:24, 0, 0]
+    assert [code // 100 for code in first] == [row // 2 for row in rows]
+    features = [{"seen": np.float32([row, code])} for row, code in enumerate(first)]
+    iterator = _loader(features=features, **arguments)
+    chosen = [next(iterator) for _ in range(30)]
+    for batch in chosen:
+        np.testing.assert_array_equal(batch["seen"][:, 1], batch["motion"][:, 0, 0])
+        np.testing.assert_array_equal(batch["seen"][:, 0] // 2, batch["clip"])
+    assert {row for batch in chosen for row in batch["seen"][:, 0]} == set(rows)
+
+
 def test_batch_types(ramps):
     batch = next(_loader())
     assert {name: (value.dtype.name, value.shape) for name, value in batch.items()} == {
