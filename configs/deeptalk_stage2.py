@@ -63,6 +63,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
         loss.swap_lip_reading_weight = 0.125
         config.num_steps = 60  # 1.5 s each on one core
         config.checkpoint_every_steps = 60
-        config.optimiser.learning_rate = 5e-4
+        config.optimiser.learning_rate = 2e-4
         config.optimiser.warmup_steps = 10
     return finish(config, ABLATIONS, ablation)
