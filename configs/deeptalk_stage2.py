@@ -61,8 +61,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         loss.swap_emotion_weight = 1.0
         loss.swap_lip_weight = 1e5
         loss.swap_lip_reading_weight = 0.125
-        config.num_steps = 60  # 1.5 s each on one core
+        config.num_steps = 120  # 1.5 s each on one core
         config.checkpoint_every_steps = 60
-        config.optimiser.learning_rate = 2e-4
+        config.optimiser.learning_rate = 5e-4
         config.optimiser.warmup_steps = 10
     return finish(config, ABLATIONS, ablation)
