@@ -34,12 +34,12 @@ from benchmarks.timing import median_s, peak_bytes
 from configs import motion_prior
 from deeptalk_jax.cli import run_tool
 from deeptalk_jax.head.gram import FEATURE_DIM, distance_factor, squared_distance
-from deeptalk_jax.head.lbs import motion_vertices
+from deeptalk_jax.head.lbs import head_vertices
 from deeptalk_jax.head.load import load_head
 from deeptalk_jax.head.model import HeadModel
 from deeptalk_jax.stages.motion_prior import MotionPriorStage, savitzky_golay
 from deeptalk_jax.training.loop import Trainer
-from deeptalk_jax.types import MOTION_DIM
+from deeptalk_jax.types import EXPRESSION_DIM, MOTION_DIM
 
 _BATCH = flags.DEFINE_integer("batch", 256, "Windows of 32 frames.")
 _CHUNK = flags.DEFINE_integer(
@@ -80,13 +80,18 @@ def _gram_loss(factor, motion, target):
     return jax.value_and_grad(lambda m: jnp.mean(squared_distance(factor, m, target)))(motion)
 
 
+def _vertices(head, motion):
+    """As FLAME computes them: all five joints are posed and blended."""
+    return head_vertices(head, motion[..., :EXPRESSION_DIM], motion[..., EXPRESSION_DIM:])
+
+
 def _vertex_loss(head, motion, target, *, chunk):
     """Mean squared vertex coordinate and its gradient, `chunk` windows at a time."""
     num_chunks = motion.shape[0] // chunk
 
     def one(pair):
         def loss(motion):
-            error = motion_vertices(head, motion) - motion_vertices(head, pair[1])
+            error = _vertices(head, motion) - _vertices(head, pair[1])
             return jnp.mean(jnp.square(error)) / num_chunks
 
         return jax.value_and_grad(loss)(pair[0])

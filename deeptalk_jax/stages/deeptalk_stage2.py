@@ -123,9 +123,9 @@ class DEEPTalkStage2(DEEPTalkStage):
         batch: dict[str, Array],
         key: KeyArray,
     ) -> dict[str, Float[Array, ""]]:
-        """Lip-reading error of motions against the truth: `lip_reading_frames` neighbours of some of the windows.
+        """Lip-reading error of motions against the truth: `lip_reading_frames` neighbours of every n-th window.
 
-        Which frames and windows is the same in every batch: windows are drawn and cut at random already.
+        The frames are the same in all of them: windows are drawn and cut at random already.
 
         Raises:
             ValueError: `lip_reading_every` does not divide the windows of a device.

@@ -123,6 +123,14 @@ def test_gradient_is_finite_where_the_offset_cancels():
     assert np.isfinite(jacobian).all()
 
 
+@pytest.mark.parametrize("name", ["embedded", "flame"])
+def test_the_jaw_alone_moves_as_all_joints_do(head, synthetic_flame_head, name):
+    model = {"embedded": head, "flame": synthetic_flame_head}[name]
+    motion = jnp.asarray(0.3 * np.random.default_rng(2).standard_normal((2, 3, 53)), jnp.float32)
+    expected = jitted_vertices(model, motion[..., :50], motion[..., 50:])
+    np.testing.assert_allclose(jax.jit(motion_vertices)(model, motion), expected, rtol=0, atol=3e-7)
+
+
 def test_leading_axes_broadcast_and_vmap_agrees(head):
     rng = np.random.default_rng(1)
     motion = jnp.asarray(0.3 * rng.standard_normal((2, 3, 53)), jnp.float32)
