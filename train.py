@@ -5,8 +5,6 @@ python train.py --config=configs/fer.py:variant=mini --workdir=outputs/fer
 Any key of the config can be set: --config.num_steps=100. The same command again continues where it stopped.
 """
 
-from pathlib import Path
-
 from absl import flags
 from ml_collections import config_flags
 
@@ -50,7 +48,7 @@ def _train() -> None:
         _CONFIG.value,
         _WORKDIR.value,
         profile_steps=parse_steps(_PROFILE_STEPS.value),
-        features_dir=Path(_PRECOMPUTE_FEATURES.value) if _PRECOMPUTE_FEATURES.value else None,
+        features_dir=_PRECOMPUTE_FEATURES.value,
     )
     if jax.process_index() == 0:
         print(f"trained model: {model}")

@@ -205,12 +205,10 @@ def train_loader(
     source = open_split(data_dir, dataset, split, cache_bytes=cache_bytes)
     _check_window_fits(source, window_frames, split)
     clips = grain.MapDataset.source(range(len(source))).seed(seed).shuffle().repeat()
-    choose = (
-        _OneOfWindows(source, window_frames, windows_per_clip, seed, features)
-        if windows_per_clip
-        else _RandomWindow(source, window_frames)
-    )
-    windows = clips.random_map(choose)
+    if windows_per_clip:
+        windows = clips.random_map(_OneOfWindows(source, window_frames, windows_per_clip, seed, features))
+    else:
+        windows = clips.random_map(_RandomWindow(source, window_frames))
     batches = process_rows(windows, batch_size, num_processes, process_index).batch(
         batch_size // num_processes,
         drop_remainder=True,

@@ -7,7 +7,7 @@ kept to the rows of each device by `rows_apart`, inside `over_mesh(mesh)`.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -25,23 +25,22 @@ _mesh: ContextVar[Mesh | None] = ContextVar("mesh", default=None)
 
 
 @contextmanager
-def spanning(axis_name: str) -> Iterator[None]:
+def _set(variable: ContextVar, value: Any) -> Iterator[None]:
+    token = variable.set(value)
+    try:
+        yield
+    finally:
+        variable.reset(token)
+
+
+def spanning(axis_name: str) -> AbstractContextManager[None]:
     """While a function is traced under `jax.pmap(..., axis_name=axis_name)`: its batch is that of all devices."""
-    token = _axis.set(axis_name)
-    try:
-        yield
-    finally:
-        _axis.reset(token)
+    return _set(_axis, axis_name)
 
 
-@contextmanager
-def over_mesh(mesh: Mesh) -> Iterator[None]:
+def over_mesh(mesh: Mesh) -> AbstractContextManager[None]:
     """While a function is traced under `jax.jit` whose batch is split over all axes of the mesh."""
-    token = _mesh.set(mesh)
-    try:
-        yield
-    finally:
-        _mesh.reset(token)
+    return _set(_mesh, mesh)
 
 
 def rows_apart(function: Callable[[Array], Array]) -> Callable[[Array], Array]:

@@ -46,7 +46,7 @@ def vertex_distances_mm(
 def surface_distance(
     a: Sequence[Float[Array, "_ v"]], b: Sequence[Float[Array, "t v"]]
 ) -> Float[Array, "t v"]:
-    """Euclidean distance of points given by their coordinates x, y, z; one frame of `a` is held."""
+    """Euclidean distance of points given by x, y and z, in their unit, metres; one frame of `a` is held."""
     squares = (jnp.square(jnp.broadcast_to(x, y.shape) - y) for x, y in zip(a, b, strict=True))
     return jnp.sqrt(sum(squares))
 

@@ -5,6 +5,7 @@
 """
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from data_pipeline.loader import window_batches
 from data_pipeline.records import open_split
 from data_pipeline.window_features import WindowFeatures, has_features, write_index, write_rows
 from deeptalk_jax.errors import UserError
+from deeptalk_jax.interop.files import is_remote
 from deeptalk_jax.stages.base import Stage
 from deeptalk_jax.training.mesh import batch_sharding, make_mesh, replicated, shard_batch
 from deeptalk_jax.training.processes import any_process
@@ -28,7 +30,7 @@ PyTree = Any
 _SPLIT = "train"
 
 
-def precompute_features(stage: Stage, directory: Path) -> WindowFeatures:
+def precompute_features(stage: Stage, directory: str | os.PathLike) -> WindowFeatures:
     """The features of all training windows of a stage; computed unless the directory has them.
 
     Every process computes its part of the windows, on its own devices; the directory is one that all of them see.
@@ -38,16 +40,18 @@ def precompute_features(stage: Stage, directory: Path) -> WindowFeatures:
         directory: for the files.
 
     Raises:
-        UserError: the config names no number of windows, the stage has no such features, or the directory holds
-            those of other windows or weights.
+        UserError: the directory is in an object store, the config names no number of windows, the stage has no such
+            features, or the directory holds those of other windows or weights.
     """
     data = stage.config.data
+    if is_remote(directory):
+        raise UserError(f"--precompute_features={directory}: not in an object store; give a directory")
     if data.windows_per_clip < 1:
         raise UserError(
             f"--precompute_features={directory}: windows must be known beforehand, but "
             f"data.windows_per_clip={data.windows_per_clip}; give --config.data.windows_per_clip=N"
         )
-    frozen = stage.frozen_variables()
+    directory, frozen = Path(directory), stage.frozen_variables()
     variables = {"params": stage.pretrained_params()}
     num_windows = len(open_split(data.data_dir, data.dataset, _SPLIT, cache_bytes=0)) * data.windows_per_clip
     key = _key(stage.config, num_windows, {"variables": variables, "frozen": frozen})

@@ -1,7 +1,7 @@
 """A stage from config to exported model, and from exported model to metrics."""
 
 import json
-from pathlib import Path
+import os
 
 import jax
 from absl import logging
@@ -22,7 +22,7 @@ def train(
     workdir: epath.PathLike,
     *,
     profile_steps: tuple[int, int] | None = None,
-    features_dir: Path | None = None,
+    features_dir: str | os.PathLike | None = None,
 ) -> epath.Path:
     """Trains a stage and exports it; a work directory that has its model already is left as it is.
 

@@ -23,13 +23,16 @@ def clip(emotion, shown, num_frames, heard=None):
     return GeneratedClip(truth, generated, generated[None], emotion, speech, heard)
 
 
+def metrics_of(clips, other):
+    return emotion_metrics(
+        clips, np.array(other), np.zeros(53, np.float32), in_batches(judge, 2), closed_form_sampled_distance
+    )
+
+
 def test_by_hand():
     # The last clip shows 2 instead of 0: the one of the five that is seen wrong.
     clips = [clip(0, 0, 4), clip(1, 1, 9), clip(2, 2, 5), clip(3, 3, 7), clip(0, 2, 6)]
-    other = np.array([1, 2, 3, 4, 0])
-    found = emotion_metrics(
-        clips, other, np.zeros(53, np.float32), in_batches(judge, 2), closed_form_sampled_distance
-    )
+    found = metrics_of(clips, [1, 2, 3, 4, 0])
     assert found["emotion_accuracy"] == 0.8
     assert found["true_motion_emotion_accuracy"] == 1.0
     assert found["mean_pose_emotion_accuracy"] == 0.4  # a pose of emotion 0
@@ -44,13 +47,7 @@ def test_by_hand():
 
 def test_what_was_heard_by_hand():
     clips = [clip(0, 0, 4, 0), clip(1, 2, 9, 2), clip(2, 1, 5, 2), clip(3, 3, 7, 0)]
-    found = emotion_metrics(
-        clips,
-        np.array([1, 2, 3, 0]),
-        np.zeros(53, np.float32),
-        in_batches(judge, 2),
-        closed_form_sampled_distance,
-    )
+    found = metrics_of(clips, [1, 2, 3, 0])
     assert found["heard_emotion_accuracy"] == 0.5  # of the first and the third
     assert found["heard_emotion_agreement"] == 0.5  # shown 0 2 1 3, heard 0 2 2 0
     assert found["true_motion_heard_emotion_agreement"] == 0.5  # 0 1 2 3
@@ -63,12 +60,6 @@ def test_what_was_asked_for_by_name():
     clips = [
         one._replace(named=np.full_like(one.truth, label)) for one, label in zip(clips, shown, strict=True)
     ]
-    found = emotion_metrics(
-        clips,
-        np.array([1, 2, 3, 0]),
-        np.zeros(53, np.float32),
-        in_batches(judge, 2),
-        closed_form_sampled_distance,
-    )
+    found = metrics_of(clips, [1, 2, 3, 0])
     assert found["emotion_accuracy"] == 0.25
     assert found["named_emotion_accuracy"] == 0.75

@@ -68,6 +68,8 @@ def test_batches_bring_the_features_of_their_own_windows(trained, tiny_config, t
 def test_what_cannot_be_computed_beforehand(trained, tiny_config, tmp_path):
     with pytest.raises(UserError, match=r"data.windows_per_clip=0; give --config.data.windows_per_clip=N"):
         precompute_features(make_stage(tiny_config("deeptalk", trained)), tmp_path)
+    with pytest.raises(UserError, match=r"--precompute_features=gs://bucket/x: not in an object store"):
+        precompute_features(make_stage(tiny_config("deeptalk", trained, **FIXED)), "gs://bucket/x")
     with pytest.raises(UserError, match="stage 'dee' has no frozen network that hears the speech"):
         precompute_features(make_stage(tiny_config("dee", trained, **FIXED)), tmp_path)
     assert not list(tmp_path.iterdir()), "a file was left"
