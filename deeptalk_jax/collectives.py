@@ -6,11 +6,12 @@ random draws those of the global batch, so that one `loss_fn` serves both. What 
 kept to the rows of each device by `rows_apart`, inside `over_mesh(mesh)`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import einops
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
@@ -59,6 +60,19 @@ def rows_apart(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
         return jax.shard_map(function, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)(rows)
 
     return apart
+
+
+def side_by_side(function: Callable[[PyTree], PyTree], batches: Sequence[PyTree]) -> list[PyTree]:
+    """What a function of rows `[b, ...]` makes of each of several batches, in one call, which compiles it once.
+
+    Rows with one number lie next to each other, on the device that holds them. `jax.vmap` puts one batch behind the
+    other where it meets a convolution, and every device then gets all rows of all others.
+    """
+    rows = jax.tree.map(lambda *parts: einops.rearrange(list(parts), "m b ... -> (b m) ..."), *batches)
+    found = jax.tree.map(
+        lambda x: einops.rearrange(x, "(b m) ... -> m b ...", m=len(batches)), function(rows)
+    )
+    return [jax.tree.map(lambda x, i=i: x[i], found) for i in range(len(batches))]
 
 
 def global_sum(x: Array) -> Array:

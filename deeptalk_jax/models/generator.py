@@ -78,10 +78,15 @@ class Generator(nn.Module):
         )
 
     def encode(
-        self, waveform: Float[Array, "b s"], num_samples: Int[Array, " b"], *, num_frames: int
+        self,
+        waveform: Float[Array, "b s"],
+        num_samples: Int[Array, " b"],
+        *,
+        num_frames: int,
+        train: bool = False,
     ) -> Float[Array, "b t f"]:
-        """Features of the speech encoder in evaluation mode, one for every frame."""
-        return self.predictor.encode(waveform, num_samples, num_frames=num_frames)
+        """Features of the speech encoder, one for every frame."""
+        return self.predictor.encode(waveform, num_samples, num_frames=num_frames, train=train)
 
     def sample(
         self,

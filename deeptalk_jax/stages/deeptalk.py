@@ -120,22 +120,22 @@ class DEEPTalkStage(Stage):
         return features
 
     def encoded_speech(
-        self, variables: PyTree, frozen: PyTree, batch: dict[str, Array]
-    ) -> Float[Array, "b t f"] | None:
-        """Features of a frozen speech encoder, which is in evaluation mode; None for one that learns."""
-        if not self.encoder_is_frozen:
-            return None
+        self, variables: PyTree, frozen: PyTree, batch: dict[str, Array], dropout_key: KeyArray | None = None
+    ) -> Float[Array, "b t f"]:
+        """Features of the speech encoder, or those that the batch brings along; one that is frozen has no dropout."""
         if "encoded_speech" in batch:
             return batch["encoded_speech"]
-        return jax.lax.stop_gradient(
-            self.model.apply(
-                with_prior(variables, frozen["motion_prior"]),
-                batch["audio"],
-                batch["num_samples"],
-                num_frames=batch["motion"].shape[1],
-                method=Generator.encode,
-            )
+        learns = not self.encoder_is_frozen
+        features = self.model.apply(
+            with_prior(variables, frozen["motion_prior"]),
+            batch["audio"],
+            batch["num_samples"],
+            num_frames=batch["motion"].shape[1],
+            train=learns,
+            rngs={"dropout": dropout_key} if learns else None,
+            method=Generator.encode,
         )
+        return features if learns else jax.lax.stop_gradient(features)
 
     def speech_emotion(self, frozen: PyTree, batch: dict[str, Array]) -> Gaussian:
         """DEE's Gaussians of the speech, `[b, d]`, from the batch where it brings them along."""
@@ -180,12 +180,15 @@ class DEEPTalkStage(Stage):
         step: Array,
         key: KeyArray,
     ) -> Callable[[Float[Array, "b d"]], Generated]:
-        """Emotion vectors to generated motion, by the same speech, identities and noise every time."""
+        """Emotion vectors to generated motion, by the same speech, identities and noise every time.
+
+        The speech is encoded here, once for all of them.
+        """
         identity_key, dropout_key, sample_key = jax.random.split(key, 3)
         config = self.config
         identity = self._training_identity(batch["identity"], identity_key)
         variables = with_prior(merged(params, model_state), frozen["motion_prior"])
-        encoded = self.encoded_speech(merged(params, model_state), frozen, batch)
+        encoded = self.encoded_speech(merged(params, model_state), frozen, batch, dropout_key)
 
         def generate(emotion):
             return self.model.apply(

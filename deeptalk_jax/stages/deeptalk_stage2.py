@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array as KeyArray
 from jaxtyping import Float, Int
 
-from deeptalk_jax.collectives import global_rows, local_rows
+from deeptalk_jax.collectives import global_rows, local_rows, side_by_side
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.head.load import load_head
 from deeptalk_jax.losses.lip_reading import lip_reading_error
@@ -86,21 +86,18 @@ class DEEPTalkStage2(DEEPTalkStage):
         return variables | ({"visual_speech": self.mouth_reader.variables} if self.reads_lips else {})
 
     def loss_fn(self, params, model_state, frozen, batch, step, key):
-        """Sum of the terms of stage 1, of lip reading and of the swap that have a weight.
-
-        Motions with the speech's and with another clip's emotion go through every network side by side, which
-        encodes the speech once and compiles everything once.
-        """
+        """Sum of the terms of stage 1, of lip reading and of the swap that have a weight."""
         loss, speech = self.config.loss, self.speech_emotion(frozen, batch)
         swap_key, frames_key = jax.random.split(jax.random.fold_in(key, 0))
         emotions = [speech, other_rows(speech, swap_key)] if self.swaps else [speech]
         generate = self.generator(params, model_state, frozen, batch, step, key)
-        outputs = jax.vmap(generate)(jnp.stack([emotion.mean for emotion in emotions]))
-        generated, *swapped = unstacked(outputs)
+        generated, *swapped = outputs = [generate(emotion.mean) for emotion in emotions]
         terms = self.motion_terms(generated, frozen, batch)
         if loss.emotion_weight or loss.motion_emotion_weight or loss.swap_emotion_weight:
-            embed = partial(self.motion_emotion, frozen, num_frames=batch["num_frames"])
-            shown = unstacked(jax.vmap(embed)(outputs.motion))
+            shown = side_by_side(
+                lambda rows: self.motion_emotion(frozen, *rows),
+                [(output.motion, batch["num_frames"]) for output in outputs],
+            )
             terms |= self.emotion_terms(shown[0], speech, frozen, batch)
             if loss.swap_emotion_weight:
                 terms["swap_emotion"] = self.consistency(frozen, emotions[1], shown[1])
@@ -141,20 +138,14 @@ class DEEPTalkStage2(DEEPTalkStage):
             return jax.lax.dynamic_slice_in_dim(first, start, length, axis=1)
 
         read = partial(self.mouth_reader.features, frozen["visual_speech"])
-        target, *features = unstacked(
-            jax.vmap(read)(jnp.stack([seen(motion) for motion in (batch["motion"], *motions.values())]))
+        target, *features = side_by_side(
+            read, [seen(motion) for motion in (batch["motion"], *motions.values())]
         )
         mask = seen(length_mask(batch["num_frames"], num_frames))
         return {
             name: masked_mean(lip_reading_error(values, target), mask)
             for name, values in zip(motions, features, strict=True)
         }
-
-
-def unstacked(tree: PyTree) -> list[PyTree]:
-    """What lies along the first axis of all leaves, one by one."""
-    leaves, structure = jax.tree.flatten(tree)
-    return [structure.unflatten(parts) for parts in zip(*map(jnp.unstack, leaves), strict=True)]
 
 
 def other_rows(emotion: Gaussian, key: KeyArray) -> Gaussian:
