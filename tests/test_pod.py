@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from benchmarks.collectives import Collective, find_collectives, total_seconds
-from benchmarks.pod import abstract_stages, compile_step, step_cost, step_seconds
+from benchmarks.pod import abstract_stages, compile_step, largest_rows, step_cost, step_seconds
 from configs import motion_prior
 from deeptalk_jax.training.chips import Chip
 
@@ -37,6 +37,15 @@ def test_times_by_hand():
     assert total_seconds([Collective("all-reduce", 400, 4)], chip, 2) == pytest.approx(within + across)
     with pytest.raises(ValueError, match=r"not in training/chips\.py"):
         total_seconds([Collective("all-reduce", 400, 4)], Chip(1.0))
+
+
+@pytest.mark.parametrize(("memory", "expected"), [(1700, 16), (800, 8), (50, 0), (10**9, 4096)])
+def test_largest_batch(memory, expected):
+    # 100 bytes a row; the compiler gives up beyond 60 rows where memory is short.
+    def total_bytes(rows):
+        return None if memory < 1000 and rows > 60 else 100 * rows
+
+    assert largest_rows(64 if memory == 800 else 4, total_bytes, memory) == expected
 
 
 def test_a_real_step_compiles_and_sends_its_gradients():
