@@ -16,6 +16,8 @@ from deeptalk_jax.training.chips import Chip
 _KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 _OPERATION = re.compile(rf"= (\S.*?) ({'|'.join(_KINDS)})(-start)?\((.*)$", re.MULTILINE)
 _ARRAY = re.compile(r"(pred|[a-z]+[0-9]+(?:e[0-9]m[0-9]\w*)?)\[([0-9,]*)\]")
+# GPUs: replica_groups=mesh['axis_0'=4,'axis_1'=2] {'axis_0'}
+_NAMED_GROUPS = re.compile(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}")
 _GROUPS = re.compile(r"replica_groups=(?:\[(\d+),(\d+)\]|\{\{([0-9,]+)\})")
 
 
@@ -47,6 +49,9 @@ def find_collectives(hlo: str, num_devices: int) -> list[Collective]:
 
 
 def _group_size(attributes: str) -> int | None:
+    if named := _NAMED_GROUPS.search(attributes):
+        sizes = dict(re.findall(r"'(\w+)'=(\d+)", named[1]))
+        return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", named[2]))
     groups = _GROUPS.search(attributes)
     if groups is None:
         return None

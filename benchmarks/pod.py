@@ -1,9 +1,10 @@
-"""Compiles the train step of every stage for a TPU topology that is not there, and predicts how it scales.
+"""Compiles the train step of every stage for TPUs or GPUs that are not there, and predicts how it scales.
 
     pip install ".[aot]"
     python -m benchmarks.pod --topology=v5e:16x16 --config=configs/dee.py:variant=base --global_batch=4096
 
-No TPU is needed: libtpu compiles for a description of the chips. The stage of `--config` is compiled as the config
+No TPU is needed: libtpu compiles for a description of the chips; for GPUs (`--topology=h100:8x32`) the CUDA compiler of
+`pip install ".[cuda]"` does (`benchmarks/topology.py`). The stage of `--config` is compiled as the config
 says, the others in the variant of `--variant`; `--stages=dee,motion_prior` takes only some. Weights of earlier stages
 are shapes; the head is the embedded one, and a tiny corpus is built for the statistics that stages read first.
 
@@ -34,10 +35,10 @@ os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPL
 
 import jax
 import numpy as np
-from jax.experimental import topologies
 from ml_collections import ConfigDict, config_flags
 
 from benchmarks.collectives import find_collectives, total_seconds
+from benchmarks.topology import Topology, eight_chips, find_topology
 from configs import dee, deeptalk, deeptalk_stage2, fer, lip_reader, motion_prior
 from configs.common import VARIANTS
 from data_pipeline.prepare import prepare
@@ -46,10 +47,10 @@ from deeptalk_jax.errors import UserError
 from deeptalk_jax.model_dir import Part
 from deeptalk_jax.stages.base import Stage
 from deeptalk_jax.stages.registry import stage_class
-from deeptalk_jax.training.chips import Chip, find_chip
+from deeptalk_jax.training.chips import Chip
 from deeptalk_jax.training.mesh import make_mesh
 from deeptalk_jax.training.stage_step import stage_step
-from deeptalk_jax.training.step import parallel_step
+from deeptalk_jax.training.step import Step, parallel_step
 
 PyTree = Any
 
@@ -61,14 +62,13 @@ _MODULES = {
     "deeptalk": deeptalk,
     "deeptalk_stage2": deeptalk_stage2,
 }
-# Of each generation, a topology of eight chips.
-_EIGHT_CHIPS = {"v4": "v4:2x2x2", "v5e": "v5e:2x4", "v5p": "v5p:2x2x2", "v6e": "v6e:2x4"}
-
 _COLLECTIVES_SHOWN = 8
 _MOST_ROWS = 4096  # on a device, where the search for the largest batch ends
 
 _TOPOLOGY = flags.DEFINE_string(
-    "topology", "v5e:16x16", "Generation and shape: v4:4x4x8, v5p:8x8x8, v6e:16x16 ..."
+    "topology",
+    "v5e:16x16",
+    "Generation and shape: v4:4x4x8, v6e:16x16, h100:8x32 (GPUs of a host x hosts) ...",
 )
 _NUM_SLICES = flags.DEFINE_integer("num_slices", 1, "Slices of that shape, joined by the network.")
 _GLOBAL_BATCH = flags.DEFINE_integer("global_batch", 4096, "Rows of a batch over all devices.")
@@ -108,21 +108,6 @@ class StepCost(NamedTuple):
         return self.argument_bytes + self.temporary_bytes
 
 
-def topology_devices(name: str, num_slices: int) -> list[jax.Device]:
-    """Devices of a topology.
-
-    Raises:
-        UserError: libtpu is not installed, or knows no such topology.
-    """
-    options = {"num_slices": num_slices} if num_slices > 1 else {}
-    try:
-        return topologies.get_topology_desc(platform="tpu", topology_name=name, **options).devices
-    except Exception as error:  # of many kinds, as libtpu is missing or the name unknown
-        raise UserError(
-            f'--topology={name}: {str(error).splitlines()[0]} (libtpu comes with pip install ".[aot]")'
-        ) from error
-
-
 def stage_configs(data_dir: str, global_batch: int) -> dict[str, ConfigDict]:
     """Config of every stage, reading its statistics from `data_dir`."""
     configs = {}
@@ -150,18 +135,31 @@ def compile_step(stage: Stage, devices: list[jax.Device], effort: float = 0.0) -
     """The real train step of a stage, for all the devices; `effort` is that of the compiler, from -1 to 1."""
     config = stage.config
     mesh = make_mesh(fsdp_devices=config.fsdp_devices, devices=devices)
-    frozen = _shapes(stage.frozen_variables())
-    _, initial_state, update = stage_step(stage, config, frozen)
-    state = jax.eval_shape(initial_state, jax.random.key(0))
-    batch = stage.batch_shapes()
-    batch["audio"] = jax.ShapeDtypeStruct(batch["audio"].shape, np.int16)  # as loaded
+    update, state, frozen, batch = _step_and_shapes(stage)
     lowered = parallel_step(update, mesh, state, frozen).lower(state, frozen, batch)
     return lowered.compile({"exec_time_optimization_effort": effort})
 
 
-def step_cost(compiled: jax.stages.Compiled, num_devices: int) -> StepCost:
-    """What the compiler says of the step."""
+def _step_and_shapes(stage: Stage) -> tuple[Step, PyTree, PyTree, PyTree]:
+    """The step of a stage, and the shapes that it takes."""
+    frozen = _shapes(stage.frozen_variables())
+    _, initial_state, update = stage_step(stage, stage.config, frozen)
+    state = jax.eval_shape(initial_state, jax.random.key(0))
+    batch = stage.batch_shapes()
+    batch["audio"] = jax.ShapeDtypeStruct(batch["audio"].shape, np.int16)  # as loaded
+    return update, state, frozen, batch
+
+
+def step_cost(stage: Stage, compiled: jax.stages.Compiled, num_devices: int) -> StepCost:
+    """What the compiler says of the step.
+
+    The one for GPUs counts neither FLOP nor bytes: FLOP are those of the program before it is compiled, bytes 0.
+    """
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
+    if cost is None:
+        update, *shapes = _step_and_shapes(stage)
+        whole = jax.jit(update).lower(*shapes).cost_analysis()
+        cost = {"flops": whole["flops"] / num_devices, "bytes accessed": 0.0}
     return StepCost(
         memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes,
         memory.temp_size_in_bytes,
@@ -171,10 +169,10 @@ def step_cost(compiled: jax.stages.Compiled, num_devices: int) -> StepCost:
     )
 
 
-def step_seconds(cost: StepCost, chip: Chip, num_slices: int) -> float:
+def step_seconds(cost: StepCost, chip: Chip, num_groups: int) -> float:
     """Roofline of computing and memory, then the collectives."""
     computing = max(cost.flops / chip.flops_per_s, cost.memory_bytes / chip.memory_bytes_per_s)
-    return computing + total_seconds(cost.collectives, chip, num_slices)
+    return computing + total_seconds(cost.collectives, chip, num_groups)
 
 
 def _shapes(tree: PyTree) -> PyTree:
@@ -191,7 +189,8 @@ def _report(name: str, cost: StepCost, chip: Chip) -> None:
     print(
         f"{name}: {cost.argument_bytes / 1e9:.3f} GB arguments + {cost.temporary_bytes / 1e9:.3f} GB temporaries = "
         f"{cost.total_bytes / chip.memory_bytes:.1%} of {chip.memory_bytes / 1e9:.0f} GB; "
-        f"{cost.flops / 1e9:.1f} GFLOP, {cost.memory_bytes / 1e9:.2f} GB read and written"
+        f"{cost.flops / 1e9:.1f} GFLOP, "
+        + (f"{cost.memory_bytes / 1e9:.2f} GB read and written" if cost.memory_bytes else "bytes not counted")
     )
     sizes = Counter()
     for kind, num_bytes, group_size in cost.collectives:
@@ -204,7 +203,7 @@ def _report(name: str, cost: StepCost, chip: Chip) -> None:
 def _cost(stage: Stage, devices: list[jax.Device]) -> StepCost | None:
     """Of the stage's step; None where the compiler finds no room for it."""
     try:
-        return step_cost(compile_step(stage, devices, _EFFORT.value), len(devices))
+        return step_cost(stage, compile_step(stage, devices, _EFFORT.value), len(devices))
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -232,17 +231,18 @@ def largest_rows(rows: int, total_bytes: Callable[[int], int | None], memory_byt
     return rows
 
 
-def _measure(stage: Stage, devices: list[jax.Device], eight: list[jax.Device], chip: Chip) -> dict[str, Any]:
+def _measure(stage: Stage, topology: Topology, eight: Topology) -> dict[str, Any]:
     """Numbers of one stage for the JSON line; prints the others."""
     name, rows = stage.name, stage.config.data.batch_size
+    devices, chip, num_groups = topology
     if rows % len(devices):
         raise UserError(f"--global_batch={rows} does not divide over {len(devices)} devices")
     found: dict[str, Any] = {"fits": False}
     if cost := _cost(stage, devices):
         _report(name, cost, chip)
-        small = _with_rows(stage, rows // len(devices) * len(eight))
-        few = step_seconds(_cost(small, eight), chip, 1)
-        many = step_seconds(cost, chip, _NUM_SLICES.value)
+        small = _with_rows(stage, rows // len(devices) * len(eight.devices))
+        few = step_seconds(_cost(small, eight.devices), chip, 1)
+        many = step_seconds(cost, chip, num_groups)
         print(f"    {1e3 * few:.2f} ms on 8 chips, {1e3 * many:.2f} ms on {len(devices)}: {few / many:.1%}")
         found = {
             "fits": cost.total_bytes <= chip.memory_bytes,
@@ -265,20 +265,19 @@ def _measure(stage: Stage, devices: list[jax.Device], eight: list[jax.Device], c
 
 
 def _pod() -> None:
-    generation = _TOPOLOGY.value.partition(":")[0]
-    if generation not in _EIGHT_CHIPS:
-        raise UserError(f"--topology={_TOPOLOGY.value} is of none of {', '.join(_EIGHT_CHIPS)}")
     unknown = [name for name in _STAGES.value if name not in _MODULES]
     if unknown:
         raise UserError(f"--stages: {unknown[0]!r} is not one of {', '.join(_MODULES)}")
-    devices = topology_devices(_TOPOLOGY.value, _NUM_SLICES.value)
-    eight = topology_devices(_EIGHT_CHIPS[generation], 1)
-    chip = find_chip(devices[0].device_kind)
+    jax.config.update(
+        "jax_enable_compilation_cache", False
+    )  # JAX cannot read back what is compiled for absent devices
+    topology, eight = find_topology(_TOPOLOGY.value, _NUM_SLICES.value), eight_chips(_TOPOLOGY.value)
+    devices = topology.devices
     print(f"{len(devices)} x {devices[0].device_kind}, {_GLOBAL_BATCH.value // len(devices)} rows on each")
     with tempfile.TemporaryDirectory() as data_dir:
         prepare("synthetic_talk", data_dir, num_clips=64)
         stages = abstract_stages(stage_configs(data_dir, _GLOBAL_BATCH.value))
-        found = {name: _measure(stages[name], devices, eight, chip) for name in _STAGES.value}
+        found = {name: _measure(stages[name], topology, eight) for name in _STAGES.value}
     line = {"topology": _TOPOLOGY.value, "num_slices": _NUM_SLICES.value, "global_batch": _GLOBAL_BATCH.value}
     print(json.dumps(line | {"stages": found}))
 

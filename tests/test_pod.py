@@ -5,7 +5,9 @@ import pytest
 
 from benchmarks.collectives import Collective, find_collectives, total_seconds
 from benchmarks.pod import abstract_stages, compile_step, largest_rows, step_cost, step_seconds
+from benchmarks.topology import find_topology
 from configs import motion_prior
+from deeptalk_jax.errors import UserError
 from deeptalk_jax.training.chips import Chip
 
 HLO = """
@@ -14,6 +16,7 @@ HLO = """
   %c = (f32[4]{0}, f32[16]{0}) all-gather-start(%x), replica_groups=[2,4]<=[8], dimensions={0}
   %d = f32[16]{0} all-gather-done(%c)
   %e = (f32[8]{0}, f32[8]{0}, u32[], u32[]) collective-permute-start(%x), source_target_pairs={{0,1}}
+  g = f32[3]{0} all-reduce-start(%x), channel_id=1, replica_groups=mesh['axis_0'=4,'axis_1'=2] {'axis_0'}
   %f = f32[2]{0} add(%all-reduce.1, %all-reduce.2)
 """
 
@@ -24,6 +27,7 @@ def test_collectives_are_read():
         Collective("reduce-scatter", 4 * 4 * 1024, 4),
         Collective("all-gather", 4 * 16, 4),
         Collective("collective-permute", 4 * 8, 8),
+        Collective("all-reduce", 4 * 3, 4),
     ]
 
 
@@ -48,6 +52,21 @@ def test_largest_batch(memory, expected):
     assert largest_rows(64 if memory == 800 else 4, total_bytes, memory) == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "num_slices", "message"),
+    [
+        ("v9:2x2", 1, "v9:2x2 is of none of v4, v5e"),
+        ("h100:8", 1, "h100:8: expected GPUs of a host x hosts, such as h100:8x32"),
+        ("h100:8x2", 2, "in one slice"),
+        # The plugin is not installed, or knows no such shape.
+        ("v5e:0x0", 1, r"v5e:0x0: .* \(the compiler comes with pip install"),
+    ],
+)
+def test_topologies_that_cannot_be(name, num_slices, message):
+    with pytest.raises(UserError, match=message):
+        find_topology(name, num_slices)
+
+
 def test_a_real_step_compiles_and_sends_its_gradients():
     config = motion_prior.get_config("variant=mini").unlock()
     config.model.dim, config.model.mlp_dim, config.model.decoder_mlp_dim, config.model.num_heads = (
@@ -58,7 +77,7 @@ def test_a_real_step_compiles_and_sends_its_gradients():
     )
     config.data.window_frames, config.data.batch_size = 16, 16
     stage = abstract_stages({"motion_prior": config.lock()})["motion_prior"]
-    cost = step_cost(compile_step(stage, jax.devices()), len(jax.devices()))
+    cost = step_cost(stage, compile_step(stage, jax.devices()), len(jax.devices()))
     params = jax.tree.leaves(jax.eval_shape(stage.init, jax.random.key(0))["params"])
     gradient_bytes = sum(4 * leaf.size for leaf in params)
     reduced = sum(found.num_bytes for found in cost.collectives if found.kind == "all-reduce")

@@ -1,8 +1,8 @@
 """Rates and sizes of accelerators, by the name that JAX gives a device: the one table of such figures.
 
 TPU: "System architecture" of each generation, https://cloud.google.com/tpu/docs/v4 (v5e, v5p, v6e, tpu7x). NVIDIA: data
-sheets of V100, A100, L4, H100 and H200, dense (with sparsity they are twice these), quoted from memory. A v2, v3 or v7
-chip is two devices in JAX, each with half of the chip's figure.
+sheets of V100, A100, L4, H100, H200 and DGX H100, dense (with sparsity they are twice these), quoted from memory. A v2,
+v3 or v7 chip is two devices in JAX, each with half of the chip's figure.
 """
 
 from typing import NamedTuple
@@ -15,8 +15,8 @@ class Chip(NamedTuple):
         flops_per_s: of bfloat16 products.
         memory_bytes: of its own memory.
         memory_bytes_per_s: to and from that memory.
-        link_bytes_per_s: to the other devices of its slice, over all its links, one direction.
-        network_bytes_per_s: to other slices: the data centre network's share of one device.
+        link_bytes_per_s: to the other devices of its slice or host, over all its links, one direction.
+        network_bytes_per_s: to other slices or hosts: the data centre network's share of one device.
     """
 
     flops_per_s: float
@@ -45,7 +45,9 @@ _CHIPS = {
     "NVIDIA A100": Chip(312e12),
     "NVIDIA L4": Chip(121e12),
     "NVIDIA H100 PCIe": Chip(756e12),
-    "NVIDIA H100": Chip(989e12),
+    "NVIDIA H100": Chip(
+        989e12, 80e9, 3350e9, 450e9, 50e9
+    ),  # SXM; NVLink in a host, 400 Gb/s for each between hosts
     "NVIDIA H200": Chip(989e12),
 }
 
