@@ -86,7 +86,7 @@ def test_only_the_identity_learns(model_directory, babble):
     assert fitted.losses[-1] < fitted.losses[0] and np.isfinite(fitted.losses).all()
     # The identity on the way with the least error aside.
     best = int(np.argmin(fitted.checks))
-    assert 0 < best and fitted.checks.shape == (30,)
+    assert best > 0 and fitted.checks.shape == (30,)
     shorter = fit_identity(parts, recordings, num_steps=best + 1)
     np.testing.assert_allclose(shorter.vector, fitted.vector, atol=1e-5)
     assert fitted.vector.shape == (5,) and np.abs(fitted.vector[:3] - 1 / 3).max() > 0.05
