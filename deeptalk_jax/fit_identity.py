@@ -9,6 +9,7 @@ is held out: the last line is one JSON object with the errors there of the mean 
 import json
 from pathlib import Path
 
+import numpy as np
 from absl import flags
 
 from deeptalk_jax.cli import run_tool
@@ -41,7 +42,12 @@ def _fit_identity() -> None:
         raise UserError(f"{_AUDIO.value} and {_MOTION.value}: {error}") from error
     identity = fit_identity(parts, [fitted])
     report = held_out_errors(DeepTalk.load(_MODEL.value), [held_out], identity.vector)
-    report["loss_mm2"] = {"first": float(identity.losses[0]), "last": float(identity.losses[-1])}
+    best = int(np.argmin(identity.checks))
+    report["set_aside_mm2"] = {
+        "mean_identity": float(identity.checks[0]),
+        "fitted_identity": float(identity.checks[best]),
+    }
+    report["num_steps"] = best
     write_identity(out, identity.vector, report)
     print(json.dumps(report))
 
