@@ -238,10 +238,11 @@ def _measure(stage: Stage, topology: Topology, eight: Topology) -> dict[str, Any
     if rows % len(devices):
         raise UserError(f"--global_batch={rows} does not divide over {len(devices)} devices")
     found: dict[str, Any] = {"fits": False}
-    if cost := _cost(stage, devices):
+    cost = _cost(stage, devices)
+    small = cost and _cost(_with_rows(stage, rows // len(devices) * len(eight.devices)), eight.devices)
+    if small:
         _report(name, cost, chip)
-        small = _with_rows(stage, rows // len(devices) * len(eight.devices))
-        few = step_seconds(_cost(small, eight.devices), chip, 1)
+        few = step_seconds(small, chip, 1)
         many = step_seconds(cost, chip, num_groups)
         print(f"    {1e3 * few:.2f} ms on 8 chips, {1e3 * many:.2f} ms on {len(devices)}: {few / many:.1%}")
         found = {
@@ -268,9 +269,8 @@ def _pod() -> None:
     unknown = [name for name in _STAGES.value if name not in _MODULES]
     if unknown:
         raise UserError(f"--stages: {unknown[0]!r} is not one of {', '.join(_MODULES)}")
-    jax.config.update(
-        "jax_enable_compilation_cache", False
-    )  # JAX cannot read back what is compiled for absent devices
+    # JAX cannot read back what was compiled for devices that are absent.
+    jax.config.update("jax_enable_compilation_cache", False)
     topology, eight = find_topology(_TOPOLOGY.value, _NUM_SLICES.value), eight_chips(_TOPOLOGY.value)
     devices = topology.devices
     print(f"{len(devices)} x {devices[0].device_kind}, {_GLOBAL_BATCH.value // len(devices)} rows on each")

@@ -67,7 +67,8 @@ def write_rows(file: Path, batches: Iterable[Mapping[str, np.ndarray]]) -> dict[
     shapes = {}
     file.parent.mkdir(parents=True, exist_ok=True)
     with replace_when_whole(file) as temporary:
-        writer = ArrayRecordWriter(str(temporary), "group_size:1")
+        # Decompressing a row would take several times as long as reading it, and floats hardly shrink.
+        writer = ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
         try:
             for batch in batches:
                 arrays = {name: np.asarray(batch[name], np.float32) for name in sorted(batch)}
