@@ -137,7 +137,10 @@ def compile_step(stage: Stage, devices: list[jax.Device], effort: float = 0.0) -
     mesh = make_mesh(fsdp_devices=config.fsdp_devices, devices=devices)
     update, state, frozen, batch = _step_and_shapes(stage)
     lowered = parallel_step(update, mesh, state, frozen).lower(state, frozen, batch)
-    return lowered.compile({"exec_time_optimization_effort": effort})
+    options = {"exec_time_optimization_effort": effort}
+    if devices[0].platform == "gpu":
+        options["xla_gpu_enable_triton_gemm"] = False  # its tiles are tuned on a device
+    return lowered.compile(options)
 
 
 def _step_and_shapes(stage: Stage) -> tuple[Step, PyTree, PyTree, PyTree]:
