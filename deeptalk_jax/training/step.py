@@ -61,14 +61,7 @@ def make_update(
     """
     if accumulate_steps < 1:
         raise ValueError(f"accumulate_steps={accumulate_steps} is too small; expected at least 1")
-    loss_fn = _rematerialised(loss_fn, remat)
-
-    def gradients_of(trained, fixed, model_state, frozen, batch, step, key):
-        def loss(trained):
-            return loss_fn(joined(trained, fixed), model_state, frozen, batch, step, key)
-
-        (total, (model_state, terms)), gradients = jax.value_and_grad(loss, has_aux=True)(trained)
-        return gradients, model_state, {**terms, "loss": total}
+    gradients_of = _gradient_function(_rematerialised(loss_fn, remat))
 
     def train_step(state, frozen, batch):
         trained, fixed = split_frozen(state.params, frozen_patterns)
@@ -101,6 +94,19 @@ def _rematerialised(loss_fn: Callable, remat: str) -> Callable:
     if remat not in REMAT:
         raise ValueError(f"remat={remat!r} is not one of {tuple(REMAT)}")
     return jax.checkpoint(loss_fn, policy=REMAT[remat]) if REMAT[remat] else loss_fn
+
+
+def _gradient_function(loss_fn: Callable) -> Callable:
+    """Gradients with respect to the trained parameters, the new mutable collections and the terms of the loss."""
+
+    def gradients_of(trained, fixed, model_state, frozen, batch, step, key):
+        def loss(trained):
+            return loss_fn(joined(trained, fixed), model_state, frozen, batch, step, key)
+
+        (total, (model_state, terms)), gradients = jax.value_and_grad(loss, has_aux=True)(trained)
+        return gradients, model_state, {**terms, "loss": total}
+
+    return gradients_of
 
 
 def _skipping(old: TrainState, new: TrainState, broken: Array) -> TrainState:
