@@ -2,8 +2,8 @@
 
 Under jit over a mesh arrays are global: a plain sum spans all devices already, and everything here passes its input
 through. Under pmap every device sees its own rows; inside `spanning(axis)` the same functions make sums, rows and
-random draws those of the global batch, so that one `loss_fn` serves both. What loops as long as its rows need is
-kept to the rows of each device by `rows_apart`, inside `over_mesh(mesh)`.
+random draws those of the global batch, so that one `loss_fn` serves both. What a compiler would spread over all devices
+though every row stands for itself is kept to the rows of each device by `rows_apart`, inside `over_mesh(mesh)`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -44,20 +44,27 @@ def over_mesh(mesh: Mesh) -> AbstractContextManager[None]:
     return _set(_mesh, mesh)
 
 
-def rows_apart(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
+def rows_apart(function: Callable[..., Array]) -> Callable[..., Array]:
     """A function of rows `[b, ...]` that takes each by itself, done by every device for its own.
 
-    As one program over a mesh, the end of a loop would wait for all devices: a sum over them in every round.
+    As one program over a mesh, the end of a loop would wait for all devices: a sum over them in every round. A grouped
+    convolution would gather the rows of all devices on each, but for TPUs.
+
+    Args:
+        function: rows, and arrays that are the same for all rows, to new rows.
     """
     mesh = _mesh.get()
     if mesh is None:
         return function
-    spec = PartitionSpec(mesh.axis_names)
+    split, whole = PartitionSpec(mesh.axis_names), PartitionSpec()
 
-    def apart(rows):
+    def apart(rows, *shared):
         if rows.shape[0] % mesh.size:
-            return function(rows)
-        return jax.shard_map(function, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)(rows)
+            return function(rows, *shared)
+        specs = (split, *[whole] * len(shared))
+        return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False)(
+            rows, *shared
+        )
 
     return apart
 

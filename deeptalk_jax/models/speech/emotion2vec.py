@@ -29,6 +29,7 @@ from deeptalk_jax.models.speech.frontend import (
     fit_length,
     prepare_waveform,
 )
+from deeptalk_jax.models.speech.grouped_conv import grouped_conv
 from deeptalk_jax.types import AUDIO_RATE_HZ, Array, SpeechFeatures
 
 
@@ -83,6 +84,7 @@ class PositionBranch(nn.Module):
                 (self.kernel,),
                 padding=[(self.kernel // 2, self.kernel // 2)],
                 feature_group_count=self.num_groups,
+                conv_general_dilated=grouped_conv,
                 dtype=self.dtype,
                 param_dtype=self.param_dtype,
                 name=f"conv_{index}",

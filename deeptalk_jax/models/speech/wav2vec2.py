@@ -11,7 +11,6 @@ reaches a valid frame. The masking vector and the heads of pre-training are left
 import math
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -30,6 +29,7 @@ from deeptalk_jax.models.speech.frontend import (
     fit_length,
     prepare_waveform,
 )
+from deeptalk_jax.models.speech.grouped_conv import grouped_conv
 from deeptalk_jax.types import AUDIO_RATE_HZ, Array, SpeechFeatures
 
 
@@ -73,7 +73,7 @@ class PositionalConv(nn.Module):
         kernel = direction * (gain[:, None, None] / size)
         # One tap less behind than in front when the kernel is even, so that the length stays.
         padding = (self.kernel // 2, (self.kernel - 1) // 2)
-        y = jax.lax.conv_general_dilated(
+        y = grouped_conv(
             x.astype(self.dtype),
             kernel.astype(self.dtype),
             window_strides=(1,),

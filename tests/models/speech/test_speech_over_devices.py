@@ -1,0 +1,44 @@
+"""Speech encoders on a batch that is split over eight devices."""
+
+import contextlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deeptalk_jax.collectives import over_mesh
+from deeptalk_jax.training.mesh import batch_sharding, make_mesh, replicated
+
+
+def test_every_device_keeps_to_its_rows(encoder, jit):
+    """Features and gradients of one device, while nothing but sums crosses devices."""
+    model, variables = encoder
+    mesh = make_mesh(8)
+    waveforms = 0.1 * np.random.default_rng(0).standard_normal((16, 1203)).astype(np.float32)
+    lengths = np.full(16, 1203, np.int32).clip(max=np.arange(16) * 100 + 400)
+
+    def gradients(variables, waveforms, lengths):
+        def loss(variables):
+            features = model.apply(variables, waveforms, lengths).values
+            return jnp.mean(jnp.square(features)), features
+
+        return jax.grad(loss, has_aux=True)(variables)
+
+    def compiled(context):
+        def traced(*arguments):
+            with context:
+                return gradients(*arguments)
+
+        whole, rows = replicated(mesh), batch_sharding(mesh)
+        split = jit(traced, in_shardings=(whole, rows, rows), out_shardings=(whole, rows))
+        return split.lower(variables, waveforms, lengths).compile()
+
+    split = compiled(over_mesh(mesh))
+    for kind in ("all-gather", "all-to-all", "collective-permute"):
+        assert kind not in split.as_text()
+    assert "all-gather" in compiled(contextlib.nullcontext()).as_text(), "XLA keeps rows apart by itself now"
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6),
+        split(variables, waveforms, lengths),
+        jit(gradients)(variables, waveforms, lengths),
+    )
