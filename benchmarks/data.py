@@ -2,14 +2,16 @@
 
     python -m benchmarks.data --data_dir=outputs/data
 
-Rates are of `data_pipeline.loader.train_loader` as training uses it, int16 sound: once with every clip in memory, and
-once with none (each window then reads and parses its whole record). A core's rate is windows per second of CPU time
-over all threads. The wait is that of a real run of the mini motion prior (`training.throughput`), from its second
-logging step on.
+Rates are of `data_pipeline.loader.train_loader` as training uses it, int16 sound: with every clip in memory, with none
+(each window then reads and parses its whole record), and with the clips laid out flat (`data.unpack_dir`: each window
+reads its own bytes; from the page cache here, as the files have just been written). A core's rate is windows per
+second of CPU time over all threads. The wait is that of a real run of the mini motion prior (`training.throughput`),
+from its second logging step on.
 
-The last line is one JSON object: `windows_per_s` and `windows_per_s_per_core` with clips in memory,
-`windows_per_s_uncached`, `windows_per_s_per_core_uncached`, `bytes_per_window` (read from storage where no clip is in
-memory), `wire_bytes_per_window` (sent to the device), `data_wait_fraction`, `steps_per_s` of that run, and settings.
+The last line is one JSON object: `windows_per_s` and `windows_per_s_per_core` with clips in memory, the same with
+`_uncached` and `_unpacked` behind their names, `bytes_per_window` (read from storage where no clip is in memory),
+`bytes_per_window_unpacked`, `wire_bytes_per_window` (sent to the device), `data_wait_fraction`, `steps_per_s` of that
+run, and settings.
 """
 
 import json
@@ -29,6 +31,7 @@ from data_pipeline.registry import find_dataset
 from deeptalk_jax.cli import run_tool
 from deeptalk_jax.stages.registry import make_stage
 from deeptalk_jax.training.loop import fit
+from deeptalk_jax.types import MOTION_DIM, SAMPLES_PER_FRAME
 
 _DATA_DIR = flags.DEFINE_string("data_dir", "outputs/data", "Root of the datasets.")
 _DATASET = flags.DEFINE_string("dataset", "synthetic_talk", "Dataset to read.")
@@ -39,9 +42,10 @@ _SECONDS = flags.DEFINE_float("seconds", 4.0, "How long to measure each rate.")
 _STEPS = flags.DEFINE_integer("steps", 60, "Length of the training run; 0: none.")
 
 _LOG_EVERY_STEPS = 10
+_BYTES_PER_FRAME = 2 * SAMPLES_PER_FRAME + 4 * MOTION_DIM + 1  # sound, motion, viseme
 
 
-def _rates(cache_bytes: int) -> tuple[float, float, int]:
+def _rates(cache_bytes: int, unpack_dir: str = "") -> tuple[float, float, int]:
     """Windows per second, per second of CPU time, and bytes of a window in a batch."""
     batches = train_loader(
         _DATA_DIR.value,
@@ -51,6 +55,7 @@ def _rates(cache_bytes: int) -> tuple[float, float, int]:
         window_frames=_FRAMES.value,
         num_threads=_THREADS.value,
         cache_bytes=cache_bytes,
+        unpack_dir=unpack_dir,
     )
     # Fills the cache with every clip, or else only the buffer of the reader threads.
     num_windows = 2 * _train_clips()[0] if cache_bytes else 10 * _BATCH.value
@@ -96,6 +101,8 @@ def _training() -> tuple[float, float]:
 def _benchmark() -> None:
     windows_per_s, per_core, wire_bytes = _rates(DEFAULT_CACHE_BYTES)
     uncached, uncached_per_core, _ = _rates(0)
+    with tempfile.TemporaryDirectory() as unpack_dir:
+        unpacked, unpacked_per_core, _ = _rates(0, unpack_dir)
     num_clips, num_bytes = _train_clips()
     wait, steps_per_s = _training() if _STEPS.value else (None, None)
     result = {
@@ -104,6 +111,9 @@ def _benchmark() -> None:
         "windows_per_s_uncached": uncached,
         "windows_per_s_per_core_uncached": uncached_per_core,
         "bytes_per_window": num_bytes / num_clips,
+        "windows_per_s_unpacked": unpacked,
+        "windows_per_s_per_core_unpacked": unpacked_per_core,
+        "bytes_per_window_unpacked": _FRAMES.value * _BYTES_PER_FRAME,
         "wire_bytes_per_window": wire_bytes,
         "data_wait_fraction": wait,
         "steps_per_s": steps_per_s,

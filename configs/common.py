@@ -58,6 +58,7 @@ def common_config(stage: str, variant: str) -> ConfigDict:
     config.data.batch_size = 64  # windows, over all devices
     config.data.num_threads = 2  # that read and decode records
     config.data.cache_bytes = 2 << 30  # of clips that a process keeps in memory; it reads others anew
+    config.data.unpack_dir = ""  # local directory for clips laid out flat: windows read their own bytes only
     config.data.max_clip_frames = 250  # evaluation cuts longer clips: 10 s
     config.data.eval_batch_size = 16  # clips
     config.data.eval_clips = 0  # of each split; 0: all

@@ -15,6 +15,7 @@ import numpy as np
 
 from data_pipeline.process_rows import process_rows
 from data_pipeline.records import DEFAULT_CACHE_BYTES, LABELS, Record, open_split
+from data_pipeline.unpacked import unpacked_split
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.types import INT16_SCALE, MOTION_DIM, MOTION_RATE_HZ, SAMPLES_PER_FRAME
 
@@ -169,6 +170,7 @@ def train_loader(
     num_threads: int = 4,
     prefetch_batches: int = 8,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
+    unpack_dir: str | Path = "",
     windows_per_clip: int = 0,
     features: Sequence[Mapping[str, np.ndarray]] | None = None,
 ) -> grain.DatasetIterator:
@@ -190,6 +192,8 @@ def train_loader(
         num_threads: reader threads; 0 reads in the caller.
         prefetch_batches: how far the threads read ahead.
         cache_bytes: how much of the split to keep in memory; 0 reads every clip anew.
+        unpack_dir: where to lay the clips out flat, for windows to read their own bytes only; then nothing is kept in
+            memory but by the operating system. Empty: windows read whole records.
         windows_per_clip: every window is one of so many of its clip, at places drawn once; 0: it is anywhere.
         features: arrays to add to every row, by `clip * windows_per_clip + number of the window`.
 
@@ -202,7 +206,10 @@ def train_loader(
         cannot share.
     """
     window_frames = _window_frames(window_frames, window_s)
-    source = open_split(data_dir, dataset, split, cache_bytes=cache_bytes)
+    if unpack_dir:
+        source = unpacked_split(data_dir, dataset, split, unpack_dir)
+    else:
+        source = open_split(data_dir, dataset, split, cache_bytes=cache_bytes)
     _check_window_fits(source, window_frames, split)
     clips = grain.MapDataset.source(range(len(source))).seed(seed).shuffle().repeat()
     if windows_per_clip:

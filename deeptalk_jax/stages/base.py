@@ -167,6 +167,7 @@ class Stage:
             process_index=process_index,
             num_threads=data.num_threads,
             cache_bytes=data.cache_bytes,
+            unpack_dir=data.unpack_dir,
             windows_per_clip=data.windows_per_clip,
             features=self.window_features,
         )

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from absl import logging
 from etils import epath
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -32,7 +33,7 @@ from deeptalk_jax.training.writer import MetricWriter
 
 PyTree = Any
 ON_NONFINITE = ("stop", "skip")
-# In a run: cadences, and on what and how it is computed.
+# In a run: cadences, and on what and how it is computed and read.
 _MAY_CHANGE = (
     "log_every_steps",
     "checkpoint_every_steps",
@@ -42,6 +43,9 @@ _MAY_CHANGE = (
     "parallel",
     "fsdp_devices",
     "remat",
+    "data.num_threads",
+    "data.cache_bytes",
+    "data.unpack_dir",
 )
 
 
@@ -236,12 +240,11 @@ def claim_workdir(workdir: epath.PathLike, config: ConfigDict) -> None:
             with replace_when_whole(path) as temporary:
                 temporary.write_text(text)
             return
-        before, now = json.loads(path.read_text()), json.loads(text)
+        before, now = (flatten_dict(json.loads(tree), sep=".") for tree in (path.read_text(), text))
     except (OSError, json.JSONDecodeError) as error:
         raise UserError(f"{path}: cannot be used ({error})") from error
-    for name in _MAY_CHANGE:
-        now[name] = before.get(name)
-    changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    names = (before.keys() | now.keys()) - set(_MAY_CHANGE)
+    changed = sorted(name for name in names if before.get(name) != now.get(name))
     if changed:
         raise UserError(
             f"{workdir} was begun with another config (differs in: {', '.join(changed)}); "

@@ -116,7 +116,7 @@ def test_a_finished_run_is_left_alone_and_another_config_refused(trained, tiny_c
     before = index.stat().st_mtime_ns
     run.train(tiny_config("fer"), trained / "fer")
     assert index.stat().st_mtime_ns == before
-    with pytest.raises(UserError, match=r"begun with another config \(differs in: optimiser\)"):
+    with pytest.raises(UserError, match=r"begun with another config \(differs in: optimiser.learning_rate\)"):
         run.train(tiny_config("fer", **{"optimiser.learning_rate": 0.5}), trained / "fer")
 
 
