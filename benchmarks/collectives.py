@@ -39,7 +39,7 @@ def find_collectives(hlo: str, num_devices: int) -> list[Collective]:
     """All collectives in the text of a compiled program; those in the body of a loop are counted once."""
     found = []
     for result, kind, start, rest in _OPERATION.findall(hlo):
-        sizes = _array_bytes(result)
+        sizes = array_bytes(result)
         if start and len(sizes) > 1 and kind != "all-reduce":
             sizes = sizes[len(sizes) // 2 :] if kind != "collective-permute" else sizes[:1]
         group_size = _group_size(rest) or num_devices
@@ -82,7 +82,7 @@ def _seconds(collective: Collective, chip: Chip, num_slices: int) -> float:
     return seconds
 
 
-def _array_bytes(shapes: str) -> list[int]:
+def array_bytes(shapes: str) -> list[int]:
     """Bytes of every array in the text of an HLO type."""
     return [
         math.prod(int(length) for length in dims.split(",") if length) * _item_bytes(kind)

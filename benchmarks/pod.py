@@ -13,8 +13,9 @@ compiled program, and its collectives. The predicted step is the roofline (Willi
 `max(flops / peak, bytes / memory bandwidth)`, plus all collectives one after the other, none hidden behind computing
 (`benchmarks/collectives.py`; figures of the chips in `deeptalk_jax/training/chips.py`). The predicted efficiency is the
 step of 8 chips over that of this topology, with as many rows on each chip. FLOP, bytes and collectives in the body of
-a loop count once. The compiler runs with less effort than in training (`--effort`): three layers of the speech encoder
-take 8 s instead of 73, with the same FLOP, 6 % fewer bytes and 16 % more temporaries.
+a loop count once. Products are taken to run at the rate of bfloat16: TPUs round factors to it by default, GPUs to
+TF32, at half that rate. The compiler runs with less effort than in training (`--effort`): three layers of the speech
+encoder take 8 s instead of 73, with the same FLOP, 6 % fewer bytes and 16 % more temporaries.
 
 The last line is one JSON object: `topology`, `num_slices`, `global_batch` and `stages`: name -> `fits`,
 `bytes_per_device`, `flops_per_device`, `collective_bytes`, `step_s`, `predicted_efficiency`; with `--largest_batch`
@@ -39,6 +40,7 @@ from ml_collections import ConfigDict, config_flags
 
 from benchmarks.collectives import find_collectives, total_seconds
 from benchmarks.topology import Topology, eight_chips, find_topology
+from benchmarks.traffic import memory_traffic
 from configs import dee, deeptalk, deeptalk_stage2, fer, lip_reader, motion_prior
 from configs.common import VARIANTS
 from data_pipeline.prepare import prepare
@@ -156,19 +158,20 @@ def _step_and_shapes(stage: Stage) -> tuple[Step, PyTree, PyTree, PyTree]:
 def step_cost(stage: Stage, compiled: jax.stages.Compiled, num_devices: int) -> StepCost:
     """What the compiler says of the step.
 
-    The one for GPUs counts neither FLOP nor bytes: FLOP are those of the program before it is compiled, bytes 0.
+    The one for GPUs counts neither FLOP nor bytes: FLOP are those of the program before it is compiled, bytes are read
+    from the compiled one (`benchmarks/traffic.py`).
     """
-    memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
+    memory, cost, hlo = compiled.memory_analysis(), compiled.cost_analysis(), compiled.as_text()
     if cost is None:
         update, *shapes = _step_and_shapes(stage)
         whole = jax.jit(update).lower(*shapes).cost_analysis()
-        cost = {"flops": whole["flops"] / num_devices, "bytes accessed": 0.0}
+        cost = {"flops": whole["flops"] / num_devices, "bytes accessed": memory_traffic(hlo)}
     return StepCost(
         memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes,
         memory.temp_size_in_bytes,
         cost["flops"],
         cost["bytes accessed"],
-        find_collectives(compiled.as_text(), num_devices),
+        find_collectives(hlo, num_devices),
     )
 
 
@@ -192,8 +195,7 @@ def _report(name: str, cost: StepCost, chip: Chip) -> None:
     print(
         f"{name}: {cost.argument_bytes / 1e9:.3f} GB arguments + {cost.temporary_bytes / 1e9:.3f} GB temporaries = "
         f"{cost.total_bytes / chip.memory_bytes:.1%} of {chip.memory_bytes / 1e9:.0f} GB; "
-        f"{cost.flops / 1e9:.1f} GFLOP, "
-        + (f"{cost.memory_bytes / 1e9:.2f} GB read and written" if cost.memory_bytes else "bytes not counted")
+        f"{cost.flops / 1e9:.1f} GFLOP, {cost.memory_bytes / 1e9:.2f} GB read and written"
     )
     sizes = Counter()
     for kind, num_bytes, group_size in cost.collectives:

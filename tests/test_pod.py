@@ -6,6 +6,7 @@ import pytest
 from benchmarks.collectives import Collective, find_collectives, total_seconds
 from benchmarks.pod import abstract_stages, compile_step, largest_rows, step_cost, step_seconds
 from benchmarks.topology import find_topology
+from benchmarks.traffic import memory_traffic
 from configs import motion_prior
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.training.chips import Chip
@@ -29,6 +30,47 @@ def test_collectives_are_read():
         Collective("collective-permute", 4 * 8, 8),
         Collective("all-reduce", 4 * 3, 4),
     ]
+
+
+FUSED = """
+%cut (param_0.1: f32[100], param_1: f32[8]) -> f32[8] {
+  %param_0.1 = f32[100]{0} parameter(0)
+  %param_1 = f32[8]{0} parameter(1)
+  %slice.1 = f32[8]{0} slice(%param_0.1), slice={[0:8]}
+  ROOT %add = f32[8]{0} add(%slice.1, %param_1)
+}
+
+%body (state: (s32[], f32[16])) -> (s32[], f32[16]) {
+  %state = (s32[], f32[16]{0}) parameter(0)
+  %count = s32[] get-tuple-element(%state), index=0
+  %array = f32[16]{0} get-tuple-element(%state), index=1
+  %exp = f32[16]{0} exponential(%array)
+  ROOT %next = (s32[], f32[16]{0}) tuple(%count, %exp)
+}
+
+%region (state: (s32[], f32[16])) -> pred[] {
+  %state = (s32[], f32[16]{0}) parameter(0)
+  ROOT %true = pred[] constant(true)
+}
+
+ENTRY %main (x: f32[100], y: f32[8]) -> f32[8] {
+  %x = f32[100]{0:T(128)} parameter(0)
+  %y = f32[8]{0} parameter(1)
+  %fusion = f32[8]{0} fusion(%x, %y), kind=kLoop, calls=%cut, metadata={op_name="f(x, y)"}
+  %product = (f32[8]{0}, s8[4194304]{0}) custom-call(%fusion, %y), custom_call_target="gemm"
+  %result = f32[8]{0} get-tuple-element(%product), index=0
+  %while = (s32[], /*index=1*/f32[16]{0}) while(%tuple), condition=%region, body=%body
+  %start = f32[8]{0} all-reduce-start(%result), to_apply=%sum
+  ROOT %done = f32[8]{0} all-reduce-done(%start)
+}
+"""
+
+
+def test_traffic_by_hand():
+    fusion, product, loop, reduction = 3 * 32, 3 * 32, 2 * 64, 2 * 32
+    assert memory_traffic(FUSED) == fusion + product + loop + reduction
+    with pytest.raises(ValueError, match="no ENTRY"):
+        memory_traffic(HLO)
 
 
 def test_times_by_hand():
@@ -77,7 +119,9 @@ def test_a_real_step_compiles_and_sends_its_gradients():
     )
     config.data.window_frames, config.data.batch_size = 16, 16
     stage = abstract_stages({"motion_prior": config.lock()})["motion_prior"]
-    cost = step_cost(stage, compile_step(stage, jax.devices()), len(jax.devices()))
+    compiled = compile_step(stage, jax.devices())
+    cost = step_cost(stage, compiled, len(jax.devices()))
+    assert memory_traffic(compiled.as_text()) == pytest.approx(cost.memory_bytes, rel=0.05)
     params = jax.tree.leaves(jax.eval_shape(stage.init, jax.random.key(0))["params"])
     gradient_bytes = sum(4 * leaf.size for leaf in params)
     reduced = sum(found.num_bytes for found in cost.collectives if found.kind == "all-reduce")
