@@ -30,6 +30,7 @@ ABLATIONS = {
     "strong_bottleneck": {"loss.kl_weight": 1e-4},
     # Less memory for the same loss.
     "chunked_loss": {"loss.chunk_rows": 8},
+    # Half the memory traffic; parameters, moments and losses are float32.
     "bfloat16": {"model.dtype": "bfloat16"},
     # Section 2, published training: what of the speech encoder learns, and how fast.
     "nothing_frozen": {"optimiser.frozen": ()},

@@ -14,6 +14,8 @@ ABLATIONS = {
     "vertices_only": {"loss.codes_weight": 0.0},
     # Section 4: the published stage-1 config also carries this term.
     "emotion": {"loss.emotion_weight": 1e-4},
+    # Half the memory traffic; parameters, moments and losses are float32.
+    "bfloat16": {"model.dtype": "bfloat16"},
     # Section 9: how the released code runs its model; what imported checkpoints get (docs/published.md).
     "published_inference": {
         "inference.emotion_windows": "first_10s",
@@ -34,6 +36,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.data.num_identities = 24  # training speakers of the data set
     config.tau_start, config.tau_end = 2.0, 0.1  # of the Gumbel-softmax, falling linearly over the run
     config.model = model = ConfigDict()
+    # Of the layers, and of DEE, the prior and the lip reader in the step: float32 | bfloat16; losses are float32.
+    model.dtype = "float32"
     model.num_identities = 32  # length of the identity vector
     model.num_heads = 8
     model.dropout_rate = 0.1

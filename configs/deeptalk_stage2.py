@@ -20,6 +20,8 @@ ABLATIONS = {
         "loss.swap_lip_weight": 0.0,
         "loss.swap_lip_reading_weight": 0.0,
     },
+    # Half the memory traffic; parameters, moments and losses are float32.
+    "bfloat16": {"model.dtype": "bfloat16"},
     "motion_emotion": {"loss.motion_emotion_weight": 2.0},
     "mean_consistency": {"loss.emotion_consistency": "mean"},
     "stage1_losses": {

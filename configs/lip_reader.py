@@ -10,6 +10,8 @@ from configs.common import common_config, finish, parse_arg
 ABLATIONS = {
     "relu": {"model.activation": "relu"},
     "no_noise": {"augmentation.noise_std": 0.0},
+    # Half the memory traffic; parameters, moments and losses are float32.
+    "bfloat16": {"model.dtype": "bfloat16"},
 }
 
 
@@ -17,6 +19,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     variant, ablation = parse_arg(arg, ABLATIONS)
     config = common_config("lip_reader", variant)
     config.model = model = ConfigDict()
+    model.dtype = "float32"  # of the layers: float32 | bfloat16; parameters and losses are float32
     model.activation = "swish"  # relu | swish | prelu
     config.augmentation = ConfigDict()
     config.augmentation.noise_std = 0.02  # of the grey of every pixel, 0 to 1

@@ -53,6 +53,8 @@ ABLATIONS = {
     "velocity": {"loss.velocity_weight": 1e6},
     "jaw": {"loss.jaw_weight": 10.0},
     "raw_targets": {"loss.smooth_targets": False},
+    # Half the memory traffic; parameters, moments and losses are float32.
+    "bfloat16": {"model.dtype": "bfloat16"},
 }
 
 
@@ -60,6 +62,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     variant, ablation = parse_arg(arg, ABLATIONS)
     config = common_config("motion_prior", variant)
     config.model = model = ConfigDict()
+    model.dtype = "float32"  # of the layers: float32 | bfloat16; parameters, codes and losses are float32
     model.kind = "hierarchical"  # hierarchical | one_level | temporal_vae
     model.frames_per_bottom_code, model.frames_per_top_code = 2, 4  # of the hierarchical kind
     model.one_level = ConfigDict()

@@ -25,7 +25,7 @@ from deeptalk_jax.errors import UserError
 from deeptalk_jax.interop.files import is_remote, replace_when_whole
 
 FORMAT = "deeptalk_jax model"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 PARTS = ("fer", "dee", "motion_prior", "lip_reader", "deeptalk")
 INDEX = "model.json"
 

@@ -52,7 +52,7 @@ def test_damaged_directories(model, tmp_path):
     with pytest.raises(UserError, match=r"fer.safetensors: weights missing or damaged"):
         load_part(model, "fer")
     change_index(model, format_version=9)
-    with pytest.raises(UserError, match="format version 9; this program reads version 2"):
+    with pytest.raises(UserError, match="format version 9; this program reads version 3"):
         read_index(model)
     change_index(model, format="gltf")
     with pytest.raises(UserError, match="not a 'deeptalk_jax model' index"):

@@ -1,6 +1,7 @@
 """FER: emotion of one frame of FLAME motion, and the features that DEE's motion tower reads (SPEC section 1)."""
 
 import flax.linen as nn
+import jax.numpy as jnp
 from jaxtyping import Float
 
 from deeptalk_jax.models.batch_norm import BatchNorm
@@ -20,6 +21,7 @@ class FER(nn.Module):
         dropout_rate: after every hidden activation.
         feature_path: "published" leaves the batch norms out of the feature path, as the published DEE was
             trained; "normalised" keeps them, for models trained here.
+        dtype: compute type of the hidden layers; logits and features are float32.
     """
 
     hidden_dims: tuple[int, ...] = (256, 512, 1024, 512, 256, 128, 64)
@@ -27,15 +29,16 @@ class FER(nn.Module):
     num_classes: int = 8
     dropout_rate: float = 0.3
     feature_path: str = "normalised"
+    dtype: jnp.dtype = jnp.float32
 
     def setup(self):
         """Layers `dense_i`, `norm_i` and `classifier`."""
         if self.feature_path not in FEATURE_PATHS:
             raise ValueError(f"feature_path={self.feature_path!r} is not one of {FEATURE_PATHS}")
-        self.dense = [nn.Dense(dim) for dim in self.hidden_dims]
+        self.dense = [nn.Dense(dim, dtype=self.dtype) for dim in self.hidden_dims]
         self.norm = [BatchNorm() for _ in self.hidden_dims]
         self.dropout = Dropout(self.dropout_rate)
-        self.classifier = nn.Dense(self.num_classes)
+        self.classifier = nn.Dense(self.num_classes, dtype=jnp.float32)
 
     @property
     def feature_dim(self) -> int:
@@ -55,7 +58,7 @@ class FER(nn.Module):
         x = motion
         for index in range(self.feature_layer):
             x = nn.leaky_relu(self._linear(index, x), 0.01)
-        return self._linear(self.feature_layer, x)
+        return self._linear(self.feature_layer, x).astype(jnp.float32)
 
     def _linear(self, index: int, x: Array) -> Array:
         """Layer `index` before its activation, with its batch norm where the feature path keeps it."""

@@ -44,6 +44,7 @@ class MotionPrior(nn.Module):
         top_condition_scale: of the decoded top codes beside the encoder's latents in the bottom codebook. At 1, as
             published, both count alike in its distances, and bottom codes spend half of their precision on what the
             top codes have said already.
+        dtype: compute type of the layers; latents are compared with codes, and motion comes out, in float32.
     """
 
     dim: int = 128
@@ -63,6 +64,7 @@ class MotionPrior(nn.Module):
     frames_per_top_code: int = FRAMES_PER_TOP_CODE
     frames_per_bottom_code: int = FRAMES_PER_BOTTOM_CODE
     top_condition_scale: float = 1.0
+    dtype: jnp.dtype = jnp.float32
 
     def setup(self):
         """Names follow SPEC section 3."""
@@ -75,7 +77,7 @@ class MotionPrior(nn.Module):
         top_rate, bottom_rate = Fraction(1, ratio), Fraction(1, self.frames_per_bottom_code)
 
         def block(dim, mlp_dim, rate):
-            return TemporalBlock(dim, mlp_dim, rate, self.num_heads, self.dropout_rate)
+            return TemporalBlock(dim, mlp_dim, rate, self.num_heads, self.dropout_rate, self.dtype)
 
         def quantizer(size, dim):
             return make_quantizer(
@@ -95,10 +97,10 @@ class MotionPrior(nn.Module):
         self.quantizer_top = quantizer(self.codebook_size_top, self.dim)
         self.decoder_top = block(self.dim, self.mlp_dim, 1 / top_rate)
         self.quantizer_bottom = quantizer(self.codebook_size_bottom, 2 * self.dim)
-        self.upsample_top = DoublingConv(self.dim, kernel_size=4)
+        self.upsample_top = DoublingConv(self.dim, 4, self.dtype)
         # The published rates need the one above only.
         self.upsample_further = [
-            DoublingConv(self.dim, kernel_size=4) for _ in range(num_halvings(ratio) - 1)
+            DoublingConv(self.dim, 4, self.dtype) for _ in range(num_halvings(ratio) - 1)
         ]
         self.decoder_bottom = block(3 * self.dim, self.decoder_mlp_dim, 1 / bottom_rate)
         self.output = motion_output()
@@ -146,7 +148,7 @@ class MotionPrior(nn.Module):
         for doubling in (self.upsample_top, *self.upsample_further):
             upsampled = doubling(zero_padding(upsampled, mask))
             mask = None if mask is None else jnp.repeat(mask, 2, axis=1)
-        joint = jnp.concatenate([upsampled, codes_bottom], axis=-1)
+        joint = jnp.concatenate([upsampled, codes_bottom.astype(upsampled.dtype)], axis=-1)
         decoded = self.decoder_bottom(joint, mask=mask, train=train)
         mask_frames = None if mask is None else jnp.repeat(mask, self.frames_per_bottom_code, axis=1)
         return self.output(zero_padding(decoded, mask_frames))

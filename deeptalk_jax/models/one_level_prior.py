@@ -7,6 +7,7 @@ many codes per second; 2 per 4 frames have the rate of its bottom level, for a c
 from fractions import Fraction
 
 import flax.linen as nn
+import jax.numpy as jnp
 from jaxtyping import Float
 
 from deeptalk_jax.models.prior_output import PriorOutput
@@ -25,6 +26,7 @@ class OneLevelPrior(nn.Module):
         codes_per_4_frames: 2 by the squasher and expander, 3 by linear resampling.
         num_heads: attention heads.
         dropout_rate: of the transformer layers.
+        dtype: compute type of the layers.
     """
 
     quantizer: Quantizer
@@ -33,6 +35,7 @@ class OneLevelPrior(nn.Module):
     codes_per_4_frames: int
     num_heads: int = 8
     dropout_rate: float = 0.1
+    dtype: jnp.dtype = jnp.float32
 
     def setup(self):
         """Creates both halves."""
@@ -41,7 +44,7 @@ class OneLevelPrior(nn.Module):
         rate = Fraction(self.codes_per_4_frames, 4)
 
         def block(dim, rate):
-            return TemporalBlock(dim, self.mlp_dim, rate, self.num_heads, self.dropout_rate)
+            return TemporalBlock(dim, self.mlp_dim, rate, self.num_heads, self.dropout_rate, self.dtype)
 
         self.encoder = block(self.quantizer.code_dim, rate)
         self.decoder = block(self.decoder_dim, 1 / rate)

@@ -21,6 +21,7 @@ class CodePredictor(nn.Module):
         mlp_dim: feed-forward width.
         num_layers: depth.
         num_heads: attention heads.
+        dtype: compute type; logits are float32.
     """
 
     codebook_size: int
@@ -29,6 +30,7 @@ class CodePredictor(nn.Module):
     mlp_dim: int = 256
     num_layers: int = 6
     num_heads: int = 8
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(
@@ -41,12 +43,13 @@ class CodePredictor(nn.Module):
         """Logits; `condition` is concatenated at the code rate, `mask` is true for valid codes."""
         x = einops.rearrange(features, "b (k g) d -> b k (g d)", g=self.group_frames)
         if condition is not None:
-            x = jnp.concatenate([x, condition], axis=-1)
-        x = nn.Dense(self.dim, name="pre_linear")(x)
+            x = jnp.concatenate([x, condition.astype(x.dtype)], axis=-1)
+        x = nn.Dense(self.dim, dtype=self.dtype, name="pre_linear")(x)
         x = TransformerEncoder(
-            self.num_layers, self.num_heads, self.mlp_dim, "gelu", dropout_rate=0.0, name="transformer"
+            self.num_layers, self.num_heads, self.mlp_dim, "gelu", 0.0, self.dtype, name="transformer"
         )(x, bias=symmetric_alibi(self.num_heads, x.shape[1]), mask=mask)
-        return nn.Dense(self.codebook_size, name="post_linear")(x)
+        # float32: a choice among hundreds of codes is decided by small differences.
+        return nn.Dense(self.codebook_size, dtype=jnp.float32, name="post_linear")(x)
 
 
 class IndexPredictor(nn.Module):
@@ -63,6 +66,7 @@ class IndexPredictor(nn.Module):
         codebook_size_top: top codes.
         codebook_size_bottom: bottom codes.
         dropout_rate: of the face feature extractor.
+        dtype: compute type of what is not the speech encoder.
     """
 
     speech_encoder: nn.Module
@@ -75,14 +79,17 @@ class IndexPredictor(nn.Module):
     codebook_size_top: int = 256
     codebook_size_bottom: int = 256
     dropout_rate: float = 0.1
+    dtype: jnp.dtype = jnp.float32
 
     def setup(self):
         """Names follow SPEC section 4."""
-        self.content_map = nn.Dense(self.feature_dim)
-        self.emotion_map = nn.Dense(self.feature_dim)
-        self.style_map = nn.Dense(self.feature_dim)
-        self.face_transformer = TransformerEncoder(1, self.num_heads, self.mlp_dim, "gelu", self.dropout_rate)
-        self.face_map = nn.Dense(self.feature_dim)
+        self.content_map = nn.Dense(self.feature_dim, dtype=self.dtype)
+        self.emotion_map = nn.Dense(self.feature_dim, dtype=self.dtype)
+        self.style_map = nn.Dense(self.feature_dim, dtype=self.dtype)
+        self.face_transformer = TransformerEncoder(
+            1, self.num_heads, self.mlp_dim, "gelu", self.dropout_rate, self.dtype
+        )
+        self.face_map = nn.Dense(self.feature_dim, dtype=self.dtype)
 
         def predictor(codebook_size, group_frames):
             return CodePredictor(
@@ -92,6 +99,7 @@ class IndexPredictor(nn.Module):
                 self.predictor_dim,
                 self.num_layers,
                 self.num_heads,
+                self.dtype,
             )
 
         self.predictor_top = predictor(self.codebook_size_top, FRAMES_PER_TOP_CODE)
@@ -157,7 +165,7 @@ class IndexPredictor(nn.Module):
         mapped = self.emotion_map(emotion)
         if mapped.ndim == 3:
             identity = jnp.broadcast_to(identity[:, None, :], (*mapped.shape[:2], identity.shape[-1]))
-        return self.style_map(jnp.concatenate([mapped, identity], axis=-1))
+        return self.style_map(jnp.concatenate([mapped, identity.astype(mapped.dtype)], axis=-1))
 
     def logits_top(
         self, face_features: Float[Array, "b t d"], *, mask: Bool[Array, "b k"] | None = None

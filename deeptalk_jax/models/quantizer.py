@@ -82,9 +82,11 @@ class Quantizer(nn.Module):
         bound = 1.0 / self.codebook_size
         return jax.random.uniform(key, (self.codebook_size, self.code_dim), jnp.float32, -bound, bound)
 
-    def _check_width(self, latents: Array) -> None:
+    def _checked(self, latents: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
+        """The latents in float32, in which they are compared with codes and averaged."""
         if latents.shape[-1] != self.code_dim:
             raise ValueError(f"latents have {latents.shape[-1]} channels, the codebook {self.code_dim}")
+        return latents.astype(jnp.float32)
 
     def _quantise(self, latents: Float[Array, "b t d"]) -> tuple[Quantized, Array, Array]:
         """The result, the codes without straight-through gradient, and how many latents chose each code."""
@@ -109,7 +111,7 @@ class GradientQuantizer(Quantizer):
         Raises:
             ValueError: the latents' last axis is not `code_dim`.
         """
-        self._check_width(latents)
+        latents = self._checked(latents)
         quantized, codes, _ = self._quantise(latents)
         loss = global_mean(jnp.square(codes - jax.lax.stop_gradient(latents)))
         return quantized._replace(codebook_loss=loss)
@@ -168,7 +170,7 @@ class EMAQuantizer(Quantizer):
         Raises:
             ValueError: the latents' last axis is not `code_dim`.
         """
-        self._check_width(latents)
+        latents = self._checked(latents)
         train = train and not self.is_initializing()
         if train and self.initialisation != "uniform":
             self._start_from(latents)
@@ -185,7 +187,7 @@ class EMAQuantizer(Quantizer):
 
     def _update(self, latents: Array, indices: Array, count: Array) -> None:
         """EMA step: `embedding = sum / count` with smoothed counts."""
-        latents = jax.lax.stop_gradient(latents.astype(jnp.float32))
+        latents = jax.lax.stop_gradient(latents)
         total = global_sum(jnp.zeros((self.codebook_size, self.code_dim)).at[indices].add(latents))
         num_latents = jnp.sum(count)
         ema_count = self.decay * self.ema_count.value + (1.0 - self.decay) * count
@@ -216,7 +218,7 @@ class EMAQuantizer(Quantizer):
 
     def _global_latents(self, latents: Array) -> Float[Array, "n d"]:
         """Latents of the global batch, the same on every device."""
-        latents = jax.lax.stop_gradient(latents.astype(jnp.float32))
+        latents = jax.lax.stop_gradient(latents)
         rows = latents.reshape(latents.shape[0] * latents.shape[1], self.code_dim)
         return global_rows(rows)
 

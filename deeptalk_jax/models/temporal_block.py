@@ -24,6 +24,7 @@ class TemporalBlock(nn.Module):
         rate: output frames per frame: 1/2, 1/4, ... (squasher), 2, 4, ... (expander), or another (resampler).
         num_heads: attention heads.
         dropout_rate: of the transformer layer.
+        dtype: compute type.
     """
 
     dim: int
@@ -31,6 +32,7 @@ class TemporalBlock(nn.Module):
     rate: Fraction
     num_heads: int = 8
     dropout_rate: float = 0.1
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(
@@ -39,16 +41,16 @@ class TemporalBlock(nn.Module):
         """`rate` times as many positions; `mask` (valid input positions) serves the expander only."""
         up, down = self.rate.numerator, self.rate.denominator
         if down == 1:
-            x = Expander(self.dim, up, name="expander")(x, mask=mask, train=train)
+            x = Expander(self.dim, up, self.dtype, name="expander")(x, mask=mask, train=train)
             mask = None if mask is None else jnp.repeat(mask, up, axis=1)
         elif up == 1:
-            x = Squasher(self.dim, down, name="squasher")(x, train=train)
+            x = Squasher(self.dim, down, self.dtype, name="squasher")(x, train=train)
         else:
-            x = Resampler(self.dim, self.rate, name="resampler")(x, train=train)
-        x = nn.Dense(self.dim, dot_general=flat_dot_general, name="linear")(x)
+            x = Resampler(self.dim, self.rate, self.dtype, name="resampler")(x, train=train)
+        x = nn.Dense(self.dim, dtype=self.dtype, dot_general=flat_dot_general, name="linear")(x)
         bias = symmetric_alibi(self.num_heads, x.shape[1])
         return TransformerEncoder(
-            1, self.num_heads, self.mlp_dim, "gelu", self.dropout_rate, name="transformer"
+            1, self.num_heads, self.mlp_dim, "gelu", self.dropout_rate, self.dtype, name="transformer"
         )(x, bias=bias, mask=mask, train=train)
 
 
@@ -56,9 +58,12 @@ def motion_output() -> nn.Conv:
     """Last layer of every prior, from decoded features to motion.
 
     Starts near the neutral face: at unit scale the jaw begins turned by a radian, beyond where the vertex error
-    leads back.
+    leads back. Computed in float32 whatever the other layers do: rounding to bfloat16 would move a jaw by more than
+    the prior errs.
     """
-    return nn.Conv(MOTION_DIM, (KERNEL_SIZE,), padding=((2, 2),), kernel_init=_SMALL_INITIALISER)
+    return nn.Conv(
+        MOTION_DIM, (KERNEL_SIZE,), padding=((2, 2),), kernel_init=_SMALL_INITIALISER, dtype=jnp.float32
+    )
 
 
 def check_windows(motion: Float[Array, "b t 53"], multiple: int) -> None:

@@ -29,10 +29,12 @@ class DoublingConv(nn.Module):
     Attributes:
         dim: output channels.
         kernel_size: 4 or 5 taps.
+        dtype: compute type.
     """
 
     dim: int
     kernel_size: int = KERNEL_SIZE
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b 2t e"]:
@@ -40,6 +42,7 @@ class DoublingConv(nn.Module):
         shape = (self.kernel_size, x.shape[-1], self.dim)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (self.dim,))
+        x, kernel, bias = (array.astype(self.dtype) for array in (x, kernel, bias))
         # Output 2m sees taps 0, 2, 4 at inputs m - 1, m, m + 1; output 2m + 1 sees taps 1, 3 at inputs m, m + 1.
         even = _conv(x, kernel[0::2], (1, (self.kernel_size - 3) // 2))
         odd = _conv(x, kernel[1::2], (0, 1))
@@ -64,12 +67,12 @@ def num_halvings(factor: int) -> int:
 
 
 def _edge_conv(
-    x: Float[Array, "b t d"], dim: int, stride: int, train: bool, suffix: str = ""
+    x: Float[Array, "b t d"], dim: int, stride: int, train: bool, dtype: jnp.dtype, suffix: str = ""
 ) -> Float[Array, "b u e"]:
     """Convolution over replicated edges, LeakyReLU, batch norm, as children of the calling module."""
     half = KERNEL_SIZE // 2
     x = jnp.pad(x, ((0, 0), (half, half), (0, 0)), mode="edge")
-    x = nn.Conv(dim, (KERNEL_SIZE,), strides=(stride,), padding="VALID", name=f"conv{suffix}")(x)
+    x = nn.Conv(dim, (KERNEL_SIZE,), strides=(stride,), padding="VALID", dtype=dtype, name=f"conv{suffix}")(x)
     return BatchNorm(name=f"norm{suffix}")(nn.leaky_relu(x, LEAKY_SLOPE), train=train)
 
 
@@ -81,17 +84,19 @@ class Squasher(nn.Module):
     Attributes:
         dim: output channels.
         factor: frames per output frame.
+        dtype: compute type.
     """
 
     dim: int
     factor: int = 2
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t d"], *, train: bool = False) -> Float[Array, "b t/f e"]:
         """Every window must be full: padded frames would enter the last latent."""
-        x = _edge_conv(x, self.dim, 2, train)
+        x = _edge_conv(x, self.dim, 2, train, self.dtype)
         for index in range(1, num_halvings(self.factor)):
-            x = _edge_conv(x, self.dim, 1, train, f"_{index}")
+            x = _edge_conv(x, self.dim, 1, train, self.dtype, f"_{index}")
             # Not a reduction: its gradient divides by how many frames equal the maximum, and XLA's rounding may leave
             # none.
             x = jnp.maximum(x[:, 0::2], x[:, 1::2])
@@ -104,10 +109,12 @@ class Expander(nn.Module):
     Attributes:
         dim: output channels.
         factor: output frames per frame.
+        dtype: compute type.
     """
 
     dim: int
     factor: int = 2
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(
@@ -116,7 +123,7 @@ class Expander(nn.Module):
         """Stride 2, padding 2, output padding 1 in torch's terms: exactly twice as many frames each time."""
         for index in range(num_halvings(self.factor)):
             suffix = f"_{index}" if index else ""
-            x = DoublingConv(self.dim, name=f"conv{suffix}")(zero_padding(x, mask))
+            x = DoublingConv(self.dim, dtype=self.dtype, name=f"conv{suffix}")(zero_padding(x, mask))
             x = nn.leaky_relu(x, LEAKY_SLOPE)
             x = BatchNorm(name=f"norm{suffix}")(x, train=train)
             mask = None if mask is None else jnp.repeat(mask, 2, axis=1)
@@ -129,17 +136,19 @@ class Resampler(nn.Module):
     Attributes:
         dim: output channels.
         rate: output frames per frame.
+        dtype: compute type.
     """
 
     dim: int
     rate: Fraction
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t d"], *, train: bool = False) -> Float[Array, "b u e"]:
         """Every window must be full, and its length times `rate` a whole number."""
         if self.rate > 1:
             x = self._resampled(x)
-        x = _edge_conv(x, self.dim, 1, train)
+        x = _edge_conv(x, self.dim, 1, train, self.dtype)
         return x if self.rate > 1 else self._resampled(x)
 
     def _resampled(self, x: Array) -> Array:

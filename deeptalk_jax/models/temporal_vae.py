@@ -28,6 +28,7 @@ class TemporalVAE(nn.Module):
         mlp_dim: feed-forward width of both.
         num_heads: attention heads.
         dropout_rate: of the transformer layers.
+        dtype: compute type of the layers; Gaussians are float32.
     """
 
     dim: int
@@ -35,16 +36,17 @@ class TemporalVAE(nn.Module):
     mlp_dim: int
     num_heads: int = 8
     dropout_rate: float = 0.1
+    dtype: jnp.dtype = jnp.float32
 
     def setup(self):
         """Creates both halves and the two maps of the bottleneck."""
 
         def block(rate):
-            return TemporalBlock(self.dim, self.mlp_dim, rate, self.num_heads, self.dropout_rate)
+            return TemporalBlock(self.dim, self.mlp_dim, rate, self.num_heads, self.dropout_rate, self.dtype)
 
         self.encoder = block(Fraction(1, FRAMES_PER_LATENT))
-        self.mean = nn.Dense(self.latent_dim)
-        self.log_variance = nn.Dense(self.latent_dim)
+        self.mean = nn.Dense(self.latent_dim, dtype=jnp.float32)
+        self.log_variance = nn.Dense(self.latent_dim, dtype=jnp.float32)
         self.decoder = block(Fraction(FRAMES_PER_LATENT))
         self.output = motion_output()
 

@@ -79,7 +79,11 @@ def build_speech_encoder(config: ConfigDict, dtype: str = "float32") -> nn.Modul
 
 
 def build_fer(config: ConfigDict) -> FER:
-    """FER from `config.model`."""
+    """FER from `config.model`.
+
+    Raises:
+        ValueError: an unknown type.
+    """
     model = config.model
     return FER(
         hidden_dims=tuple(model.hidden_dims),
@@ -87,16 +91,18 @@ def build_fer(config: ConfigDict) -> FER:
         num_classes=model.num_classes,
         dropout_rate=model.dropout_rate,
         feature_path=model.feature_path,
+        dtype=compute_dtype(model.dtype),
     )
 
 
-def build_dee(config: ConfigDict) -> DEE:
-    """DEE from `config.model`.
+def build_dee(config: ConfigDict, dtype: str | None = None) -> DEE:
+    """DEE from `config.model`, computed in `dtype`, by default that of the config.
 
     Raises:
         ValueError: an unknown type, or no component.
     """
-    model, dtype = config.model, compute_dtype(config.model.dtype)
+    model, dtype_name = config.model, dtype or config.model.dtype
+    dtype = compute_dtype(dtype_name)
     if model.num_components < 1:
         raise ValueError(f"model.num_components={model.num_components} is too small; expected at least 1")
 
@@ -115,7 +121,7 @@ def build_dee(config: ConfigDict) -> DEE:
         )
 
     return DEE(
-        speech_encoder=build_speech_encoder(model.speech, model.dtype),
+        speech_encoder=build_speech_encoder(model.speech, dtype_name),
         audio_tower=tower(model.audio_layers, model.speech.rate_hz),
         motion_tower=tower(model.motion_layers, MOTION_RATE_HZ),
         motion_dim=model.motion_dim,
@@ -125,13 +131,17 @@ def build_dee(config: ConfigDict) -> DEE:
     )
 
 
-def build_motion_prior(config: ConfigDict) -> Prior:
+def build_motion_prior(config: ConfigDict, dtype: str | None = None) -> Prior:
     """The prior of kind `config.model.kind`; the baselines are about as large as the hierarchy of the same config.
 
+    Args:
+        config: of the stage.
+        dtype: compute type, by default that of the config.
+
     Raises:
-        ValueError: an unknown kind.
+        ValueError: an unknown kind or type.
     """
-    model = config.model
+    model, dtype = config.model, compute_dtype(dtype or config.model.dtype)
     if model.kind == "hierarchical":
         return MotionPrior(
             dim=model.dim,
@@ -151,11 +161,13 @@ def build_motion_prior(config: ConfigDict) -> Prior:
             frames_per_top_code=model.frames_per_top_code,
             frames_per_bottom_code=model.frames_per_bottom_code,
             top_condition_scale=model.top_condition_scale,
+            dtype=dtype,
         )
     baseline = {
         "mlp_dim": model.decoder_mlp_dim,
         "num_heads": model.num_heads,
         "dropout_rate": model.dropout_rate,
+        "dtype": dtype,
     }
     if model.kind == "one_level":
         return OneLevelPrior(
@@ -189,26 +201,39 @@ def _one_level_quantizer(model: ConfigDict) -> Quantizer:
     )
 
 
-def build_lip_reader(config: ConfigDict) -> LipReader:
-    """Lip reader from `config.model`; the size of its pictures is `config.model.crop_size`."""
+def build_lip_reader(config: ConfigDict, dtype: str | None = None) -> LipReader:
+    """Lip reader from `config.model`; the size of its pictures is `config.model.crop_size`.
+
+    Args:
+        config: of the stage.
+        dtype: compute type, by default that of the config.
+
+    Raises:
+        ValueError: an unknown type.
+    """
     model = config.model
     encoder = VisualSpeech(
-        model.front_channels, tuple(model.channels), tuple(model.num_blocks), model.activation
+        model.front_channels,
+        tuple(model.channels),
+        tuple(model.num_blocks),
+        model.activation,
+        dtype=compute_dtype(dtype or model.dtype),
     )
     return LipReader(encoder, len(VISEME_CLASSES))
 
 
 def build_generator(config: ConfigDict, prior_config: ConfigDict) -> Generator:
-    """Index predictor from `config.model` in front of the prior of `prior_config`.
+    """Index predictor from `config.model` in front of the prior of `prior_config`, both computed in `model.dtype`.
 
     Raises:
+        ValueError: an unknown type.
         UserError: the prior is not hierarchical, or its codes have another rate than the predictor's.
     """
     model = config.model
     _check_prior(prior_config.model)
-    prior = build_motion_prior(prior_config)
+    prior = build_motion_prior(prior_config, model.dtype)
     predictor = IndexPredictor(
-        speech_encoder=build_speech_encoder(model.speech),
+        speech_encoder=build_speech_encoder(model.speech, model.dtype),
         num_identities=model.num_identities,
         feature_dim=model.feature_dim,
         mlp_dim=model.mlp_dim,
@@ -218,6 +243,7 @@ def build_generator(config: ConfigDict, prior_config: ConfigDict) -> Generator:
         codebook_size_top=prior.codebook_size_top,
         codebook_size_bottom=prior.codebook_size_bottom,
         dropout_rate=model.dropout_rate,
+        dtype=compute_dtype(model.dtype),
     )
     return Generator(predictor=predictor, prior=prior)
 

@@ -28,7 +28,6 @@ from deeptalk_jax.stages.builders import (
     build_dee,
     build_fer,
     build_generator,
-    build_motion_prior,
     identity_vector,
     init_predictor,
 )
@@ -72,9 +71,9 @@ class DEEPTalkStage(Stage):
         super().__init__(config, upstream)
         prior_config = self.upstream["motion_prior"].config
         self.model = build_generator(config, prior_config)
-        self.prior = build_motion_prior(prior_config)
+        self.prior = self.model.prior
         self.fer = build_fer(self.upstream["fer"].config)
-        self.dee = build_dee(self.upstream["dee"].config)
+        self.dee = build_dee(self.upstream["dee"].config, config.model.dtype)
 
     def init(self, key: KeyArray) -> PyTree:
         """Variables of the predictor before training."""

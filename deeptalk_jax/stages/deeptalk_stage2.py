@@ -58,10 +58,10 @@ class DEEPTalkStage2(DEEPTalkStage):
     @cached_property
     def mouth_reader(self) -> MouthReader:
         """What reads lips; made when a loss asks for it, since evaluation does without."""
-        head = load_head(self.config.head)
+        head, dtype = load_head(self.config.head), self.config.model.dtype
         if path := self.config.pretrained.visual_speech:
-            return MouthReader.of_file(path, head)
-        return MouthReader.of_part(self.upstream["lip_reader"], head)
+            return MouthReader.of_file(path, head, dtype)
+        return MouthReader.of_part(self.upstream["lip_reader"], head, dtype)
 
     def pretrained_params(self) -> PyTree:
         """All weights of the stage-1 generator.

@@ -10,7 +10,7 @@ from deeptalk_jax.interop.visual_speech_file import load_visual_speech
 from deeptalk_jax.model_dir import Part
 from deeptalk_jax.models.visual_speech import VisualSpeech
 from deeptalk_jax.rendering.mouth import MOUTH_CROP_SIZE, mouth_renderer
-from deeptalk_jax.stages.builders import build_lip_reader
+from deeptalk_jax.stages.builders import build_lip_reader, compute_dtype
 from deeptalk_jax.types import Array
 
 PyTree = Any
@@ -31,15 +31,16 @@ class MouthReader:
         self._renderer = mouth_renderer(head, crop_size)
 
     @classmethod
-    def of_part(cls, part: Part, head: HeadModel) -> "MouthReader":
-        """The encoder of a lip reader that was trained here."""
+    def of_part(cls, part: Part, head: HeadModel, dtype: str) -> "MouthReader":
+        """The encoder of a lip reader that was trained here, computed in `dtype`."""
         variables = {name: tree["encoder"] for name, tree in part.variables.items() if "encoder" in tree}
-        return cls(build_lip_reader(part.config).encoder, variables, head, part.config.model.crop_size)
+        return cls(build_lip_reader(part.config, dtype).encoder, variables, head, part.config.model.crop_size)
 
     @classmethod
-    def of_file(cls, path: str, head: HeadModel) -> "MouthReader":
-        """A published encoder; for what it raises see `load_visual_speech`."""
-        return cls(*load_visual_speech(path), head, MOUTH_CROP_SIZE)
+    def of_file(cls, path: str, head: HeadModel, dtype: str) -> "MouthReader":
+        """A published encoder, computed in `dtype`; for what it raises see `load_visual_speech`."""
+        encoder, variables = load_visual_speech(path)
+        return cls(encoder.clone(dtype=compute_dtype(dtype)), variables, head, MOUTH_CROP_SIZE)
 
     def features(self, variables: PyTree, motion: Float[Array, "b t 53"]) -> Float[Array, "b t d"]:
         """Features of every frame, in evaluation mode, differentiable in the motion.

@@ -1,0 +1,71 @@
+"""Every stage's step in bfloat16: its layers' products are, and what comes out is near that of float32."""
+
+import jax
+import numpy as np
+import pytest
+
+from deeptalk_jax.stages.registry import STAGES, make_stage
+from deeptalk_jax.training.loop import Trainer
+from deeptalk_jax.training.stage_step import stage_step
+
+NUM_STEPS = 10  # as in test_parallel.py, whose compiled float32 steps are taken from the cache
+HALF = {"model.dtype": "bfloat16"}
+_PRODUCTS = ("dot_general", "conv_general_dilated")
+_SLOW = "deeptalk_stage2"  # minutes to compile: its types are looked at, and numbers are stage 1's
+
+
+def equations(jaxpr):
+    """Those of a jaxpr and of all that it calls."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jax.tree.leaves(
+            equation.params, is_leaf=lambda x: hasattr(x, "jaxpr") or hasattr(x, "eqns")
+        ):
+            inner = getattr(inner, "jaxpr", inner)
+            if hasattr(inner, "eqns"):
+                yield from equations(inner)
+
+
+def products(stage, config):
+    """Names of the types of both factors of every product of a step, and the types of its new state."""
+    frozen = stage.frozen_variables()
+    _, initial_state, update = stage_step(stage, config, frozen)
+    state = jax.eval_shape(initial_state, jax.random.key(0))
+    traced, (new_state, _) = jax.make_jaxpr(update, return_shape=True)(state, frozen, stage.batch_shapes())
+    found = [
+        {variable.aval.dtype.name for variable in equation.invars}
+        for equation in equations(traced.jaxpr)
+        if equation.primitive.name in _PRODUCTS
+    ]
+    return found, {leaf.dtype.name for leaf in jax.tree.leaves(new_state)}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_layers_compute_in_bfloat16_and_the_state_is_float32(trained, tiny_config, name):
+    config = tiny_config(name, trained, **HALF)
+    found, state_types = products(make_stage(config), config)
+    assert state_types <= {"float32", "int32", "bool"}
+    in_half = sum("bfloat16" in types for types in found)
+    # All but losses, logits, pooling, FER's features and, in lip_reader, skinning and rendering.
+    assert in_half > (0.3 if name == "lip_reader" else 0.65) * len(found)
+
+
+def test_float32_stages_compute_in_float32(trained, tiny_config):
+    config = tiny_config("motion_prior", trained)
+    found, _ = products(make_stage(config), config)
+    assert set.union(*found) == {"float32"}
+
+
+@pytest.mark.parametrize("name", [name for name in STAGES if name != _SLOW])
+def test_bfloat16_stays_near_float32(trained, tiny_config, name):
+    """The first loss but for rounding; later ones go apart where a code or a draw is another."""
+    losses = []
+    for changes in ({}, HALF):
+        config = tiny_config(name, trained, num_steps=NUM_STEPS, **changes)
+        trainer = Trainer(make_stage(config), config)
+        losses.append([float(trainer.next_step()["loss"]) for _ in range(NUM_STEPS)])
+    exact, rough = losses
+    assert exact != rough
+    np.testing.assert_allclose(rough[0], exact[0], rtol=0.03)
+    np.testing.assert_allclose(np.mean(rough), np.mean(exact), rtol=0.03)
+    np.testing.assert_allclose(rough, exact, rtol=0.15)
