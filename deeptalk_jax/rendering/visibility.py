@@ -136,20 +136,18 @@ def _winner(keys: Array, num: int) -> Array:
     return jnp.where(keys < 0, -1, keys & ((1 << index_bits) - 1))
 
 
-def visible_faces(
-    screen: Float[Array, "v 2"], nearness: Float[Array, " v"], faces: Int[np.ndarray, "f 3"], size: int
-) -> Int[Array, "size size"]:
+def visible_faces(corners: Float[Array, "f 3 3"], size: int) -> Int[Array, "size size"]:
     """Index of the face that each pixel sees at its centre, -1 where there is none.
 
     Args:
-        screen: column and row in pixels; the centre of the first pixel is (0, 0), rows go down.
-        nearness: in [0, 1], linear on the screen (inverse depth), larger is nearer.
-        faces: vertex indices, counter-clockwise where they face the camera; the others are not drawn.
+        corners: column, row and nearness of the corners of every face, counter-clockwise where it faces the camera; the
+            others are not drawn. Columns and rows in pixels; the centre of the first pixel is (0, 0), rows go down.
+            Nearness in [0, 1], linear on the screen (inverse depth), larger is nearer.
         size: side of the picture in pixels.
     """
-    screen, nearness = jax.lax.stop_gradient((screen, nearness))
+    corners = jax.lax.stop_gradient(corners)
     middle = 0.5 * (size - 1)  # small coordinates keep their digits in the products below
-    corners = screen[faces]  # [f, 3, 2]
+    corners, depth, num_faces = corners[..., :2], corners[..., 2], len(corners)
     (x0, x1, x2), (y0, y1, y2) = jnp.moveaxis(corners - middle, (1, 2), (1, 0))
     area = doubled_area(corners)
     edges = [
@@ -157,7 +155,6 @@ def visible_faces(
         for x, y, xx, yy in ((x2, y2, x1, y1), (x0, y0, x2, y2), (x1, y1, x0, y0))
     ]
     # Each is -(doubled area) * barycentric weight, turned positive inside.
-    depth = nearness[faces]
     scale = 1.0 / jnp.maximum(area, MIN_DOUBLED_AREA)
     slopes = [
         sum(edge[part] * depth[:, corner] for corner, edge in enumerate(edges)) * scale for part in (0, 1)
@@ -176,20 +173,23 @@ def visible_faces(
         y = (band * BAND_ROWS + jnp.arange(BAND_ROWS))[None, :, None].astype(jnp.float32) - middle
         inside = jnp.minimum(a0 * columns + (b0 * y + c0), a1 * columns + (b1 * y + c1))
         inside = jnp.minimum(inside, a2 * columns + (b2 * y + c2)) >= -_SHARED
-        key = _key(a3 * columns + (b3 * y + c3), indices[:, None, None], len(faces))
+        key = _key(a3 * columns + (b3 * y + c3), indices[:, None, None], num_faces)
         return jnp.where(inside, key, -1)
 
     first, last = rows // BAND_ROWS
     num_bands = _num_bands(size)
     keys = _nearest_in_bands(planes, first, last, kept, num_bands, keys_of, size)
-    return _winner(keys.reshape(num_bands * BAND_ROWS, size)[:size], len(faces))
+    return _winner(keys.reshape(num_bands * BAND_ROWS, size)[:size], num_faces)
 
 
-def silhouette(
-    screen: Float[Array, "v 2"], faces: Int[np.ndarray, "f 3"], edges: Edges
-) -> tuple[Bool[Array, " e"], Int[Array, " e"]]:
-    """Whether an edge has a face towards the camera on one side only, and the third vertex of that face."""
-    front = doubled_area(screen[faces]) > 0.0
+def silhouette(corners: Float[Array, "f 3 2"], edges: Edges) -> tuple[Bool[Array, " e"], Int[Array, " e"]]:
+    """Whether an edge has a face towards the camera on one side only, and the third vertex of that face.
+
+    Args:
+        corners: columns and rows of the corners of every face.
+        edges: of the mesh.
+    """
+    front = doubled_area(corners) > 0.0
     first, second = front[edges.faces[:, 0]], front[edges.faces[:, 1]] & (edges.faces[:, 1] >= 0)
     return first != second, jnp.where(first, edges.opposite[:, 0], edges.opposite[:, 1])
 
@@ -210,33 +210,26 @@ def crossing(ends: Float[Array, "*b 2 2"], place: Float[Array, "*b"]) -> tuple[A
     return across[..., 0] + share * (across[..., 1] - across[..., 0]), share
 
 
-def outlines(
-    screen: Float[Array, "v 2"],
-    nearness: Float[Array, " v"],
-    kept: Bool[Array, " e"],
-    edges: Edges,
-    size: int,
-) -> Int[Array, "2 size size"]:
+def outlines(ends: Float[Array, "e 2 3"], kept: Bool[Array, " e"], size: int) -> Int[Array, "2 size size"]:
     """Nearest edge that passes between neighbouring pixels, -1 where there is none.
 
     An edge nearer to the vertical than to the horizontal parts pixels of a row, the others part pixels of a column, so
     that every edge counts once along its length.
 
     Args:
-        screen: as in `visible_faces`.
-        nearness: as in `visible_faces`.
+        ends: column, row and nearness of both ends of every edge, as in `visible_faces`.
         kept: which edges count, see `silhouette`.
-        edges: of the mesh.
         size: side of the picture in pixels.
 
     Returns:
         `[0, r, c]` parts the pixels (r, c) and (r, c + 1); `[1, c, r]` the pixels (r, c) and (r + 1, c).
     """
-    screen, nearness = jax.lax.stop_gradient((screen, nearness))
+    ends = jax.lax.stop_gradient(ends)
+    depth, num_edges = ends[..., 2], len(ends)
     num_bands = _num_bands(size)
     columns = jnp.arange(size)[None, None, :]
 
-    points = jnp.stack([screen[:, ::-1], screen])[:, edges.ends]  # [direction, e, 2, (along, across)]
+    points = jnp.stack([ends[..., 1::-1], ends[..., :2]])  # [direction, e, 2, (along, across)]
     extents = jnp.abs(points[:, :, 1] - points[:, :, 0])
     tie = jnp.array([[True], [False]])
     steeps = (extents[..., 0] > extents[..., 1]) | (tie & (extents[..., 0] == extents[..., 1]))
@@ -246,7 +239,6 @@ def outlines(
         low, high = (jnp.ceil(f(ends[..., 0], axis=1)) for f in (jnp.min, jnp.max))
         high = high - 1.0  # half open: where two edges meet, one of them counts
         slope = (ends[:, 1, 1] - ends[:, 0, 1]) / jnp.where(steep, ends[:, 1, 0] - ends[:, 0, 0], 1.0)
-        depth = nearness[edges.ends]
         rise = (depth[:, 1] - depth[:, 0]) / jnp.where(steep, ends[:, 1, 0] - ends[:, 0, 0], 1.0)
         begin = ends[:, 0, 0]
         planes = jnp.stack(
@@ -261,11 +253,11 @@ def outlines(
             row = (band * BAND_ROWS + jnp.arange(BAND_ROWS))[None, :].astype(jnp.float32)
             column = jnp.floor(slope * row + start).astype(jnp.int32)
             column = jnp.where((row >= low) & (row <= high) & (column < size - 1), column, -1)
-            key = _key(rise * row + depth, indices[:, None], len(edges.ends))
+            key = _key(rise * row + depth, indices[:, None], num_edges)
             return jnp.where(column[..., None] == columns, key[..., None], -1)
 
         first, last = jnp.clip(jnp.stack([low, high]), 0, size - 1).astype(jnp.int32) // BAND_ROWS
         keys = _nearest_in_bands(planes, first, last, use, num_bands, keys_of, size)
-        return _winner(keys.reshape(num_bands * BAND_ROWS, size)[:size], len(edges.ends))
+        return _winner(keys.reshape(num_bands * BAND_ROWS, size)[:size], num_edges)
 
     return jax.lax.map(in_direction, (points, steeps))

@@ -32,7 +32,8 @@ def drawing(faces):
 
 def test_the_nearest_face_of_every_pixel_is_that_of_the_software_rasteriser():
     screen, nearness, faces = soup(150)
-    seen = np.asarray(jax.jit(lambda s, n: visible_faces(s, n, faces, SIZE))(screen, nearness))
+    corners = np.concatenate([screen, nearness[:, None]], axis=1)[faces]
+    seen = np.asarray(jax.jit(lambda corners: visible_faces(corners, SIZE))(corners))
     fragments = rasterise(screen, nearness, faces, (SIZE, SIZE))
     expected = np.full(SIZE * SIZE, -1)
     expected[fragments.pixel] = fragments.face
