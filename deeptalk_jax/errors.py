@@ -1,5 +1,12 @@
 """How a tool ends when a person, not a programmer, is meant to read why."""
 
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parent
+
 
 class UserError(ValueError):
     """Something outside the program is wrong: a file, a flag, a directory.
@@ -7,6 +14,24 @@ class UserError(ValueError):
     The message is one line that names the thing, what is wrong with it and what was expected. Command-line
     tools print it without a traceback and exit with status 2; a batch reports it and goes on.
     """
+
+
+@contextmanager
+def config_errors() -> Iterator[None]:
+    """While a run is set up from its config: a `ValueError` of this package is about a value there.
+
+    Raises:
+        UserError: instead of such an error; those that other packages raise pass as they are.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except ValueError as error:
+        where = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+        if not where.is_relative_to(_PACKAGE):
+            raise
+        raise UserError(f"the config cannot be used: {error}") from error
 
 
 class Interrupted(SystemExit):

@@ -8,13 +8,14 @@ from absl import logging
 from etils import epath
 from ml_collections import ConfigDict
 
+from deeptalk_jax.errors import config_errors
 from deeptalk_jax.interop.files import replace_when_whole
 from deeptalk_jax.model_dir import INDEX, check_variables, load_part, read_index, save_model
 from deeptalk_jax.rendering.page import render_page
 from deeptalk_jax.stages.base import Evaluation
 from deeptalk_jax.stages.precompute import precompute_features
 from deeptalk_jax.stages.registry import make_stage, stage_class
-from deeptalk_jax.training.loop import claim_workdir, fit
+from deeptalk_jax.training.loop import CONFIG_FILE, claim_workdir, fit
 
 
 def train(
@@ -40,10 +41,12 @@ def train(
         training.failures.NonFiniteError, errors.Interrupted: see `training.loop.fit`.
     """
     model = epath.Path(workdir) / "model"
-    claim_workdir(workdir, config)
-    if (model / INDEX).exists():
-        return model
-    stage = make_stage(config)
+    if (epath.Path(workdir) / CONFIG_FILE).exists():
+        claim_workdir(workdir, config)
+        if (model / INDEX).exists():
+            return model
+    with config_errors():
+        stage = make_stage(config)
     if features_dir is not None:
         stage.window_features = precompute_features(stage, features_dir)
     variables = fit(stage, config, workdir, profile_steps=profile_steps)

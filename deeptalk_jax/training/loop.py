@@ -11,7 +11,7 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from deeptalk_jax.errors import Interrupted, UserError
+from deeptalk_jax.errors import Interrupted, UserError, config_errors
 from deeptalk_jax.interop.files import replace_when_whole
 from deeptalk_jax.training.checkpoints import Checkpoints
 from deeptalk_jax.training.failures import StepWatch, averages
@@ -33,6 +33,7 @@ from deeptalk_jax.training.writer import MetricWriter
 
 PyTree = Any
 ON_NONFINITE = ("stop", "skip")
+CONFIG_FILE = "config.json"  # of a work directory
 # In a run: cadences, and on what and how it is computed and read.
 _MAY_CHANGE = (
     "log_every_steps",
@@ -138,8 +139,11 @@ def fit(
     if config.on_nonfinite not in ON_NONFINITE:
         raise UserError(f"on_nonfinite={config.on_nonfinite!r} is not one of {', '.join(ON_NONFINITE)}")
     workdir = epath.Path(workdir)
-    claim_workdir(workdir, config)
-    trainer = Trainer(stage, config)
+    if (workdir / CONFIG_FILE).exists():
+        claim_workdir(workdir, config)
+    with config_errors():
+        trainer = Trainer(stage, config)
+    claim_workdir(workdir, config)  # not before: a value that cannot be used leaves a new directory alone
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         trainer.state = checkpoints.restore(trainer.state, trainer.iterator)
         first = trainer.step
@@ -232,7 +236,7 @@ def claim_workdir(workdir: epath.PathLike, config: ConfigDict) -> None:
             be written.
     """
     workdir = epath.Path(workdir)
-    path = workdir / "config.json"
+    path = workdir / CONFIG_FILE
     text = json.dumps(json.loads(config.to_json_best_effort()), indent=2, sort_keys=True)
     try:
         workdir.mkdir(parents=True, exist_ok=True)

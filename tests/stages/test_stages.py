@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from deeptalk_jax.errors import Interrupted, UserError
+from deeptalk_jax.errors import Interrupted, UserError, config_errors
 from deeptalk_jax.model_dir import load_part
 from deeptalk_jax.stages import run
 from deeptalk_jax.stages.registry import STAGES, make_stage
@@ -118,6 +118,27 @@ def test_a_finished_run_is_left_alone_and_another_config_refused(trained, tiny_c
     assert index.stat().st_mtime_ns == before
     with pytest.raises(UserError, match=r"begun with another config \(differs in: optimiser.learning_rate\)"):
         run.train(tiny_config("fer", **{"optimiser.learning_rate": 0.5}), trained / "fer")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_devices": 99}, "num_devices=99, but there are 8"),
+        ({"optimiser.schedule": "linear"}, "schedule='linear' is not one of"),
+        ({"model.dtype": "float16"}, r"model.dtype='float16' is not one of \('float32', 'bfloat16'\)"),
+        ({"model.feature_path": "none"}, "feature_path='none' is not one of"),
+    ],
+)
+def test_values_that_cannot_be_are_one_line_and_leave_no_directory(tiny_config, tmp_path, changes, message):
+    with pytest.raises(UserError, match=f"^the config cannot be used: {message}"):
+        run.train(tiny_config("fer", **changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_errors_of_other_packages_are_not_taken_for_values_of_the_config():
+    with pytest.raises(ValueError, match="cannot reshape") as raised, config_errors():
+        np.zeros(3).reshape(2)
+    assert not isinstance(raised.value, UserError)
 
 
 class Poisoned:
