@@ -11,7 +11,7 @@ from safetensors import safe_open
 from deeptalk_jax.ablation.rows import Ablations, Run
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.model_dir import INDEX, read_index
-from deeptalk_jax.training.loop import claim_workdir
+from deeptalk_jax.training.loop import CONFIG_FILE, claim_workdir
 
 FAILURE_FILE = "failure.txt"  # its first line is the reason, the rest a traceback
 
@@ -74,7 +74,7 @@ def check_config(ablations: Ablations, run: Run, root: Path) -> None:
         UserError: see `training.loop.claim_workdir`.
     """
     workdir = run.workdir(root)
-    if (workdir / "config.json").exists():
+    if (workdir / CONFIG_FILE).exists():
         claim_workdir(workdir, ablations.config(run))
 
 
