@@ -3,6 +3,11 @@
 from ml_collections import ConfigDict
 
 VARIANTS = ("mini", "base")
+# Rows of every stage's table of ablations.
+COMMON_ABLATIONS = {
+    # Less memory traffic (docs/scaling.md); parameters, moments and losses stay float32.
+    "bfloat16": {"model.dtype": "bfloat16"},
+}
 
 
 def parse_arg(arg: str | None, ablations: dict[str, dict]) -> tuple[str, str]:

@@ -5,7 +5,7 @@ python train.py --config=configs/dee.py:variant=mini --workdir=outputs/dee --con
 
 from ml_collections import ConfigDict
 
-from configs.common import common_config, finish, mel_speech, parse_arg
+from configs.common import COMMON_ABLATIONS, common_config, finish, mel_speech, parse_arg
 
 ABLATIONS = {
     # Section 2, options of the method family.
@@ -30,8 +30,7 @@ ABLATIONS = {
     "strong_bottleneck": {"loss.kl_weight": 1e-4},
     # Less memory for the same loss.
     "chunked_loss": {"loss.chunk_rows": 8},
-    # Half the memory traffic; parameters, moments and losses are float32.
-    "bfloat16": {"model.dtype": "bfloat16"},
+    **COMMON_ABLATIONS,
     # Section 2, published training: what of the speech encoder learns, and how fast.
     "nothing_frozen": {"optimiser.frozen": ()},
     "slow_encoder": {"optimiser.frozen": (), "optimiser.rate_factors": (("speech_encoder/*", 0.1),)},

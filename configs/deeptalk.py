@@ -6,7 +6,7 @@ python train.py --config=configs/deeptalk.py:variant=mini --workdir=outputs/deep
 
 from ml_collections import ConfigDict
 
-from configs.common import common_config, finish, mel_speech, parse_arg
+from configs.common import COMMON_ABLATIONS, common_config, finish, mel_speech, parse_arg
 
 ABLATIONS = {
     "no_identity_dropout": {"identity_dropout_rate": 0.0},
@@ -14,8 +14,7 @@ ABLATIONS = {
     "vertices_only": {"loss.codes_weight": 0.0},
     # Section 4: the published stage-1 config also carries this term.
     "emotion": {"loss.emotion_weight": 1e-4},
-    # Half the memory traffic; parameters, moments and losses are float32.
-    "bfloat16": {"model.dtype": "bfloat16"},
+    **COMMON_ABLATIONS,
     # Section 9: how the released code runs its model; what imported checkpoints get (docs/published.md).
     "published_inference": {
         "inference.emotion_windows": "first_10s",

@@ -9,7 +9,7 @@ With the encoder of a published lip reader instead: --config.pretrained.visual_s
 from ml_collections import ConfigDict
 
 from configs import deeptalk
-from configs.common import finish, parse_arg
+from configs.common import COMMON_ABLATIONS, finish, parse_arg
 
 # Each leaves one loss out; "stage1_losses" is as much training with those of stage 1 alone.
 ABLATIONS = {
@@ -20,8 +20,7 @@ ABLATIONS = {
         "loss.swap_lip_weight": 0.0,
         "loss.swap_lip_reading_weight": 0.0,
     },
-    # Half the memory traffic; parameters, moments and losses are float32.
-    "bfloat16": {"model.dtype": "bfloat16"},
+    **COMMON_ABLATIONS,
     "motion_emotion": {"loss.motion_emotion_weight": 2.0},
     "mean_consistency": {"loss.emotion_consistency": "mean"},
     "stage1_losses": {

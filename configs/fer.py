@@ -5,14 +5,13 @@ python train.py --config=configs/fer.py:variant=mini --workdir=outputs/fer
 
 from ml_collections import ConfigDict
 
-from configs.common import common_config, finish, parse_arg
+from configs.common import COMMON_ABLATIONS, common_config, finish, parse_arg
 
 ABLATIONS = {
     # Section 1: the published feature path leaves the batch norms out.
     "published_features": {"model.feature_path": "published"},
     "no_augmentation": {"augmentation.sample_rate": 0.0},
-    # Half the memory traffic; parameters, moments and losses are float32.
-    "bfloat16": {"model.dtype": "bfloat16"},
+    **COMMON_ABLATIONS,
 }
 
 
@@ -20,9 +19,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     variant, ablation = parse_arg(arg, ABLATIONS)
     config = common_config("fer", variant)
     config.model = ConfigDict()
-    config.model.dtype = (
-        "float32"  # of the hidden layers: float32 | bfloat16; parameters and losses are float32
-    )
+    # Of the hidden layers: float32 | bfloat16; parameters and losses are float32.
+    config.model.dtype = "float32"
     config.model.num_classes = 8
     config.model.dropout_rate = 0.3
     config.model.feature_layer = 5

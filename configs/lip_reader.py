@@ -5,13 +5,12 @@ python train.py --config=configs/lip_reader.py:variant=mini --workdir=outputs/li
 
 from ml_collections import ConfigDict
 
-from configs.common import common_config, finish, parse_arg
+from configs.common import COMMON_ABLATIONS, common_config, finish, parse_arg
 
 ABLATIONS = {
     "relu": {"model.activation": "relu"},
     "no_noise": {"augmentation.noise_std": 0.0},
-    # Half the memory traffic; parameters, moments and losses are float32.
-    "bfloat16": {"model.dtype": "bfloat16"},
+    **COMMON_ABLATIONS,
 }
 
 

@@ -5,7 +5,7 @@ python train.py --config=configs/motion_prior.py:variant=mini --workdir=outputs/
 
 from ml_collections import ConfigDict
 
-from configs.common import common_config, finish, parse_arg
+from configs.common import COMMON_ABLATIONS, common_config, finish, parse_arg
 
 ABLATIONS = {
     # Section 3, baselines: without the hierarchy, and without codes.
@@ -53,8 +53,7 @@ ABLATIONS = {
     "velocity": {"loss.velocity_weight": 1e6},
     "jaw": {"loss.jaw_weight": 10.0},
     "raw_targets": {"loss.smooth_targets": False},
-    # Half the memory traffic; parameters, moments and losses are float32.
-    "bfloat16": {"model.dtype": "bfloat16"},
+    **COMMON_ABLATIONS,
 }
 
 

@@ -211,11 +211,10 @@ def train_loader(
     else:
         source = open_split(data_dir, dataset, split, cache_bytes=cache_bytes)
     _check_window_fits(source, window_frames, split)
-    clips = grain.MapDataset.source(range(len(source))).seed(seed).shuffle().repeat()
+    choose = _RandomWindow(source, window_frames)
     if windows_per_clip:
-        windows = clips.random_map(_OneOfWindows(source, window_frames, windows_per_clip, seed, features))
-    else:
-        windows = clips.random_map(_RandomWindow(source, window_frames))
+        choose = _OneOfWindows(source, window_frames, windows_per_clip, seed, features)
+    windows = grain.MapDataset.source(range(len(source))).seed(seed).shuffle().repeat().random_map(choose)
     batches = process_rows(windows, batch_size, num_processes, process_index).batch(
         batch_size // num_processes,
         drop_remainder=True,

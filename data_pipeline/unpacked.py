@@ -8,6 +8,7 @@ processes of a host, and nothing is parsed. A directory is whole once its index 
 import fcntl
 import itertools
 import json
+import math
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,8 +26,8 @@ from deeptalk_jax.interop.files import is_remote
 from deeptalk_jax.types import MOTION_DIM
 
 INDEX = "index.json"
-# Type of the entries of every file, and how many a sample or frame has.
-_FILES = {"audio": (np.int16, 1), "motion": (np.float32, MOTION_DIM), "visemes": (np.uint8, 1)}
+# Of every file: type of its entries, and shape of a sample or frame.
+_FILES = {"audio": (np.int16, ()), "motion": (np.float32, (MOTION_DIM,)), "visemes": (np.uint8, ())}
 
 
 class UnpackedRecords(Sequence[Record]):
@@ -40,10 +41,10 @@ class UnpackedRecords(Sequence[Record]):
     def __init__(self, directory: Path, index: Mapping[str, Any]):
         self._columns = index["columns"]
         self._arrays, self._starts = {}, {}
-        for name, (dtype, width) in _FILES.items():
-            lengths = self._columns[f"{name}_length"]
-            self._starts[name] = list(itertools.accumulate(lengths, initial=0))
-            self._arrays[name] = _mapped(directory / name, dtype).reshape(-1, *[width] * (width > 1))
+        for name, (dtype, shape) in _FILES.items():
+            starts = list(itertools.accumulate(self._columns[f"{name}_length"], initial=0))
+            self._starts[name] = starts
+            self._arrays[name] = _mapped(directory / name, dtype, (starts[-1], *shape))
 
     def __len__(self) -> int:
         return len(self._columns["clip_name"])
@@ -119,14 +120,14 @@ def _read_index(directory: Path, key: Mapping[str, Any]) -> dict[str, Any] | Non
         index = json.loads((directory / INDEX).read_text())
         sizes = {name: (directory / name).stat().st_size for name in _FILES}
         whole = all(sizes[name] == _num_bytes(index, name) for name in _FILES)
+        return index if whole and index["key"] == key else None
     except (FileNotFoundError, ValueError, LookupError, TypeError):
         return None
-    return index if whole and index["key"] == key else None
 
 
 def _num_bytes(index: Mapping[str, Any], name: str) -> int:
-    dtype, width = _FILES[name]
-    return sum(index["columns"][f"{name}_length"]) * width * np.dtype(dtype).itemsize
+    dtype, shape = _FILES[name]
+    return sum(index["columns"][f"{name}_length"]) * math.prod(shape) * np.dtype(dtype).itemsize
 
 
 def _unpack(records: Sequence[Record], directory: Path, key: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,7 +160,7 @@ def _unpack(records: Sequence[Record], directory: Path, key: Mapping[str, Any]) 
     return index
 
 
-def _mapped(path: Path, dtype: type) -> np.ndarray:
-    if not path.stat().st_size:  # what cannot be mapped
-        return np.zeros(0, dtype)
-    return np.asarray(np.memmap(path, dtype, mode="r"))
+def _mapped(path: Path, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+    if not shape[0]:  # an empty file cannot be mapped
+        return np.zeros(shape, dtype)
+    return np.asarray(np.memmap(path, dtype, mode="r", shape=shape))

@@ -18,18 +18,19 @@ class UserError(ValueError):
 
 @contextmanager
 def config_errors() -> Iterator[None]:
-    """While a run is set up from its config: a `ValueError` of this package is about a value there.
+    """While a run is set up from its config: a `ValueError` that this package raises is about a value there.
 
     Raises:
-        UserError: instead of such an error; those that other packages raise pass as they are.
+        UserError: instead of such an error; those that come out of other packages, or of a call in our code, pass as
+            they are: they are faults of ours.
     """
     try:
         yield
     except UserError:
         raise
     except ValueError as error:
-        where = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-        if not where.is_relative_to(_PACKAGE):
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        if not (Path(last.filename).is_relative_to(_PACKAGE) and last.line.startswith("raise ")):
             raise
         raise UserError(f"the config cannot be used: {error}") from error
 

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from deeptalk_jax.ablation.rows import Ablations, Run
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.model_dir import INDEX, read_index
-from deeptalk_jax.training.loop import CONFIG_FILE, claim_workdir
+from deeptalk_jax.training.loop import check_workdir
 
 FAILURE_FILE = "failure.txt"  # its first line is the reason, the rest a traceback
 
@@ -71,11 +71,9 @@ def check_config(ablations: Ablations, run: Run, root: Path) -> None:
     """Holds the config that a run was begun with, if it was, against the one that it has now.
 
     Raises:
-        UserError: see `training.loop.claim_workdir`.
+        UserError: see `training.loop.check_workdir`.
     """
-    workdir = run.workdir(root)
-    if (workdir / CONFIG_FILE).exists():
-        claim_workdir(workdir, ablations.config(run))
+    check_workdir(run.workdir(root), ablations.config(run))
 
 
 def read_result(run: Run, root: Path, split: str) -> Result | None:

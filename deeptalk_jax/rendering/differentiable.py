@@ -50,7 +50,7 @@ def draw(
         background: grey where nothing is.
     """
     nearness = jax.lax.stop_gradient(nearness)
-    # Gathering a row of a table costs a TPU as much as many rows of arithmetic: all of a vertex is one row.
+    # All of a vertex is one row of a table: to a TPU gathers cost more than what is done with their rows.
     vertices = jnp.concatenate([screen, nearness[:, None], shade[:, None]], axis=1)
     still = jax.lax.stop_gradient(vertices)
     corners, ends = still[faces], still[edges.ends]
@@ -64,7 +64,7 @@ def draw(
         seen, depth = _interpolate(take_rows(vertices, faces), face, background)
         ends = take_rows(vertices, edges.ends)
         ends, ends_nearness = ends[..., :2], ends[..., 2]
-        # Not `still[inner, 1::-1]`, which gathers number by number: 25 times the bytes of all the rest on a TPU.
+        # Not `still[inner, 1::-1]`, which gathers number by number: on a TPU seven times the bytes of all the rest.
         beside = still[inner][:, :2]
         # Rows are walked along y, columns along x.
         rows = _smooth_rows(seen, depth, ends[..., ::-1], ends_nearness, beside[:, ::-1], edge[0])

@@ -15,7 +15,7 @@ from deeptalk_jax.rendering.page import render_page
 from deeptalk_jax.stages.base import Evaluation
 from deeptalk_jax.stages.precompute import precompute_features
 from deeptalk_jax.stages.registry import make_stage, stage_class
-from deeptalk_jax.training.loop import CONFIG_FILE, claim_workdir, fit
+from deeptalk_jax.training.loop import check_workdir, claim_workdir, fit
 
 
 def train(
@@ -41,13 +41,13 @@ def train(
         training.failures.NonFiniteError, errors.Interrupted: see `training.loop.fit`.
     """
     model = epath.Path(workdir) / "model"
-    if (epath.Path(workdir) / CONFIG_FILE).exists():
-        claim_workdir(workdir, config)
-        if (model / INDEX).exists():
-            return model
+    check_workdir(workdir, config)
+    if (model / INDEX).exists():
+        return model
     with config_errors():
         stage = make_stage(config)
     if features_dir is not None:
+        claim_workdir(workdir, config)  # a place that cannot be written is told before hours of work
         stage.window_features = precompute_features(stage, features_dir)
     variables = fit(stage, config, workdir, profile_steps=profile_steps)
     if jax.process_index() == 0:

@@ -33,7 +33,7 @@ from deeptalk_jax.training.writer import MetricWriter
 
 PyTree = Any
 ON_NONFINITE = ("stop", "skip")
-CONFIG_FILE = "config.json"  # of a work directory
+_CONFIG_FILE = "config.json"  # of a work directory
 # In a run: cadences, and on what and how it is computed and read.
 _MAY_CHANGE = (
     "log_every_steps",
@@ -139,8 +139,7 @@ def fit(
     if config.on_nonfinite not in ON_NONFINITE:
         raise UserError(f"on_nonfinite={config.on_nonfinite!r} is not one of {', '.join(ON_NONFINITE)}")
     workdir = epath.Path(workdir)
-    if (workdir / CONFIG_FILE).exists():
-        claim_workdir(workdir, config)
+    check_workdir(workdir, config)
     with config_errors():
         trainer = Trainer(stage, config)
     claim_workdir(workdir, config)  # not before: a value that cannot be used leaves a new directory alone
@@ -228,23 +227,20 @@ def _interrupted(signal: str, step: int, checkpoints: Checkpoints) -> Interrupte
     return Interrupted(f"{signal}: saved step {step} in {checkpoints.directory}; run again to go on")
 
 
-def claim_workdir(workdir: epath.PathLike, config: ConfigDict) -> None:
-    """Writes the config into a new work directory, or checks that it is the one that began there.
+def check_workdir(workdir: epath.PathLike, config: ConfigDict) -> None:
+    """Holds the config that a work directory was begun with, if it was, against this one.
 
     Raises:
-        UserError: the directory holds another config (all but the keys of `_MAY_CHANGE` must agree), or cannot
-            be written.
+        UserError: the directory holds another config (all but the keys of `_MAY_CHANGE` must agree), or one that cannot
+            be read.
     """
-    workdir = epath.Path(workdir)
-    path = workdir / CONFIG_FILE
-    text = json.dumps(json.loads(config.to_json_best_effort()), indent=2, sort_keys=True)
+    path = epath.Path(workdir) / _CONFIG_FILE
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            with replace_when_whole(path) as temporary:
-                temporary.write_text(text)
             return
-        before, now = (flatten_dict(json.loads(tree), sep=".") for tree in (path.read_text(), text))
+        before, now = (
+            flatten_dict(json.loads(tree), sep=".") for tree in (path.read_text(), _as_json(config))
+        )
     except (OSError, json.JSONDecodeError) as error:
         raise UserError(f"{path}: cannot be used ({error})") from error
     names = (before.keys() | now.keys()) - set(_MAY_CHANGE)
@@ -254,3 +250,24 @@ def claim_workdir(workdir: epath.PathLike, config: ConfigDict) -> None:
             f"{workdir} was begun with another config (differs in: {', '.join(changed)}); "
             "use another --workdir, or delete this one"
         )
+
+
+def claim_workdir(workdir: epath.PathLike, config: ConfigDict) -> None:
+    """Writes the config into a new work directory, or checks that it is the one that began there.
+
+    Raises:
+        UserError: see `check_workdir`; or the directory cannot be written.
+    """
+    check_workdir(workdir, config)
+    path = epath.Path(workdir) / _CONFIG_FILE
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            with replace_when_whole(path) as temporary:
+                temporary.write_text(_as_json(config))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be used ({error})") from error
+
+
+def _as_json(config: ConfigDict) -> str:
+    return json.dumps(json.loads(config.to_json_best_effort()), indent=2, sort_keys=True)

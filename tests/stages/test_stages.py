@@ -13,6 +13,7 @@ from deeptalk_jax.stages.registry import STAGES, make_stage
 from deeptalk_jax.training.checkpoints import Checkpoints
 from deeptalk_jax.training.failures import NonFiniteError
 from deeptalk_jax.training.loop import Trainer, fit
+from deeptalk_jax.training.mesh import sharding_table
 from deeptalk_jax.training.state import step_key
 from deeptalk_jax.training.step import decode_audio
 
@@ -135,9 +136,16 @@ def test_values_that_cannot_be_are_one_line_and_leave_no_directory(tiny_config, 
     assert not (tmp_path / "run").exists()
 
 
-def test_errors_of_other_packages_are_not_taken_for_values_of_the_config():
-    with pytest.raises(ValueError, match="cannot reshape") as raised, config_errors():
-        np.zeros(3).reshape(2)
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (lambda: np.zeros(3).reshape(2), "cannot reshape"),
+        (lambda: sharding_table({"x": np.zeros(3)}, {}), "shorter"),  # `zip(strict=True)` in our code
+    ],
+)
+def test_faults_are_not_taken_for_values_of_the_config(fault, message):
+    with pytest.raises(ValueError, match=message) as raised, config_errors():
+        fault()
     assert not isinstance(raised.value, UserError)
 
 
