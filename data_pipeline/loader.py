@@ -21,6 +21,8 @@ from deeptalk_jax.types import INT16_SCALE, MOTION_DIM, MOTION_RATE_HZ, SAMPLES_
 
 Batch = dict[str, Any]
 
+_PREFETCH_BATCHES = 8  # how far reader threads are ahead
+
 
 class Window(NamedTuple):
     """A stretch of a clip, not yet copied.
@@ -168,7 +170,6 @@ def train_loader(
     num_processes: int = 1,
     process_index: int = 0,
     num_threads: int = 4,
-    prefetch_batches: int = 8,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
     unpack_dir: str | Path = "",
     windows_per_clip: int = 0,
@@ -190,7 +191,6 @@ def train_loader(
         num_processes: how many hosts share the batches.
         process_index: which of them this is.
         num_threads: reader threads; 0 reads in the caller.
-        prefetch_batches: how far the threads read ahead.
         cache_bytes: how much of the split to keep in memory; 0 reads every clip anew.
         unpack_dir: where to lay the clips out flat, for windows to read their own bytes only; then nothing is kept in
             memory but by the operating system. Empty: windows read whole records.
@@ -202,14 +202,10 @@ def train_loader(
         step decodes. Its `get_state` (as JSON has it) and `set_state` resume exactly.
 
     Raises:
-        UserError: no such dataset or split, a window longer than every clip, a batch that the processes
-        cannot share.
+        UserError: no such dataset or split, a window longer than every clip, a batch that cannot be shared evenly.
     """
     window_frames = _window_frames(window_frames, window_s)
-    if unpack_dir:
-        source = unpacked_split(data_dir, dataset, split, unpack_dir)
-    else:
-        source = open_split(data_dir, dataset, split, cache_bytes=cache_bytes)
+    source = _open_clips(data_dir, dataset, split, cache_bytes, unpack_dir)
     _check_window_fits(source, window_frames, split)
     choose = _RandomWindow(source, window_frames)
     if windows_per_clip:
@@ -220,7 +216,7 @@ def train_loader(
         drop_remainder=True,
         batch_fn=functools.partial(assemble, num_frames=window_frames),
     )
-    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=prefetch_batches)
+    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=_PREFETCH_BATCHES)
     return iter(batches.to_iter_dataset(options))
 
 
@@ -286,6 +282,15 @@ def _window_frames(window_frames: int | None, window_s: float | None) -> int:
     if window_frames < 1:
         raise UserError(f"the window has {window_frames} frames; expected at least 1")
     return window_frames
+
+
+def _open_clips(
+    data_dir: str | Path, dataset: str, split: str, cache_bytes: int, unpack_dir: str | Path
+) -> Sequence[Record]:
+    """The clips of a split as records or laid out flat; arguments as of `train_loader`."""
+    if unpack_dir:
+        return unpacked_split(data_dir, dataset, split, unpack_dir)
+    return open_split(data_dir, dataset, split, cache_bytes=cache_bytes)
 
 
 def _check_window_fits(source: Sequence[Record], window_frames: int, split: str) -> None:
