@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from absl import app, flags, logging
+from ml_collections import config_flags
 
 from deeptalk_jax.errors import Interrupted, LostProcess, UserError
 from deeptalk_jax.interop.files import is_remote
 
+_CONFIG_FLAG = "config"  # of the tools that take a config file
 CACHE_VARIABLE = "DEEPTALK_CACHE_DIR"
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h
@@ -56,9 +58,33 @@ def _prepared(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]) 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
     try:
-        return flags.FLAGS(argv)
+        arguments = flags.FLAGS(argv)
     except (flags.Error, ValueError) as error:  # a config file raises ValueError for its own argument
-        raise UserError(str(error).replace("\n", " ")) from error
+        raise UserError(_one_line(str(error))) from error
+    except (AttributeError, KeyError) as error:  # what a config says of a key that it lacks
+        key = str(error).strip("\\\"'")
+        given = [word for word in argv if key in word.partition("=")[0].split(".")[1:]]
+        if not given:
+            raise
+        raise UserError(f"{given[0]}: the config has no key {key!r}") from error
+    if _CONFIG_FLAG in flags.FLAGS:
+        _check_config_file(config_flags.get_config_filename(flags.FLAGS[_CONFIG_FLAG]))
+    return arguments
+
+
+def _one_line(message: str) -> str:
+    """A message of a flag; of the traceback in one of `config_flags` only what was raised."""
+    before, traceback, lines = message.partition("Traceback (most recent call last):")
+    if not traceback:
+        return message.replace("\n", " ")
+    return f"{before.partition(': Error')[0]}: {lines.strip().splitlines()[-1].partition(': ')[2]}"
+
+
+def _check_config_file(path: str | None) -> None:
+    """`config_flags` takes a file that does not exist, and raises where the config is first read."""
+    file = (path or "").partition(":")[0]
+    if file and not Path(file).is_file():
+        raise UserError(f"flag --{_CONFIG_FLAG}={path}: there is no file {file}")
 
 
 def use_compilation_cache() -> None:
