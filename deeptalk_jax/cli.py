@@ -62,11 +62,9 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
     except (flags.Error, ValueError) as error:  # a config file raises ValueError for its own argument
         raise UserError(_one_line(str(error))) from error
     except (AttributeError, KeyError) as error:  # what a config says of a key that it lacks
-        key = str(error).strip("\\\"'")
-        given = [word for word in argv if key in word.partition("=")[0].split(".")[1:]]
-        if not given:
-            raise
-        raise UserError(f"{given[0]}: the config has no key {key!r}") from error
+        if message := _unknown_key(argv, error):
+            raise UserError(message) from error
+        raise
     if _CONFIG_FLAG in flags.FLAGS:
         _check_config_file(config_flags.get_config_filename(flags.FLAGS[_CONFIG_FLAG]))
     return arguments
@@ -78,6 +76,17 @@ def _one_line(message: str) -> str:
     if not traceback:
         return message.replace("\n", " ")
     return f"{before.partition(': Error')[0]}: {lines.strip().splitlines()[-1].partition(': ')[2]}"
+
+
+def _unknown_key(argv: Sequence[str], error: Exception) -> str | None:
+    """What to say where a flag names a key that the config lacks; None where no flag has the name in the error."""
+    cause = error.args[0] if error.args and isinstance(error.args[0], KeyError) else error
+    key, _, hint = str(cause.args[0] if cause.args else "").partition("\n")
+    key = key.strip("\"'")
+    for word in argv:
+        if key in word.partition("=")[0].split(".")[1:]:
+            return f"{word}: the config has no key {key!r}; {hint}".rstrip("; ")
+    return None
 
 
 def _check_config_file(path: str | None) -> None:

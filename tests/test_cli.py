@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
         ),
         (
             ["--config=configs/fer.py", "--config.models.dtype=float32"],
-            "error: --config.models.dtype=float32: the config has no key 'models'\n",
+            "error: --config.models.dtype=float32: the config has no key 'models'; Did you mean \"model\" instead",
         ),
         (
             ["--config=configs/fer.py", "--config.num_steps=many"],
