@@ -29,10 +29,10 @@ test: setup
 
 # AUDIO=speech.wav animates your own sound; TEXT="..." and EMOTION=sad speak a sentence of yours.
 demo: setup
-	$(RUN) -m deeptalk_jax.demo --out=$(DEMO_DIR) $(DEMO_FLAGS)
+	$(RUN) -m deeptalk_jax.tools.demo --out=$(DEMO_DIR) $(DEMO_FLAGS)
 
 check:
-	$(RUN) -m deeptalk_jax.report $(DEMO_DIR)/report.json
+	$(RUN) -m deeptalk_jax.tools.demo_report $(DEMO_DIR)/report.json
 
 lint: setup
 	$(VENV)/bin/ruff check .

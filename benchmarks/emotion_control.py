@@ -22,14 +22,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from data_pipeline.synthetic_talk.say import say
+from deeptalk_jax.assembly.build import build_fer
+from deeptalk_jax.assembly.model_dir import load_part
 from deeptalk_jax.cli import run_tool
+from deeptalk_jax.files import replace_when_whole
 from deeptalk_jax.inference.api import DeepTalk
 from deeptalk_jax.inference.motion import Motion
-from deeptalk_jax.interop.files import replace_when_whole
 from deeptalk_jax.metrics.motion import jaw_opening
-from deeptalk_jax.model_dir import load_part
 from deeptalk_jax.rendering.render import render_frames
-from deeptalk_jax.stages.builders import build_fer
 from deeptalk_jax.types import EMOTIONS, INT16_SCALE, MOTION_DIM, NUM_INTENSITIES
 
 _MODEL = flags.DEFINE_string(

@@ -28,6 +28,8 @@ from benchmarks.timing import median_s, peak_bytes
 from configs import dee as dee_config
 from configs import deeptalk as deeptalk_config
 from configs import motion_prior as motion_prior_config
+from deeptalk_jax.assembly import build
+from deeptalk_jax.assembly.build import with_prior
 from deeptalk_jax.cli import run_tool
 from deeptalk_jax.inference.animator import Animator, MotionRow
 from deeptalk_jax.inference.clip import Clip
@@ -35,8 +37,6 @@ from deeptalk_jax.inference.options import InferenceOptions
 from deeptalk_jax.inference.settings import Sampling
 from deeptalk_jax.models.dee import DEE, Tower
 from deeptalk_jax.models.generator import Generator
-from deeptalk_jax.stages import builders
-from deeptalk_jax.stages.deeptalk import with_prior
 from deeptalk_jax.types import AUDIO_RATE_HZ, SAMPLES_PER_FRAME
 
 _QUICK = flags.DEFINE_bool("quick", False, "The mini model, 2 s of sound, batch 1 and 2 in place of 8.")
@@ -81,13 +81,11 @@ def _models(variant: str) -> _Models:
         module.get_config(f"variant={variant}")
         for module in (dee_config, deeptalk_config, motion_prior_config)
     ]
-    dee, generator = builders.build_dee(configs[0]), builders.build_generator(configs[1], configs[2])
+    dee, generator = build.build_dee(configs[0]), build.build_generator(configs[1], configs[2])
     feature_dim = 128  # of FER; the motion tower is not run
-    predictor = _random(
-        lambda key: builders.init_predictor(generator, configs[0].model.embedding_dim, key), 1
-    )
-    prior = _random(lambda key: builders.init_motion_prior(generator.prior, key), 2)
-    dee_variables = _random(lambda key: builders.init_dee(dee, feature_dim, key), 0)
+    predictor = _random(lambda key: build.init_predictor(generator, configs[0].model.embedding_dim, key), 1)
+    prior = _random(lambda key: build.init_motion_prior(generator.prior, key), 2)
+    dee_variables = _random(lambda key: build.init_dee(dee, feature_dim, key), 0)
     return _Models(dee, dee_variables, generator, with_prior(predictor, prior))
 
 

@@ -44,9 +44,9 @@ from benchmarks.traffic import memory_traffic
 from configs import dee, deeptalk, deeptalk_stage2, fer, lip_reader, motion_prior
 from configs.common import VARIANTS
 from data_pipeline.prepare import prepare
+from deeptalk_jax.assembly.model_dir import Part
 from deeptalk_jax.cli import run_tool
 from deeptalk_jax.errors import UserError
-from deeptalk_jax.model_dir import Part
 from deeptalk_jax.stages.base import Stage
 from deeptalk_jax.stages.registry import stage_class
 from deeptalk_jax.training.chips import Chip

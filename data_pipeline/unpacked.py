@@ -22,7 +22,7 @@ import tqdm
 from data_pipeline import registry
 from data_pipeline.records import LABELS, Record, open_split
 from deeptalk_jax.errors import UserError
-from deeptalk_jax.interop.files import is_remote
+from deeptalk_jax.files import is_remote
 from deeptalk_jax.types import MOTION_DIM
 
 INDEX = "index.json"

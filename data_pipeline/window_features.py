@@ -14,7 +14,7 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from deeptalk_jax.errors import UserError
-from deeptalk_jax.interop.files import replace_when_whole
+from deeptalk_jax.files import replace_when_whole
 
 INDEX = "features.json"
 

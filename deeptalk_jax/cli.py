@@ -9,7 +9,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from deeptalk_jax.errors import Interrupted, LostProcess, UserError
-from deeptalk_jax.interop.files import is_remote
+from deeptalk_jax.files import is_remote
 
 _CONFIG_FLAG = "config"  # of the tools that take a config file
 CACHE_VARIABLE = "DEEPTALK_CACHE_DIR"

@@ -7,8 +7,8 @@ import pytest
 
 from configs import motion_prior
 from configs.common import VARIANTS, parse_arg
+from deeptalk_jax.assembly import build
 from deeptalk_jax.errors import UserError
-from deeptalk_jax.stages import builders
 
 STAGES = ("fer", "dee", "motion_prior", "deeptalk", "lip_reader", "deeptalk_stage2")
 MODULES = {stage: importlib.import_module(f"configs.{stage}") for stage in STAGES}
@@ -26,20 +26,20 @@ def test_builds(stage, variant, ablation):
     assert config.is_locked
     assert (config.stage, config.variant, config.ablation) == (stage, variant, ablation)
     initialisers = {
-        "fer": lambda key: builders.init_fer(builders.build_fer(config), key),
-        "dee": lambda key: builders.init_dee(
-            builders.build_dee(config),
-            builders.build_fer(MODULES["fer"].get_config(f"variant={variant}")).feature_dim,
+        "fer": lambda key: build.init_fer(build.build_fer(config), key),
+        "dee": lambda key: build.init_dee(
+            build.build_dee(config),
+            build.build_fer(MODULES["fer"].get_config(f"variant={variant}")).feature_dim,
             key,
         ),
-        "motion_prior": lambda key: builders.init_motion_prior(builders.build_motion_prior(config), key),
-        "deeptalk": lambda key: builders.init_predictor(
-            builders.build_generator(config, motion_prior.get_config(f"variant={variant}")), 16, key
+        "motion_prior": lambda key: build.init_motion_prior(build.build_motion_prior(config), key),
+        "deeptalk": lambda key: build.init_predictor(
+            build.build_generator(config, motion_prior.get_config(f"variant={variant}")), 16, key
         ),
     }
     initialisers["deeptalk_stage2"] = initialisers["deeptalk"]
-    initialisers["lip_reader"] = lambda key: builders.init_lip_reader(
-        builders.build_lip_reader(config), config.model.crop_size, key
+    initialisers["lip_reader"] = lambda key: build.init_lip_reader(
+        build.build_lip_reader(config), config.model.crop_size, key
     )
     shapes = jax.eval_shape(initialisers[stage], jax.random.key(0))
     assert jax.tree.leaves(shapes["params"])
@@ -92,7 +92,7 @@ def test_speech_encoders_that_cannot_be(change, message):
     config = MODULES["dee"].get_config("variant=base").model.speech.unlock()
     config.update(change)
     with pytest.raises(ValueError, match=message):
-        builders.build_speech_encoder(config)
+        build.build_speech_encoder(config)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_priors_that_cannot_be(change, message):
     config = motion_prior.get_config().unlock()
     config.model.update(change)
     with pytest.raises(ValueError, match=message):
-        builders.build_motion_prior(config)
+        build.build_motion_prior(config)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_priors_that_cannot_be(change, message):
 def test_priors_that_the_generator_cannot_have(ablation, message):
     prior_config = motion_prior.get_config(f"ablation={ablation}")
     with pytest.raises(UserError, match=message):
-        builders.build_generator(MODULES["deeptalk"].get_config(), prior_config)
+        build.build_generator(MODULES["deeptalk"].get_config(), prior_config)
 
 
 def test_the_published_prior():
@@ -140,17 +140,17 @@ def test_the_published_prior():
 
 def test_identity_vectors():
     config = MODULES["deeptalk"].get_config()
-    mean = builders.identity_vector(config, None)
+    mean = build.identity_vector(config, None)
     assert mean.shape == (32,)
     assert float(mean.sum()) == pytest.approx(1.0)
     assert int((mean > 0).sum()) == 24
-    assert builders.identity_vector(config, 5).argmax() == 5
+    assert build.identity_vector(config, 5).argmax() == 5
     with pytest.raises(ValueError, match="identity 24 is not one of the trained identities 0 to 23"):
-        builders.identity_vector(config, 24)
+        build.identity_vector(config, 24)
 
 
 def test_models_from_before_an_option_of_the_spectrum_keep_their_encoder():
     config = MODULES["deeptalk"].get_config("variant=mini").unlock().model.speech
-    expected = builders.build_speech_encoder(config)
+    expected = build.build_speech_encoder(config)
     del config.window_samples, config.hop_samples, config.max_band_shift
-    assert builders.build_speech_encoder(config) == expected
+    assert build.build_speech_encoder(config) == expected

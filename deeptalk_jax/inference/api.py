@@ -12,7 +12,7 @@ from deeptalk_jax.head.model import HeadModel
 from deeptalk_jax.inference.animator import Animator, WindowMotion
 from deeptalk_jax.inference.audio import read_audio, to_model_rate
 from deeptalk_jax.inference.clip import Clip
-from deeptalk_jax.inference.emotion_space import EmotionSpace, MotionSource
+from deeptalk_jax.inference.emotion_source import EmotionSpace, MotionSource
 from deeptalk_jax.inference.emotion_track import EmotionTrack, TrackRow
 from deeptalk_jax.inference.identity import Identity, read_identity
 from deeptalk_jax.inference.loading import load_generator

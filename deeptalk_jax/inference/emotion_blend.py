@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from deeptalk_jax.assembly.emotion_centroids import EmotionCentroids
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.inference.blend import BlendReader
-from deeptalk_jax.stages.emotion_centroids import EmotionCentroids
 from deeptalk_jax.types import EMOTIONS, NUM_INTENSITIES, Gaussian
 
 NEUTRAL = "neutral"

@@ -2,7 +2,7 @@
 
 3                    the training speaker of this number
 3:0.5,7:0.5          a blend; what the weights lack to 1 is the mean of all, above 1 they count in proportion
-person.json          of `python -m deeptalk_jax.fit_identity`
+person.json          of `python -m deeptalk_jax.tools.fit_identity`
 """
 
 import json
@@ -15,10 +15,10 @@ import numpy as np
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
+from deeptalk_jax.assembly.build import identity_vector
 from deeptalk_jax.errors import UserError
+from deeptalk_jax.files import replace_when_whole
 from deeptalk_jax.inference.blend import BlendReader
-from deeptalk_jax.interop.files import replace_when_whole
-from deeptalk_jax.stages.builders import identity_vector
 
 FORMAT = "deeptalk_jax identity"
 SUFFIX = ".json"

@@ -19,6 +19,7 @@ import numpy as np
 import optax
 from jaxtyping import Float
 
+from deeptalk_jax.assembly.build import identity_vector
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.head.gram import distance_factor, squared_distance
 from deeptalk_jax.head.load import load_head
@@ -29,7 +30,6 @@ from deeptalk_jax.inference.loading import LoadedGenerator
 from deeptalk_jax.metrics.motion import MotionErrors
 from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.models.generator import Generator
-from deeptalk_jax.stages.builders import identity_vector
 from deeptalk_jax.types import SAMPLES_PER_FRAME, Array, SpeechFeatures
 
 PyTree = Any

@@ -8,19 +8,19 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from deeptalk_jax.errors import UserError
-from deeptalk_jax.inference.options import InferenceOptions
-from deeptalk_jax.model_dir import check_variables, load_part, read_index
-from deeptalk_jax.models.dee import DEE
-from deeptalk_jax.models.generator import Generator
-from deeptalk_jax.stages.builders import (
+from deeptalk_jax.assembly.build import (
     build_dee,
     build_generator,
     init_dee,
     init_motion_prior,
     init_predictor,
+    with_prior,
 )
-from deeptalk_jax.stages.deeptalk import with_prior
+from deeptalk_jax.assembly.model_dir import check_variables, load_part, read_index
+from deeptalk_jax.errors import UserError
+from deeptalk_jax.inference.options import InferenceOptions
+from deeptalk_jax.models.dee import DEE
+from deeptalk_jax.models.generator import Generator
 
 PyTree = Any
 

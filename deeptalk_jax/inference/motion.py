@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from deeptalk_jax.errors import UserError
+from deeptalk_jax.files import replace_when_whole
 from deeptalk_jax.head.lbs import motion_vertices
 from deeptalk_jax.head.model import HeadModel
-from deeptalk_jax.interop.files import replace_when_whole
 from deeptalk_jax.rendering.render import render_frames
 from deeptalk_jax.rendering.video import write_video
 from deeptalk_jax.types import AUDIO_RATE_HZ, EXPRESSION_DIM, JAW_POSE_DIM, MOTION_DIM, MOTION_RATE_HZ

@@ -8,6 +8,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from deeptalk_jax.interop.speech_names import (
+    EMOTION2VEC_UNUSED,
+    WAV2VEC2_UNUSED,
+    emotion2vec_places,
+    wav2vec2_places,
+)
 from deeptalk_jax.interop.torch_places import (
     Path,
     Place,
@@ -26,12 +32,6 @@ from deeptalk_jax.models.fer import FER
 from deeptalk_jax.models.generator import Generator
 from deeptalk_jax.models.motion_prior import MotionPrior
 from deeptalk_jax.models.positions import sinusoidal_positions
-from deeptalk_jax.models.speech.torch_names import (
-    EMOTION2VEC_UNUSED,
-    WAV2VEC2_UNUSED,
-    emotion2vec_places,
-    wav2vec2_places,
-)
 
 WAV2VEC2_PREFIX = "audio_model.model."
 EMOTION2VEC_PREFIX = "audio_encoder.embedding_model."

@@ -16,6 +16,8 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from configs import dee, deeptalk, fer, motion_prior
+from deeptalk_jax.assembly import build
+from deeptalk_jax.assembly.model_dir import Part, check_variables
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.interop.published_files import first_difference, read_published
 from deeptalk_jax.interop.published_names import (
@@ -32,11 +34,9 @@ from deeptalk_jax.interop.published_names import (
     prior_constants,
     prior_places,
 )
+from deeptalk_jax.interop.speech_names import emotion2vec_params
 from deeptalk_jax.interop.torch_places import PyTree, Shapes, State, fill, shapes_of, strip_prefix
-from deeptalk_jax.model_dir import Part, check_variables
-from deeptalk_jax.models.speech.load import load_wav2vec2
-from deeptalk_jax.models.speech.torch_names import emotion2vec_params
-from deeptalk_jax.stages import builders
+from deeptalk_jax.interop.wav2vec2_file import load_wav2vec2
 
 # Variant and ablation whose models compute what the published ones do.
 CONFIG_ARGS = {
@@ -81,25 +81,25 @@ def fer_part(state: State) -> Part:
         UserError: here and below, as `torch_places.fill`.
     """
     config = published_config("fer")
-    model = builders.build_fer(config)
-    shapes = _shapes(lambda key: builders.init_fer(model, key))
+    model = build.build_fer(config)
+    shapes = _shapes(lambda key: build.init_fer(model, key))
     return Part(config, fill(state, fer_places(model), FER_UNUSED, shapes))
 
 
 def dee_part(state: State, *, prefix: str = "") -> Part:
     """DEE from the tensors of DEE.pt, or of the copy of it whose names began with `prefix`."""
     config = published_config("dee")
-    model = builders.build_dee(config)
-    feature_dim = builders.build_fer(published_config("fer")).feature_dim
-    shapes = _shapes(lambda key: builders.init_dee(model, feature_dim, key))
+    model = build.build_dee(config)
+    feature_dim = build.build_fer(published_config("fer")).feature_dim
+    shapes = _shapes(lambda key: build.init_dee(model, feature_dim, key))
     return Part(config, fill(state, dee_places(model), DEE_UNUSED, shapes, prefix=prefix))
 
 
 def prior_part(state: State, *, prefix: str = "") -> Part:
     """TH-VQVAE from the tensors of TH-VQVAE.pth, or of the copy of it whose names began with `prefix`."""
     config = published_config("motion_prior")
-    model = builders.build_motion_prior(config)
-    shapes = _shapes(lambda key: builders.init_motion_prior(model, key))
+    model = build.build_motion_prior(config)
+    shapes = _shapes(lambda key: build.init_motion_prior(model, key))
     constants = prior_constants(model)
     variables = fill(state, prior_places(), PRIOR_UNUSED, shapes, prefix=prefix, constants=constants)
     return Part(config, variables)
@@ -108,9 +108,9 @@ def prior_part(state: State, *, prefix: str = "") -> Part:
 def predictor_part(state: State) -> Part:
     """The index predictor from the tensors of DEEPTalk.pth that are no copies."""
     config = published_config("deeptalk")
-    model = builders.build_generator(config, published_config("motion_prior"))
+    model = build.build_generator(config, published_config("motion_prior"))
     embedding_dim = published_config("dee").model.embedding_dim
-    shapes = _shapes(lambda key: builders.init_predictor(model, embedding_dim, key))
+    shapes = _shapes(lambda key: build.init_predictor(model, embedding_dim, key))
     return Part(config, fill(state, predictor_places(model), GENERATOR_UNUSED, shapes))
 
 
@@ -155,7 +155,7 @@ def encoder_part(kind: str, source: Path) -> Part:
         UserError: it cannot be read, is another file, or has another size.
     """
     config = ConfigDict(published_config(_ENCODERS[kind]).model.speech)
-    model = builders.build_speech_encoder(config)
+    model = build.build_speech_encoder(config)
     if kind == "emotion2vec":
         return Part(config, {"params": emotion2vec_params(read_published(source, kind), model)})
     _, variables = load_wav2vec2(source)

@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from deeptalk_jax.head.lbs import motion_coordinates
 from deeptalk_jax.head.model import JOINT_NAMES, HeadModel
 from deeptalk_jax.head.subset import head_subset
+from deeptalk_jax.masks import length_mask
 from deeptalk_jax.metrics.motion import surface_distance
-from deeptalk_jax.models.masks import length_mask
 from deeptalk_jax.types import Array
 
 _MM_PER_M = 1000.0

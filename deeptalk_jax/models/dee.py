@@ -9,9 +9,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
+from deeptalk_jax.masks import length_mask
 from deeptalk_jax.models.dropout import Dropout
 from deeptalk_jax.models.gpo import Pooling
-from deeptalk_jax.models.masks import length_mask
 from deeptalk_jax.models.positions import sinusoidal_positions
 from deeptalk_jax.models.transformer import TransformerEncoder
 from deeptalk_jax.types import Array, Gaussian

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array as KeyArray
 from jaxtyping import Float, Int
 
-from deeptalk_jax.models.masks import length_mask
+from deeptalk_jax.masks import length_mask
 from deeptalk_jax.models.motion_prior import FRAMES_PER_BOTTOM_CODE, FRAMES_PER_TOP_CODE, MotionPrior
 from deeptalk_jax.models.predictor import IndexPredictor
 from deeptalk_jax.models.sampling import choose_codes, straight_through_gumbel_softmax

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
-from deeptalk_jax.models.masks import zero_padding
+from deeptalk_jax.masks import zero_padding
 from deeptalk_jax.models.prior_output import PriorOutput
 from deeptalk_jax.models.quantizer import Quantized, make_quantizer
 from deeptalk_jax.models.temporal_block import TemporalBlock, check_windows, motion_output

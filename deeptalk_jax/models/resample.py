@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from deeptalk_jax.models.masks import length_mask, zero_padding
+from deeptalk_jax.masks import length_mask, zero_padding
 from deeptalk_jax.types import Array
 
 ROUNDINGS = ("published", "exact")

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
+from deeptalk_jax.masks import zero_padding
 from deeptalk_jax.models.batch_norm import BatchNorm
-from deeptalk_jax.models.masks import zero_padding
 from deeptalk_jax.models.resample import resample_linear
 from deeptalk_jax.types import Array
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from deeptalk_jax.rendering.charts import new_figure, png
+from deeptalk_jax.evaluation.charts import new_figure, png
 
 _PICTURE_INCHES = 1.5
 _LABEL_INCHES = 0.8

@@ -1,8 +1,8 @@
 """What all stages share: their data, the shapes of a batch, and the models of earlier stages."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,27 +11,13 @@ from ml_collections import ConfigDict
 
 from data_pipeline.loader import clip_loader, train_loader
 from data_pipeline.records import open_split
+from deeptalk_jax.assembly.build import build_speech_encoder
+from deeptalk_jax.assembly.model_dir import Part, check_variables, load_part
 from deeptalk_jax.errors import UserError
-from deeptalk_jax.model_dir import Part, check_variables, load_part
-from deeptalk_jax.rendering.page import Panel
-from deeptalk_jax.stages.builders import build_speech_encoder
+from deeptalk_jax.evaluation.page import Evaluation
 from deeptalk_jax.types import MOTION_DIM, SAMPLES_PER_FRAME, Array
 
 PyTree = Any
-
-
-class Evaluation(NamedTuple):
-    """What an evaluation found.
-
-    Attributes:
-        metrics: numbers that are compared between runs.
-        details: what else is worth keeping: tables by class or group, as JSON has them.
-        draw: pictures of it, drawn when asked for.
-    """
-
-    metrics: dict[str, float]
-    details: dict[str, Any]
-    draw: Callable[[], Sequence[Panel]]
 
 
 class Stage:
@@ -101,7 +87,7 @@ class Stage:
         if not directory:
             raise UserError(
                 f"stage {self.name!r} starts from the weights of {kind}: import them "
-                f"(python -m deeptalk_jax.interop.published --{kind}=... --out=DIR) and give that directory, "
+                f"(python -m deeptalk_jax.tools.import_published --{kind}=... --out=DIR) and give that directory, "
                 "--config.pretrained.speech=DIR"
             )
         part = load_part(directory, kind)
@@ -200,11 +186,6 @@ class Stage:
         """This stage's part and those it builds on, for `model_dir.save_model`."""
         part = Part(self.config, jax.device_get(variables), self.statistics(variables))
         return {**self.upstream, self.exported_part(): part}
-
-
-def valid_rows(batch: dict[str, np.ndarray]) -> np.ndarray:
-    """`[b]` bool: rows of an evaluation batch that hold a clip, not padding."""
-    return batch["num_frames"] > 0
 
 
 def merged(params: PyTree, state: PyTree) -> PyTree:

@@ -7,14 +7,15 @@ import jax
 import numpy as np
 from jaxtyping import Array as KeyArray
 
+from deeptalk_jax.assembly.build import build_dee, build_fer, init_dee
+from deeptalk_jax.evaluation.emotion_space import embed_clips, evaluate_space
+from deeptalk_jax.evaluation.page import Evaluation
 from deeptalk_jax.losses.reduce import weighted_total
 from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.models.fer import FER
-from deeptalk_jax.stages.base import Evaluation, Stage, merged
-from deeptalk_jax.stages.builders import build_dee, build_fer, init_dee
-from deeptalk_jax.stages.dee_evaluation import embed_clips, evaluate_space
+from deeptalk_jax.stages.base import Stage, merged
+from deeptalk_jax.stages.dee_statistics import emotion_centroids
 from deeptalk_jax.stages.dee_terms import contrastive_terms, match_labels, matching_pairs
-from deeptalk_jax.stages.emotion_centroids import emotion_centroids
 from deeptalk_jax.types import Gaussian
 
 PyTree = Any

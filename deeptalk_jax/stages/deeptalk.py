@@ -12,34 +12,35 @@ from jaxtyping import Array as KeyArray
 from jaxtyping import Float, Int
 
 from data_pipeline.statistics import mean_motion
-from deeptalk_jax.collectives import draw_rows
-from deeptalk_jax.head.gram import distance_factor, squared_distance
-from deeptalk_jax.head.load import load_head
-from deeptalk_jax.losses.classification import cross_entropy
-from deeptalk_jax.losses.consistency import emotion_consistency
-from deeptalk_jax.losses.reduce import masked_mean, weighted_total
-from deeptalk_jax.models.dee import DEE
-from deeptalk_jax.models.fer import FER
-from deeptalk_jax.models.generator import Generated, Generator
-from deeptalk_jax.models.masks import length_mask
-from deeptalk_jax.models.motion_prior import FRAMES_PER_BOTTOM_CODE, FRAMES_PER_TOP_CODE, MotionPrior
-from deeptalk_jax.stages.base import Stage, merged
-from deeptalk_jax.stages.builders import (
+from deeptalk_jax.assembly.build import (
     build_dee,
     build_fer,
     build_generator,
     identity_vector,
     init_predictor,
+    with_prior,
 )
-from deeptalk_jax.stages.dee_evaluation import retrieval_distance
-from deeptalk_jax.stages.emotion_centroids import named_emotions, nearest_emotion
-from deeptalk_jax.stages.generator_evaluation import (
+from deeptalk_jax.assembly.emotion_centroids import named_emotions, nearest_emotion
+from deeptalk_jax.collectives import draw_rows
+from deeptalk_jax.evaluation.emotion_space import retrieval_distance
+from deeptalk_jax.evaluation.generator import (
     NUM_SAMPLES,
     GeneratedClip,
     Judgement,
     evaluate_clips,
     in_batches,
 )
+from deeptalk_jax.head.gram import distance_factor, squared_distance
+from deeptalk_jax.head.load import load_head
+from deeptalk_jax.losses.classification import cross_entropy
+from deeptalk_jax.losses.consistency import emotion_consistency
+from deeptalk_jax.losses.reduce import masked_mean, weighted_total
+from deeptalk_jax.masks import length_mask
+from deeptalk_jax.models.dee import DEE
+from deeptalk_jax.models.fer import FER
+from deeptalk_jax.models.generator import Generated, Generator
+from deeptalk_jax.models.motion_prior import FRAMES_PER_BOTTOM_CODE, FRAMES_PER_TOP_CODE, MotionPrior
+from deeptalk_jax.stages.base import Stage, merged
 from deeptalk_jax.training.path_patterns import first_matches
 from deeptalk_jax.types import Array, Gaussian
 
@@ -49,16 +50,6 @@ PyTree = Any
 def linear_tau(step: Int[Array, ""], *, start: float, end: float, num_steps: int) -> Float[Array, ""]:
     """Temperature of the Gumbel-softmax, falling linearly over the run."""
     return start + (end - start) * jnp.clip(step / num_steps, 0.0, 1.0)
-
-
-def with_prior(predictor: PyTree, prior: PyTree) -> PyTree:
-    """Variables of the generator from those of its trained and its frozen half."""
-    halves = {"predictor": predictor, "prior": prior}
-    collections = sorted({name for half in halves.values() for name in half})
-    return {
-        collection: {half: tree[collection] for half, tree in halves.items() if collection in tree}
-        for collection in collections
-    }
 
 
 class DEEPTalkStage(Stage):

@@ -15,13 +15,13 @@ import jax.numpy as jnp
 from jaxtyping import Array as KeyArray
 from jaxtyping import Float, Int
 
+from deeptalk_jax.assembly.model_dir import check_variables
 from deeptalk_jax.collectives import global_rows, local_rows, side_by_side
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.head.load import load_head
 from deeptalk_jax.losses.lip_reading import lip_reading_error
 from deeptalk_jax.losses.reduce import masked_mean, weighted_total
-from deeptalk_jax.model_dir import check_variables
-from deeptalk_jax.models.masks import length_mask
+from deeptalk_jax.masks import length_mask
 from deeptalk_jax.stages.deeptalk import DEEPTalkStage
 from deeptalk_jax.stages.mouth_reader import MouthReader
 from deeptalk_jax.types import Array, Gaussian

@@ -20,16 +20,16 @@ from data_pipeline.frames import (
     split_file,
 )
 from data_pipeline.statistics import emotion_frame_counts
+from deeptalk_jax.assembly.build import build_fer, init_fer
 from deeptalk_jax.collectives import draw_rows
 from deeptalk_jax.errors import UserError
+from deeptalk_jax.evaluation.charts import draw_confusions
+from deeptalk_jax.evaluation.page import Evaluation, Panel, Table, valid_rows
 from deeptalk_jax.losses.classification import balanced_class_weights, cross_entropy
 from deeptalk_jax.losses.reduce import masked_mean
+from deeptalk_jax.masks import length_mask
 from deeptalk_jax.metrics.classification import accuracy, class_accuracy, confusion_matrix
-from deeptalk_jax.models.masks import length_mask
-from deeptalk_jax.rendering.charts import draw_confusions
-from deeptalk_jax.rendering.page import Panel, Table
-from deeptalk_jax.stages.base import Evaluation, Stage, merged, valid_rows
-from deeptalk_jax.stages.builders import build_fer, init_fer
+from deeptalk_jax.stages.base import Stage, merged
 from deeptalk_jax.types import EMOTIONS, MOTION_DIM, Array
 
 PyTree = Any

@@ -14,6 +14,7 @@ from jaxtyping import Array as KeyArray
 from jaxtyping import Float
 
 from data_pipeline.statistics import viseme_frame_counts
+from deeptalk_jax.assembly.build import build_lip_reader, init_lip_reader
 from deeptalk_jax.collectives import draw_rows, rows_apart
 from deeptalk_jax.head.load import load_head
 from deeptalk_jax.losses.classification import cross_entropy
@@ -21,7 +22,6 @@ from deeptalk_jax.losses.reduce import masked_mean
 from deeptalk_jax.models.visual_speech import LipReader
 from deeptalk_jax.rendering.mouth import mouth_renderer
 from deeptalk_jax.stages.base import Stage, merged
-from deeptalk_jax.stages.builders import build_lip_reader, init_lip_reader
 from deeptalk_jax.types import Array
 
 PyTree = Any

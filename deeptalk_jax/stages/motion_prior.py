@@ -15,18 +15,18 @@ from jaxtyping import Bool, Float
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from deeptalk_jax.assembly.build import build_motion_prior, init_motion_prior
 from deeptalk_jax.collectives import global_mean
 from deeptalk_jax.head.gram import region_factors, squared_distance, squared_velocity_distance
 from deeptalk_jax.head.load import load_head
 from deeptalk_jax.losses.contrastive import standard_normal_kl
 from deeptalk_jax.losses.motion import jaw_error, parameter_error
 from deeptalk_jax.losses.reduce import masked_mean, weighted_total
+from deeptalk_jax.masks import length_mask
 from deeptalk_jax.metrics.codebook import CodebookUse
 from deeptalk_jax.metrics.motion import MotionErrors, RegionErrors
-from deeptalk_jax.models.masks import length_mask
 from deeptalk_jax.models.prior_output import PriorOutput
 from deeptalk_jax.stages.base import Stage, merged
-from deeptalk_jax.stages.builders import build_motion_prior, init_motion_prior
 from deeptalk_jax.types import MOTION_DIM, Array
 
 PyTree = Any

@@ -4,13 +4,13 @@ from typing import Any
 
 from jaxtyping import Float
 
+from deeptalk_jax.assembly.build import build_lip_reader, compute_dtype
+from deeptalk_jax.assembly.model_dir import Part
 from deeptalk_jax.collectives import rows_apart
 from deeptalk_jax.head.model import HeadModel
 from deeptalk_jax.interop.visual_speech_file import load_visual_speech
-from deeptalk_jax.model_dir import Part
 from deeptalk_jax.models.visual_speech import VisualSpeech
 from deeptalk_jax.rendering.mouth import MOUTH_CROP_SIZE, mouth_renderer
-from deeptalk_jax.stages.builders import build_lip_reader, compute_dtype
 from deeptalk_jax.types import Array
 
 PyTree = Any

@@ -20,7 +20,7 @@ from data_pipeline.loader import window_batches
 from data_pipeline.records import open_split
 from data_pipeline.window_features import WindowFeatures, has_features, write_index, write_rows
 from deeptalk_jax.errors import UserError
-from deeptalk_jax.interop.files import is_remote
+from deeptalk_jax.files import is_remote
 from deeptalk_jax.stages.base import Stage
 from deeptalk_jax.training.mesh import batch_sharding, make_mesh, replicated, shard_batch
 from deeptalk_jax.training.processes import any_process

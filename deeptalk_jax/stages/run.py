@@ -8,11 +8,10 @@ from absl import logging
 from etils import epath
 from ml_collections import ConfigDict
 
+from deeptalk_jax.assembly.model_dir import INDEX, check_variables, load_part, read_index, save_model
 from deeptalk_jax.errors import config_errors
-from deeptalk_jax.interop.files import replace_when_whole
-from deeptalk_jax.model_dir import INDEX, check_variables, load_part, read_index, save_model
-from deeptalk_jax.rendering.page import render_page
-from deeptalk_jax.stages.base import Evaluation
+from deeptalk_jax.evaluation.page import Evaluation, render_page
+from deeptalk_jax.files import replace_when_whole
 from deeptalk_jax.stages.precompute import precompute_features
 from deeptalk_jax.stages.registry import make_stage, stage_class
 from deeptalk_jax.training.loop import check_workdir, claim_workdir, fit

@@ -11,7 +11,7 @@ from absl import logging
 from etils import epath
 
 from deeptalk_jax.errors import LostProcess, UserError
-from deeptalk_jax.interop.files import is_remote
+from deeptalk_jax.files import is_remote
 from deeptalk_jax.training.processes import may_be_lost
 from deeptalk_jax.training.state import TrainState
 

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from deeptalk_jax.errors import Interrupted, UserError, config_errors
-from deeptalk_jax.interop.files import replace_when_whole
+from deeptalk_jax.files import replace_when_whole
 from deeptalk_jax.training.checkpoints import Checkpoints
 from deeptalk_jax.training.failures import StepWatch, averages
 from deeptalk_jax.training.interrupts import Interrupts, Signalled

@@ -14,7 +14,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
 from deeptalk_jax.errors import UserError
-from deeptalk_jax.interop.files import is_remote, replace_when_whole
+from deeptalk_jax.files import is_remote, replace_when_whole
 
 _FILE = "metrics.jsonl"
 _UPLOAD_EVERY_S = 30

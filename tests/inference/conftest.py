@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from configs import dee, deeptalk, fer, motion_prior
+from deeptalk_jax.assembly import build
+from deeptalk_jax.assembly.model_dir import Part, save_model
 from deeptalk_jax.inference.api import DeepTalk
-from deeptalk_jax.model_dir import Part, save_model
-from deeptalk_jax.stages import builders
 
 NUM_IDENTITIES = 3
 
@@ -86,13 +86,13 @@ def _random_centroids(dim):
 def model_parts():
     """Parts of a whole model directory, by stage name."""
     configs = {module.__name__.split(".")[-1]: _tiny_config(module) for module in _TINY}
-    fer_model, dee_model = builders.build_fer(configs["fer"]), builders.build_dee(configs["dee"])
-    generator = builders.build_generator(configs["deeptalk"], configs["motion_prior"])
+    fer_model, dee_model = build.build_fer(configs["fer"]), build.build_dee(configs["dee"])
+    generator = build.build_generator(configs["deeptalk"], configs["motion_prior"])
     initialise = {
-        "fer": lambda key: builders.init_fer(fer_model, key),
-        "dee": lambda key: builders.init_dee(dee_model, fer_model.feature_dim, key),
-        "motion_prior": lambda key: builders.init_motion_prior(generator.prior, key),
-        "deeptalk": lambda key: builders.init_predictor(generator, configs["dee"].model.embedding_dim, key),
+        "fer": lambda key: build.init_fer(fer_model, key),
+        "dee": lambda key: build.init_dee(dee_model, fer_model.feature_dim, key),
+        "motion_prior": lambda key: build.init_motion_prior(generator.prior, key),
+        "deeptalk": lambda key: build.init_predictor(generator, configs["dee"].model.embedding_dim, key),
     }
     numbers = np.random.default_rng(5)
     parts = {name: Part(configs[name], _random_variables(init, numbers)) for name, init in initialise.items()}

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from deeptalk_jax.assembly.model_dir import Part, save_model
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.inference.api import DeepTalk
-from deeptalk_jax.model_dir import Part, save_model
 
 TEMPERATURE_1 = {"temperature_top": 1.0, "temperature_bottom": 1.0}
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from deeptalk_jax.assembly.emotion_centroids import EmotionCentroids
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.inference.emotion_blend import Emotion, EmotionTable, Moments, parse_blend, parse_emotion
-from deeptalk_jax.stages.emotion_centroids import EmotionCentroids
 from deeptalk_jax.types import EMOTIONS, Gaussian
 
 NEUTRAL, HAPPY, SAD, ANGRY = (EMOTIONS.index(name) for name in ("neutral", "happy", "sad", "angry"))

@@ -7,14 +7,14 @@ import jax
 import numpy as np
 import pytest
 
+from deeptalk_jax.assembly.build import build_dee, build_fer
+from deeptalk_jax.assembly.model_dir import Part, save_model
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.inference.animator import WindowMotion
 from deeptalk_jax.inference.api import DeepTalk
 from deeptalk_jax.inference.motion import Motion
-from deeptalk_jax.model_dir import Part, save_model
 from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.models.fer import FER
-from deeptalk_jax.stages.builders import build_dee, build_fer
 from deeptalk_jax.types import Gaussian
 
 
@@ -193,7 +193,7 @@ def test_models_without_centroids_or_fer(model_parts, tmp_path, clip, frames):
         model.animate(clip, emotion="happy")
     assert str(raised.value) == (
         f"{tmp_path}: holds no centroids of the emotions; make them from training data with "
-        f"python -m deeptalk_jax.emotion_centroids --model={tmp_path} --data_dir=DIR"
+        f"python -m deeptalk_jax.tools.emotion_centroids --model={tmp_path} --data_dir=DIR"
     )
     with pytest.raises(UserError, match="holds no part 'fer'"):
         model.emotion(motion=frames)

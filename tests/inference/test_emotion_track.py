@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from deeptalk_jax.assembly.emotion_centroids import EmotionCentroids
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.inference.emotion_blend import EmotionTable, Moments
 from deeptalk_jax.inference.emotion_track import read_track, track_of_rows
-from deeptalk_jax.stages.emotion_centroids import EmotionCentroids
 
 
 @pytest.fixture(scope="module")

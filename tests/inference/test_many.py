@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from deeptalk_jax.assembly.build import init_dee, init_motion_prior, init_predictor, with_prior
+from deeptalk_jax.assembly.model_dir import save_model
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.inference.animator import Animator
 from deeptalk_jax.inference.api import DeepTalk
@@ -13,15 +15,12 @@ from deeptalk_jax.inference.clip import Clip
 from deeptalk_jax.inference.options import InferenceOptions
 from deeptalk_jax.inference.pipeline import Pipeline, PipelineSettings, emotion_of
 from deeptalk_jax.inference.settings import Sampling
-from deeptalk_jax.model_dir import save_model
 from deeptalk_jax.models.dee import DEE, Tower
 from deeptalk_jax.models.generator import Generator
 from deeptalk_jax.models.motion_prior import MotionPrior
 from deeptalk_jax.models.predictor import IndexPredictor
 from deeptalk_jax.models.speech.emotion2vec import Emotion2Vec
 from deeptalk_jax.models.speech.wav2vec2 import Wav2Vec2
-from deeptalk_jax.stages.builders import init_dee, init_motion_prior, init_predictor
-from deeptalk_jax.stages.deeptalk import with_prior
 
 OURS = InferenceOptions(max_window_s=7.68)
 OURS_UP_TO_2_S = InferenceOptions("first_10s", max_window_s=7.68)  # the toy's 10 s are 2

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from published_outputs import full, quick_jit
 
+from deeptalk_jax.assembly import build
 from deeptalk_jax.losses.consistency import emotion_consistency
 from deeptalk_jax.losses.contrastive import (
     gaussian_samples,
@@ -25,7 +26,6 @@ from deeptalk_jax.losses.motion import (
 from deeptalk_jax.losses.reduce import weighted_total
 from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.models.fer import FER
-from deeptalk_jax.stages import builders
 from deeptalk_jax.stages.dee_terms import contrastive_terms
 from deeptalk_jax.types import Gaussian
 
@@ -175,7 +175,7 @@ def real_consistency_outputs(dee, fer, pseudo):
 
 def heard_by(dee, audio):
     """Gaussians of whole waveforms."""
-    model = builders.build_dee(dee.config)
+    model = build.build_dee(dee.config)
     return quick_jit(functools.partial(model.apply, method=DEE.embed_audio))(
         dee.variables, audio, full(audio)
     )
@@ -183,7 +183,7 @@ def heard_by(dee, audio):
 
 def embedding_of_motion(dee, fer):
     """Function from full windows of motion to Gaussians."""
-    model, classifier = builders.build_dee(dee.config), builders.build_fer(fer.config)
+    model, classifier = build.build_dee(dee.config), build.build_fer(fer.config)
 
     def embed(motion):
         features = classifier.apply(fer.variables, motion, method=FER.features)

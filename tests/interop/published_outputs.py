@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from deeptalk_jax.assembly import build
+from deeptalk_jax.assembly.build import with_prior
+from deeptalk_jax.masks import length_mask
 from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.models.fer import FER
 from deeptalk_jax.models.generator import Generated, Generator
-from deeptalk_jax.models.masks import length_mask
 from deeptalk_jax.models.positions import sinusoidal_positions
-from deeptalk_jax.stages import builders
-from deeptalk_jax.stages.deeptalk import with_prior
 from deeptalk_jax.types import SpeechFeatures
 
 # Compiling is what these functions spend their time on, hence as little of it as possible.
@@ -69,7 +69,7 @@ def margin(scores):
 
 
 def fer_outputs(part, pseudo):
-    model = builders.build_fer(part.config)
+    model = build.build_fer(part.config)
     x, x_seq = pseudo.pseudo_flame("fer", 1, 16)[0], pseudo.pseudo_flame("fer-seq", 2, 32)
     norms = [f"norm_{index}" for index in range(7)]
     logits, parts = captured(model, part.variables, x, names=norms)
@@ -87,7 +87,7 @@ def fer_outputs(part, pseudo):
 
 
 def prior_outputs(part, pseudo):
-    model = builders.build_motion_prior(part.config)
+    model = build.build_motion_prior(part.config)
     x = pseudo.pseudo_flame("vqvae", 4, 32)
     names = {"squasher", "linear", "expander", "transformer", "upsample_top", "decoder_top"}
     names |= {"encoder_top", "encoder_bottom"}
@@ -130,7 +130,7 @@ def prior_outputs(part, pseudo):
 
 def decoded(part, indices_top, indices_bottom):
     """Motion of given codes."""
-    model = builders.build_motion_prior(part.config)
+    model = build.build_motion_prior(part.config)
 
     def decode(model):
         return model.decode(model.lookup_top(indices_top), model.lookup_bottom(indices_bottom))
@@ -178,7 +178,7 @@ def by_tag(values, clips):
 
 def speech_of(dee, predictor, audio):
     """Runs both speech encoders, each on one padded batch of all clips; also returns DEE's intermediates."""
-    model = builders.build_dee(dee.config)
+    model = build.build_dee(dee.config)
     names = {
         "speech_encoder",
         "encoder",
@@ -190,7 +190,7 @@ def speech_of(dee, predictor, audio):
     gaussians, parts = captured(
         model, dee.variables, *padded(audio.values()), names=names, method=DEE.embed_audio
     )
-    encoder = builders.build_speech_encoder(predictor.config.model.speech).clone(waveform_eps=None)
+    encoder = build.build_speech_encoder(predictor.config.model.speech).clone(waveform_eps=None)
     clips = {tag: batch_normalised(clip) for tag, clip in audio.items() if tag.startswith("deeptalk")}
     del clips["deeptalk-emotion"]
     clips["single"] = batch_normalised(audio["deeptalk"][:1])
@@ -226,7 +226,7 @@ def dee_audio_outputs(speech, parts):
 
 def long_audio_outputs(part, pseudo):
     """A clip of 12 s: all of it reaches emotion2vec, its first 500 features the tower."""
-    model = builders.build_dee(part.config)
+    model = build.build_dee(part.config)
     audio = pseudo.pseudo_audio("dee-long", 1, 192000)
     mean, log_variance = quick_jit(functools.partial(model.apply, method=DEE.embed_audio))(
         part.variables, audio, full(audio)
@@ -235,7 +235,7 @@ def long_audio_outputs(part, pseudo):
 
 
 def dee_motion_outputs(part, fer, pseudo):
-    model = builders.build_dee(part.config)
+    model = build.build_dee(part.config)
     embed = quick_jit(functools.partial(model.apply, method=DEE.embed_motion))
     # One padded batch: a clip gives the same alone and beside longer ones.
     lengths = (1, 25, 50, 125, 250)
@@ -249,7 +249,7 @@ def dee_motion_outputs(part, fer, pseudo):
         result[f"exp{length}_mean"] = np.asarray(gaussian.mean[pair])
         result[f"exp{length}_logvar"] = np.asarray(gaussian.log_variance[pair])
     flame = pseudo.pseudo_flame("dee-flame", 2, 32)
-    feature = np.asarray(builders.build_fer(fer.config).apply(fer.variables, flame, method=FER.features))
+    feature = np.asarray(build.build_fer(fer.config).apply(fer.variables, flame, method=FER.features))
     (mean, log_variance), parts = captured(
         model,
         part.variables,
@@ -310,7 +310,7 @@ def talk_cases(speech, drawn, identity, demo_frames):
 
 def talk_outputs(prior, predictor, speech, given):
     """golden_deeptalk; `given` holds condition, gumbel_t, gumbel_b, sample_eps and demo_padded_len."""
-    model = builders.build_generator(predictor.config, prior.config)
+    model = build.build_generator(predictor.config, prior.config)
     model = model.clone(predictor=model.predictor.clone(speech_encoder=GivenSpeech()))
     variables = with_prior(predictor.variables, prior.variables)
     both, dee = speech.content["deeptalk"], speech.emotion["deeptalk"]

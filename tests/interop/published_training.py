@@ -13,15 +13,16 @@ from flax.traverse_util import flatten_dict
 from published_losses import csd_terms, embedding_of_motion, heard_by
 from published_outputs import GivenSpeech, batch_normalised, full, quick_jit
 
+from deeptalk_jax.assembly import build
+from deeptalk_jax.assembly.build import with_prior
 from deeptalk_jax.head.gram import squared_distance
 from deeptalk_jax.interop.published_names import dee_places, predictor_places, prior_places
 from deeptalk_jax.losses.consistency import emotion_consistency
 from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.models.quantizer import EMAQuantizer
 from deeptalk_jax.models.sampling import straight_through_gumbel_softmax
-from deeptalk_jax.stages import builders
 from deeptalk_jax.stages.base import merged
-from deeptalk_jax.stages.deeptalk import linear_tau, with_prior
+from deeptalk_jax.stages.deeptalk import linear_tau
 from deeptalk_jax.training.optimiser import make_schedule
 
 
@@ -116,7 +117,7 @@ def prior_step_outputs(part, pseudo, factor):
     """Two training steps of TH-VQVAE without dropout; also the norm of every gradient, by step."""
     with part.config.copy_and_resolve_references().unlocked() as config:
         config.model.dropout_rate = 0.0
-    model = builders.build_motion_prior(config)
+    model = build.build_motion_prior(config)
     x = pseudo.pseudo_flame("train-vq", 8, 32)
     optimiser = optax.adamw(5e-4, weight_decay=0.01)
     state = dict(part.variables)
@@ -162,7 +163,7 @@ def prior_step_outputs(part, pseudo, factor):
 
 def dee_gradient_outputs(part, pseudo):
     """DEE's loss in evaluation mode on batch-normalised audio, its gradients and their norms."""
-    model = builders.build_dee(part.config)
+    model = build.build_dee(part.config)
     model = model.clone(speech_encoder=model.speech_encoder.clone(waveform_eps=None))
     audio = pseudo.pseudo_audio("train-dee", 3, 16000)
     features = pseudo.pseudo_normal("train-dee", (3, 25, 128))
@@ -205,7 +206,7 @@ def generator_gradient_outputs(prior, dee, fer, predictor, pseudo, given, factor
     audio, target = pseudo.pseudo_audio("train-s1", 2, 20480), pseudo.pseudo_flame("train-s1", 2, 32)
     noise = {value.shape: value for value in (given["s1_gumbel_t"], given["s1_gumbel_b"])}
     monkeypatch.setattr(jax.random, "gumbel", lambda key, shape, dtype: jnp.asarray(noise[shape]))
-    model = builders.build_generator(predictor.config, prior.config)
+    model = build.build_generator(predictor.config, prior.config)
     encoder = model.predictor.speech_encoder.clone(waveform_eps=None)
     params = dict(predictor.variables["params"])
     encoder_params = {"params": params.pop("speech_encoder")}

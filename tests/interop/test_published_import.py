@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from deeptalk_jax.assembly import build
+from deeptalk_jax.assembly.model_dir import Part, load_part, read_index, save_model
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.interop import published_files, published_parts
 from deeptalk_jax.interop.published_files import first_difference, read_published
@@ -39,9 +41,6 @@ from deeptalk_jax.interop.published_parts import (
     published_config,
     split_generator,
 )
-from deeptalk_jax.model_dir import Part, load_part, read_index, save_model
-from deeptalk_jax.models.speech import load
-from deeptalk_jax.stages import builders
 
 ROOT = Path(__file__).parents[2]
 GOLDENS = ROOT / "tests" / "goldens"
@@ -72,12 +71,12 @@ def files(states, torch_writer, tmp_path_factory):
 
 def test_every_published_tensor_has_a_place_or_a_reason(shapes):
     models = {
-        "FER.pth": (fer_places(builders.build_fer(published_config("fer"))), FER_UNUSED),
-        "DEE.pt": (dee_places(builders.build_dee(published_config("dee"))), DEE_UNUSED),
+        "FER.pth": (fer_places(build.build_fer(published_config("fer"))), FER_UNUSED),
+        "DEE.pt": (dee_places(build.build_dee(published_config("dee"))), DEE_UNUSED),
         "TH-VQVAE.pth": (prior_places(), PRIOR_UNUSED),
         "DEEPTalk.pth": (
             predictor_places(
-                builders.build_generator(published_config("deeptalk"), published_config("motion_prior"))
+                build.build_generator(published_config("deeptalk"), published_config("motion_prior"))
             ),
             GENERATOR_UNUSED,
         ),
@@ -134,7 +133,7 @@ def test_command_writes_a_model_directory(files, states, tmp_path):
 def run(*flags):
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     return subprocess.run(
-        [sys.executable, "-m", "deeptalk_jax.interop.published", *flags],
+        [sys.executable, "-m", "deeptalk_jax.tools.import_published", *flags],
         cwd=ROOT,
         env=environment,
         capture_output=True,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from configs import lip_reader
+from deeptalk_jax.assembly.build import init_lip_reader
 from deeptalk_jax.losses.lip_reading import lip_reading_error
-from deeptalk_jax.stages.builders import init_lip_reader
 from deeptalk_jax.stages.lip_reader import LipReaderStage
 from deeptalk_jax.types import EXPRESSION_DIM
 

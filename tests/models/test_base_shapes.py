@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from configs import dee, deeptalk, fer, motion_prior
-from deeptalk_jax.stages import builders
+from deeptalk_jax.assembly import build
 from deeptalk_jax.training.optimiser import make_optimiser
 from deeptalk_jax.training.path_patterns import split_frozen
 
@@ -28,11 +28,11 @@ def shapes(init):
 
 @pytest.fixture(scope="module")
 def fer_model():
-    return builders.build_fer(fer.get_config("variant=base"))
+    return build.build_fer(fer.get_config("variant=base"))
 
 
 def test_fer(fer_model):
-    params = shapes(lambda key: builders.init_fer(fer_model, key))["params"]
+    params = shapes(lambda key: build.init_fer(fer_model, key))["params"]
     assert count(params) == 1_374_024
     # The published feature path has no batch norm and stops before the layer 128 -> 64.
     path = [params[f"dense_{index}"] for index in range(6)]
@@ -41,8 +41,8 @@ def test_fer(fer_model):
 
 
 def test_motion_prior():
-    model = builders.build_motion_prior(motion_prior.get_config("variant=base"))
-    variables = shapes(lambda key: builders.init_motion_prior(model, key))
+    model = build.build_motion_prior(motion_prior.get_config("variant=base"))
+    variables = shapes(lambda key: build.init_motion_prior(model, key))
     sizes = {name: count(tree) for name, tree in variables["params"].items()}
     unused_linear = 384 * 384 + 384  # the published decoder's layer whose output nobody reads
     assert sizes["encoder_top"] == sizes["decoder_top"] == 231_296
@@ -55,8 +55,8 @@ def test_motion_prior():
 
 def test_dee(fer_model):
     config = dee.get_config("variant=base")
-    model = builders.build_dee(config)
-    params = shapes(lambda key: builders.init_dee(model, fer_model.feature_dim, key))["params"]
+    model = build.build_dee(config)
+    params = shapes(lambda key: build.init_dee(model, fer_model.feature_dim, key))["params"]
     sizes = {name: count(tree) for name, tree in params.items()}
     template_768 = 4 * (768**2 + 768) + 2 * 768 * 2048 + 2048 + 768 + 4 * 768
     template_512 = 4 * (512**2 + 512) + 2 * 512 * 2048 + 2048 + 512 + 4 * 512
@@ -74,8 +74,8 @@ def test_dee(fer_model):
 
 def test_generator():
     config = deeptalk.get_config("variant=base")
-    model = builders.build_generator(config, motion_prior.get_config("variant=base"))
-    params = shapes(lambda key: builders.init_predictor(model, 128, key))["params"]
+    model = build.build_generator(config, motion_prior.get_config("variant=base"))
+    params = shapes(lambda key: build.init_predictor(model, 128, key))["params"]
     sizes = {name: count(tree) for name, tree in params.items()}
     unused_linear = 5_632
     assert trained_numbers(config, params) == 5_680_640 - unused_linear

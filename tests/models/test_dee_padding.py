@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from deeptalk_jax.masks import length_mask
 from deeptalk_jax.models.dee import DEE, Tower
 from deeptalk_jax.models.gpo import POOLINGS, Pooling
-from deeptalk_jax.models.masks import length_mask
 from deeptalk_jax.models.speech.mel_encoder import MelEncoder
 
 FRAMES = np.array([250, 13, 100, 42], np.int32)

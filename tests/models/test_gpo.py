@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import scipy.special
 
+from deeptalk_jax.masks import length_mask
 from deeptalk_jax.models.gpo import GPO, Pooling
-from deeptalk_jax.models.masks import length_mask
 from deeptalk_jax.models.positions import sinusoidal_positions
 
 LENGTH, DIM = 7, 5

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from configs import dee
+from deeptalk_jax.evaluation.emotion_space import retrieval_distance
 from deeptalk_jax.losses.contrastive import match_logits, match_loss, pseudo_match_loss
 from deeptalk_jax.losses.distances import gaussian_distance
-from deeptalk_jax.stages.dee_evaluation import retrieval_distance
 from deeptalk_jax.stages.dee_terms import contrastive_terms, match_labels, matching_pairs
 from deeptalk_jax.training.mesh import batch_sharding, make_mesh
 from deeptalk_jax.types import Gaussian

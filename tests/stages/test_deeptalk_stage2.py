@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from configs import deeptalk_stage2
+from deeptalk_jax.assembly.model_dir import load_part
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.inference.api import DeepTalk
-from deeptalk_jax.model_dir import load_part
 from deeptalk_jax.stages.deeptalk_stage2 import other_rows
 from deeptalk_jax.stages.registry import make_stage
 from deeptalk_jax.training.loop import Trainer

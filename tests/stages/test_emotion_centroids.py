@@ -9,16 +9,12 @@ import jax
 import numpy as np
 
 from data_pipeline.records import open_split
+from deeptalk_jax.assembly.build import build_dee
+from deeptalk_jax.assembly.emotion_centroids import EmotionCentroids, named_emotions, nearest_emotion
+from deeptalk_jax.assembly.model_dir import Part, load_part, save_model
 from deeptalk_jax.inference.emotion_blend import EmotionTable
-from deeptalk_jax.model_dir import Part, load_part, save_model
 from deeptalk_jax.models.dee import DEE
-from deeptalk_jax.stages.builders import build_dee
-from deeptalk_jax.stages.emotion_centroids import (
-    EmotionCentroids,
-    _centroids,
-    named_emotions,
-    nearest_emotion,
-)
+from deeptalk_jax.stages.dee_statistics import _centroids
 from deeptalk_jax.types import EMOTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,7 +84,7 @@ def test_training_keeps_them_and_the_command_makes_them(trained, corpus, tmp_pat
 
     shutil.copytree(trained / "dee" / "model", tmp_path / "model")
     save_model(tmp_path / "model", {"dee": Part(part.config, part.variables)}, head="procedural")
-    command = ["deeptalk_jax.emotion_centroids", "--model", tmp_path / "model", "--data_dir", corpus]
+    command = ["deeptalk_jax.tools.emotion_centroids", "--model", tmp_path / "model", "--data_dir", corpus]
     ended = subprocess.run(
         [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, timeout=300
     )

@@ -7,8 +7,8 @@ import pytest
 from data_pipeline import loader
 from data_pipeline.loader import assemble
 from data_pipeline.window_features import INDEX
+from deeptalk_jax.assembly.model_dir import load_part
 from deeptalk_jax.errors import UserError
-from deeptalk_jax.model_dir import load_part
 from deeptalk_jax.stages.precompute import precompute_features
 from deeptalk_jax.stages.registry import make_stage
 from deeptalk_jax.stages.run import train

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
+from deeptalk_jax.assembly.model_dir import Part, save_model
 from deeptalk_jax.errors import UserError
-from deeptalk_jax.model_dir import Part, save_model
 from deeptalk_jax.models.speech.emotion2vec import Emotion2Vec
 from deeptalk_jax.stages import base
 from deeptalk_jax.stages.registry import make_stage

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
+from deeptalk_jax.assembly.model_dir import load_part
 from deeptalk_jax.errors import Interrupted, UserError, config_errors
-from deeptalk_jax.model_dir import load_part
 from deeptalk_jax.stages import run
 from deeptalk_jax.stages.registry import STAGES, make_stage
 from deeptalk_jax.training.checkpoints import Checkpoints

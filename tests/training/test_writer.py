@@ -13,8 +13,8 @@ from fsspec.implementations.local import LocalFileSystem
 from ml_collections import ConfigDict
 from tensorboardX.proto.event_pb2 import Event
 
+from deeptalk_jax.assembly.model_dir import Part, load_part, save_model
 from deeptalk_jax.errors import UserError
-from deeptalk_jax.model_dir import Part, load_part, save_model
 from deeptalk_jax.training.loop import claim_workdir
 from deeptalk_jax.training.writer import MetricWriter
 

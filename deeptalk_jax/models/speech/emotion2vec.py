@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from deeptalk_jax.masks import length_mask, zero_padding
 from deeptalk_jax.models.activations import gelu
 from deeptalk_jax.models.attention_bias import alibi_slopes
 from deeptalk_jax.models.dropout import Dropout
-from deeptalk_jax.models.masks import length_mask, zero_padding
 from deeptalk_jax.models.speech.encoder_layer import EncoderLayer, keep_or_skip
 from deeptalk_jax.models.speech.frontend import (
     KERNELS,

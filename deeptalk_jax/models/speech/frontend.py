@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from deeptalk_jax.masks import length_mask
 from deeptalk_jax.models.activations import gelu
-from deeptalk_jax.models.masks import length_mask
 from deeptalk_jax.types import Array
 
 KERNELS = (10, 3, 3, 3, 3, 2, 2)

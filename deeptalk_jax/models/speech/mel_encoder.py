@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from deeptalk_jax.masks import length_mask, zero_padding
 from deeptalk_jax.models.attention_bias import symmetric_alibi
-from deeptalk_jax.models.masks import length_mask, zero_padding
 from deeptalk_jax.models.speech.band_shift import random_shift
 from deeptalk_jax.models.speech.frontend import WAV2VEC2_WAVEFORM_EPS, prepare_waveform
 from deeptalk_jax.models.transformer import TransformerEncoder

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from deeptalk_jax.interop.speech_names import emotion2vec_params, wav2vec2_params
 from deeptalk_jax.models.speech.emotion2vec import Emotion2Vec
 from deeptalk_jax.models.speech.frontend import normalise_waveform
-from deeptalk_jax.models.speech.torch_names import emotion2vec_params, wav2vec2_params
 from deeptalk_jax.models.speech.wav2vec2 import Wav2Vec2
 
 SHOWN = {

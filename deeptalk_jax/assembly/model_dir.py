@@ -1,0 +1,185 @@
+"""A model directory: the weights and resolved configs of any subset of the parts, self-contained.
+
+    model.json                     format, version, head, and of every part its config and the names of its files
+    <part>.safetensors             the part's variables, by path
+    <part>.statistics.safetensors  small arrays measured with the part on its training data, where there are any
+
+Every stage exports one with its own part and those it was built on; what `DeepTalk.load` needs is the export of
+the last stage.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+from etils import epath
+from flax.traverse_util import flatten_dict, unflatten_dict
+from ml_collections import ConfigDict
+from safetensors import SafetensorError
+from safetensors.numpy import load, load_file, save, save_file
+
+from deeptalk_jax.errors import UserError
+from deeptalk_jax.files import is_remote, replace_when_whole
+
+FORMAT = "deeptalk_jax model"
+FORMAT_VERSION = 3
+PARTS = ("fer", "dee", "motion_prior", "lip_reader", "deeptalk")
+INDEX = "model.json"
+
+PyTree = Any
+
+
+class Part(NamedTuple):
+    """One trained model.
+
+    Attributes:
+        config: resolved config of its stage.
+        variables: `params` and mutable collections, numpy arrays.
+        statistics: arrays measured with the trained part on its training data, by name.
+    """
+
+    config: ConfigDict
+    variables: PyTree
+    statistics: Mapping[str, np.ndarray] = MappingProxyType({})
+
+
+def save_model(
+    directory: epath.PathLike, parts: dict[str, Part], *, head: str, keep_others: bool = False
+) -> None:
+    """Writes a model directory; each file appears whole or not at all, the index last.
+
+    Args:
+        directory: made when missing; parts of the same name are replaced.
+        parts: by stage name.
+        head: head reference, as `head.load.load_head` takes it.
+        keep_others: other parts of a directory that is one already stay in its index.
+
+    Raises:
+        UserError: the directory cannot be written, or has a damaged index and `keep_others` is set.
+    """
+    directory = epath.Path(directory)
+    index = {"format": FORMAT, "format_version": FORMAT_VERSION, "head": head, "parts": {}}
+    if keep_others and (directory / INDEX).exists():
+        index["parts"] = read_index(directory)["parts"]
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, part in parts.items():
+            weights = f"{name}.safetensors"
+            _write_arrays(directory / weights, flatten_dict(part.variables, sep="/"))
+            entry = {"config": json.loads(part.config.to_json_best_effort()), "weights": weights}
+            index["parts"][name] = entry | _write_statistics(directory, name, part.statistics)
+        _write_index(directory, index)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{directory}: cannot write the model directory ({error})") from error
+
+
+def save_statistics(directory: epath.PathLike, name: str, statistics: Mapping[str, np.ndarray]) -> None:
+    """Gives a part of a model directory its statistics, in place of those that it has; its weights stay.
+
+    Raises:
+        UserError: no model directory, none with such a part, or it cannot be written.
+    """
+    index = read_index(directory)
+    entry = _entry(directory, index, name)
+    try:
+        entry |= _write_statistics(epath.Path(directory), name, statistics)
+        _write_index(epath.Path(directory), index)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{directory}: cannot write the model directory ({error})") from error
+
+
+def _write_statistics(
+    directory: epath.Path, name: str, statistics: Mapping[str, np.ndarray]
+) -> dict[str, str]:
+    """Writes the statistics of a part, if any; gives what its entry in the index says of them."""
+    if not statistics:
+        return {}
+    file = f"{name}.statistics.safetensors"
+    _write_arrays(directory / file, statistics)
+    return {"statistics": file}
+
+
+def _write_arrays(path: epath.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    arrays = {key: np.array(value, order="C") for key, value in arrays.items()}
+    with replace_when_whole(path) as temporary:
+        if is_remote(path):
+            temporary.write_bytes(save(arrays))
+        else:
+            save_file(arrays, temporary)
+
+
+def _write_index(directory: epath.Path, index: dict[str, Any]) -> None:
+    with replace_when_whole(directory / INDEX) as temporary:
+        temporary.write_text(json.dumps(index, indent=2, sort_keys=True))
+
+
+def read_index(directory: epath.PathLike) -> dict[str, Any]:
+    """The checked contents of `model.json`.
+
+    Raises:
+        UserError: no such directory, no index, another format or a newer version.
+    """
+    path = epath.Path(directory) / INDEX
+    if not path.is_file():
+        raise UserError(f"{directory}: no model directory (it holds no {INDEX})")
+    try:
+        index = json.loads(path.read_text())
+        name, version = index["format"], index["format_version"]
+        parts = index["parts"]
+        complete = all({"config", "weights"} <= part.keys() for part in parts.values()) and "head" in index
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: damaged, not a model index ({type(error).__name__}: {error})") from error
+    if name != FORMAT or not complete:
+        raise UserError(f"{path}: not a {FORMAT!r} index")
+    if version != FORMAT_VERSION:
+        raise UserError(f"{path}: format version {version!r}; this program reads version {FORMAT_VERSION}")
+    return index
+
+
+def load_part(directory: epath.PathLike, name: str) -> Part:
+    """One part of a model directory.
+
+    Raises:
+        UserError: the part is not there, or one of its files is missing or damaged.
+    """
+    entry = _entry(directory, read_index(directory), name)
+    flat = _read_arrays(directory, entry["weights"], "weights")
+    statistics = _read_arrays(directory, entry["statistics"], "statistics") if "statistics" in entry else {}
+    return Part(ConfigDict(entry["config"]), unflatten_dict(flat, sep="/"), statistics)
+
+
+def _entry(directory: epath.PathLike, index: dict[str, Any], name: str) -> dict[str, Any]:
+    """What the index says of a part."""
+    if name not in index["parts"]:
+        held = ", ".join(sorted(index["parts"])) or "none"
+        raise UserError(f"{directory}: holds no part {name!r}, only: {held}")
+    return index["parts"][name]
+
+
+def _read_arrays(directory: epath.PathLike, file: str, what: str) -> dict[str, np.ndarray]:
+    path = epath.Path(directory) / os.path.basename(file)
+    try:
+        return load(path.read_bytes()) if is_remote(path) else load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: {what} missing or damaged ({error})") from error
+
+
+def check_variables(name: str, variables: PyTree, expected: PyTree) -> None:
+    """Holds loaded variables against the shapes that the model wants.
+
+    Raises:
+        UserError: names the first tensor that is missing, left over, or of another shape.
+    """
+    have, want = flatten_dict(variables, sep="/"), flatten_dict(expected, sep="/")
+    for key in sorted(want.keys() | have.keys()):
+        if key not in have:
+            raise UserError(f"part {name!r}: tensor {key} is missing")
+        if key not in want:
+            raise UserError(f"part {name!r}: tensor {key} belongs to no layer of the model")
+        if have[key].shape != want[key].shape:
+            raise UserError(
+                f"part {name!r}: tensor {key} has shape {have[key].shape}, expected {want[key].shape}"
+            )

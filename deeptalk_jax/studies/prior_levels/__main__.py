@@ -1,0 +1,46 @@
+"""Which level of the motion prior holds emotion, and which the mouth: a picture made by exchanging codes of clips.
+
+    python -m deeptalk_jax.studies.prior_levels --model=outputs/demo/model --out=outputs/prior_levels.png
+
+Two clips are encoded; the top codes of one are decoded with the bottom codes of the other. Writes a picture, and its
+numbers in a JSON file beside it; docs/prior_levels.md says how to read them.
+"""
+
+import json
+
+from absl import flags
+
+from deeptalk_jax.cli import run_tool
+from deeptalk_jax.studies.figure_file import figure_path, write_figure
+
+_MODEL = flags.DEFINE_string("model", None, "Model directory with the parts fer, dee and motion_prior.")
+_OUT = flags.DEFINE_string(
+    "out", "outputs/prior_levels.png", "Picture to write; its numbers go beside it as .json."
+)
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Root of all datasets; by default that of the prior's training."
+)
+_SPLIT = flags.DEFINE_string("split", "test", "Split to take clips from.")
+_NUM_PAIRS = flags.DEFINE_integer("num_pairs", 64, "Pairs of clips of each kind, at the most.", lower_bound=1)
+flags.mark_flag_as_required("model")
+
+
+def _prior_levels() -> None:
+    out = figure_path(_OUT.value)
+
+    from data_pipeline.records import open_split
+    from deeptalk_jax.assembly.model_dir import load_part
+    from deeptalk_jax.studies.prior_levels.chart import draw_levels
+    from deeptalk_jax.studies.prior_levels.measure import load_models, study
+
+    models = load_models(_MODEL.value)
+    data = load_part(_MODEL.value, "motion_prior").config.data
+    split = open_split(_DATA_DIR.value or data.data_dir, data.dataset, _SPLIT.value)
+    report = {"dataset": data.dataset, "split": _SPLIT.value}
+    report |= study(models, [split[index] for index in range(len(split))], _NUM_PAIRS.value)
+    write_figure(out, report, draw_levels)
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    run_tool(_prior_levels)

@@ -1,0 +1,174 @@
+"""The figures that a demo run must show: `python -m deeptalk_jax.tools.demo_report outputs/demo/report.json`.
+
+Prints a table of every figure, what it must reach and what it did; exits with 1 where one falls short and with 2
+where the report cannot be read.
+"""
+
+import json
+import math
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from deeptalk_jax.errors import UserError
+
+Report = Mapping[str, Any]
+
+KEYS = {
+    "motion_prior": (
+        "vertex_error_mm",
+        "clip_mean_error_mm",
+        "global_mean_error_mm",
+        "perplexity_top",
+        "perplexity_bottom",
+    ),
+    "dee": ("speech_to_motion_r1", "motion_to_speech_r1", "chance"),
+    "generator": (
+        "jaw_correlation",
+        "lip_error_mm",
+        "mean_pose_lip_error_mm",
+        "shuffled_audio_jaw_correlation",
+        "shuffled_audio_lip_error_mm",
+        "emotion_accuracy",
+        "heard_emotion_agreement",
+        "named_emotion_accuracy",
+    ),
+    "stage2": (
+        "lip_error_mm",
+        "emotion_accuracy",
+        "heard_emotion_agreement",
+        "named_emotion_accuracy",
+    ),
+}
+SCALARS = ("real_time_factor", "wall_s")
+
+
+class Figure(NamedTuple):
+    """A figure with the bound it must keep.
+
+    Attributes:
+        name: what a reader sees.
+        value: computes it from the report.
+        bound: smallest (or largest) value that passes.
+        at_most: the bound is the largest value.
+    """
+
+    name: str
+    value: Callable[[Report], float]
+    bound: float
+    at_most: bool = False
+
+    def passes(self, report: Report) -> bool:
+        """Whether the report keeps the bound; NaN never does."""
+        value = self.value(report)
+        return value <= self.bound if self.at_most else value >= self.bound
+
+
+def _ratio(part: str, top: str, bottom: str) -> Callable[[Report], float]:
+    return lambda report: report[part][top] / report[part][bottom]
+
+
+FIGURES = (
+    Figure(
+        "motion prior: global mean pose error / reconstruction error",
+        _ratio("motion_prior", "global_mean_error_mm", "vertex_error_mm"),
+        3.0,
+    ),
+    Figure("DEE: R@1 speech to motion / chance", _ratio("dee", "speech_to_motion_r1", "chance"), 2.5),
+    Figure("DEE: R@1 motion to speech / chance", _ratio("dee", "motion_to_speech_r1", "chance"), 2.5),
+    Figure(
+        "generator: correlation of jaw opening with the truth",
+        lambda report: report["generator"]["jaw_correlation"],
+        0.6,
+    ),
+    Figure(
+        "generator: lip vertex error / that of the mean pose",
+        _ratio("generator", "lip_error_mm", "mean_pose_lip_error_mm"),
+        0.75,
+        at_most=True,
+    ),
+    Figure(
+        "generator: jaw correlation lost by shuffled audio",
+        lambda report: (
+            report["generator"]["jaw_correlation"] - report["generator"]["shuffled_audio_jaw_correlation"]
+        ),
+        0.3,
+    ),
+    Figure(
+        "generator: lip vertex error of shuffled audio / of the right one",
+        _ratio("generator", "shuffled_audio_lip_error_mm", "lip_error_mm"),
+        1.2,
+    ),
+    Figure(
+        "stage 2: lip vertex error / that of stage 1",
+        lambda report: report["stage2"]["lip_error_mm"] / report["generator"]["lip_error_mm"],
+        1.1,
+        at_most=True,
+    ),
+    Figure(
+        "stage 2: agreement with the emotion that is heard / that of stage 1",
+        lambda report: (
+            report["stage2"]["heard_emotion_agreement"] / report["generator"]["heard_emotion_agreement"]
+        ),
+        0.95,
+    ),
+)
+
+
+def read_report(path: Path) -> Report:
+    """Reads a report and checks that every key is there and a finite number.
+
+    Raises:
+        UserError: no such file, no JSON, or the first key that is missing or no number.
+    """
+    try:
+        report = json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error})") from error
+    wanted = [(part, name) for part, names in KEYS.items() for name in names]
+    for keys in [*wanted, *((name,) for name in SCALARS)]:
+        value = report
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise UserError(f"{path}: {'.'.join(keys)} is {value!r}, expected a finite number")
+    if not isinstance(report.get("versions"), dict):
+        raise UserError(f"{path}: versions is missing")
+    return report
+
+
+def table(report: Report) -> str:
+    """All figures against their bounds, one a line."""
+    width = max(len(figure.name) for figure in FIGURES)
+    lines = [f"{'figure':{width}}  {'value':>8}  {'bound':>8}"]
+    for figure in FIGURES:
+        sign = "<=" if figure.at_most else ">="
+        verdict = "ok" if figure.passes(report) else "FAILED"
+        bound = f"{sign} {figure.bound:g}"
+        lines.append(f"{figure.name:{width}}  {figure.value(report):8.3f}  {bound:>8}  {verdict}")
+    lines.append(
+        f"{'real-time factor of inference (seconds per second)':{width}}  {report['real_time_factor']:8.3f}"
+    )
+    lines.append(f"{'wall clock of the demo, s':{width}}  {report['wall_s']:8.0f}")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str]) -> int:
+    """Checks the report named by the only argument; returns the exit status."""
+    if len(arguments) != 1:
+        print("usage: python -m deeptalk_jax.tools.demo_report REPORT.json", file=sys.stderr)
+        return 2
+    try:
+        report = read_report(Path(arguments[0]))
+    except UserError as error:
+        print(f"report: {error}", file=sys.stderr)
+        return 2
+    print(table(report))
+    return int(not all(figure.passes(report) for figure in FIGURES))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

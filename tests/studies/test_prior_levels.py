@@ -1,0 +1,200 @@
+"""Exchange of codes: pairs and shares by hand, and the real models of a tiny directory."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from configs import dee, fer, motion_prior
+from data_pipeline.records import Record
+from deeptalk_jax.assembly import build
+from deeptalk_jax.assembly.model_dir import Part, save_model
+from deeptalk_jax.errors import UserError
+from deeptalk_jax.head.model import HeadModel
+from deeptalk_jax.studies.prior_levels.chart import draw_levels
+from deeptalk_jax.studies.prior_levels.measure import (
+    Models,
+    Pair,
+    find_pairs,
+    is_pair,
+    load_models,
+    measure,
+    study,
+)
+from deeptalk_jax.types import EXPRESSION_DIM, MOTION_DIM
+
+ROOT = Path(__file__).resolve().parents[2]
+WINDOW = 8
+SPEECH = {"model.speech.dim": 8, "model.speech.num_mels": 10, "model.speech.num_heads": 2}
+TINY = {
+    fer: {"model.hidden_dims": (9, 7), "model.feature_layer": 1},
+    dee: {
+        "model.embedding_dim": 6,
+        "model.motion_dim": 8,
+        "model.motion_layers": 1,
+        "model.mlp_dim": 12,
+        **SPEECH,
+    },
+    motion_prior: {
+        "model.dim": 8,
+        "model.mlp_dim": 12,
+        "model.decoder_mlp_dim": 20,
+        "data.window_frames": WINDOW,
+    },
+}
+
+
+def record(emotion=0, text="a", speaker=0, intensity=0, num_frames=20, seed=0):
+    motion = np.random.default_rng(seed).normal(size=(num_frames, MOTION_DIM)).astype(np.float32)
+    labels = {"emotion": emotion, "intensity": intensity, "speaker": speaker, "identity": -1}
+    return Record(np.zeros(0, np.int16), motion, labels, "", text)
+
+
+def test_kinds_of_pairs():
+    base = record()
+    assert is_pair("other_emotion", base, record(emotion=1, speaker=2, intensity=1))
+    assert not is_pair("other_emotion", base, record())
+    assert not is_pair("other_emotion", base, record(emotion=1, text="b"))
+    assert not is_pair(
+        "other_emotion", record(text=""), record(emotion=1, text="")
+    )  # what is said is not known
+    assert is_pair("other_sentence", base, record(text="b"))
+    for change in ({"emotion": 1}, {"speaker": 1}, {"intensity": 1}):
+        assert not is_pair("other_sentence", base, record(text="b", **change))
+    with pytest.raises(ValueError, match="kind='else' is not one of"):
+        is_pair("else", base, base)
+
+
+def test_pairs_are_cut_to_common_windows():
+    records = [record(0, num_frames=20), record(1, num_frames=31), record(2, num_frames=7)]
+    (pair,) = find_pairs(records, "other_emotion", 9, WINDOW)
+    np.testing.assert_array_equal(pair.first, records[0].motion[:16])
+    np.testing.assert_array_equal(pair.second, records[1].motion[:16])
+    many = [record(emotion) for emotion in range(6)]
+    assert len(find_pairs(many, "other_emotion", 4, WINDOW)) == 4
+    with pytest.raises(
+        UserError, match="no two clips make a pair of kind 'other_sentence' with 8 frames or more"
+    ):
+        find_pairs(many, "other_sentence", 4, WINDOW)
+
+
+def by_hand(lips_from_top):
+    """Models whose top codes are the expression and whose bottom codes are the jaw."""
+
+    def swap(first, second):
+        clips = (first, second)
+        return {
+            (top, bottom): np.concatenate(
+                [clips[top][..., :EXPRESSION_DIM], clips[bottom][..., EXPRESSION_DIM:]], axis=-1
+            )
+            for top in (0, 1)
+            for bottom in (0, 1)
+        }
+
+    def embed(motion, num_frames):
+        return np.stack(
+            [row[:length, :3].mean(axis=0) for row, length in zip(motion, num_frames, strict=True)]
+        )
+
+    def vertices(
+        motion,
+    ):  # a vertex that the expression moves, and one that it moves by a tenth and the jaw by nine
+        jaw, expression = motion[:, EXPRESSION_DIM:], motion[:, :3]
+        return np.stack([expression, lips_from_top * expression + (1 - lips_from_top) * jaw], axis=1)
+
+    return Models(swap, embed, lambda *both: embed(*both).argmax(-1), vertices, np.array([1]), WINDOW)
+
+
+def test_shares_by_hand():
+    clips = np.random.default_rng(1).normal(size=(4, 16, MOTION_DIM)).astype(np.float32)
+    clips[:, :, :3] += 9 * np.eye(4, 3)[:, None]  # clips 0, 1, 2 are of classes 0, 1, 2
+    clips[3, :, 0] += 9  # and so is 3 of 0
+    pairs = [Pair(clips[0], clips[1]), Pair(clips[2][:8], clips[0][:8]), Pair(clips[0], clips[3])]
+    values = measure(by_hand(0.0), pairs)
+    np.testing.assert_allclose(values["emotion_embedding"], 1.0, rtol=1e-5)
+    np.testing.assert_allclose(values["jaw_motion"], 0.0, atol=1e-5)
+    np.testing.assert_allclose(values["lip_motion"], 0.0, atol=1e-5)
+    np.testing.assert_allclose(values["lip_bottom"], 1.0, rtol=1e-5)
+    np.testing.assert_allclose(values["lip_top"], values["lip_sources"], rtol=1e-5)
+    np.testing.assert_allclose(values["jaw_bottom"], 1.0, rtol=1e-5)
+    assert np.all(np.abs(values["jaw_sources"]) < 0.9)
+    # One vertex goes with the top, one with the bottom: the line between the clips is mostly the first one's.
+    assert all(0.9 < share < 1.0 for share in values["mean_face"][:2])
+    np.testing.assert_array_equal(values["class_top"], [1.0, 1.0, np.nan])
+    np.testing.assert_array_equal(values["class_bottom"], [0.0, 0.0, np.nan])
+    np.testing.assert_allclose(measure(by_hand(1.0), pairs)["lip_motion"], 1.0, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    """A model directory of random numbers."""
+    configs = {}
+    for module, changes in TINY.items():
+        config = module.get_config("variant=mini").unlock()
+        config.update_from_flattened_dict(changes)
+        configs[config.stage] = config
+    fer_model, dee_model = build.build_fer(configs["fer"]), build.build_dee(configs["dee"])
+    prior = build.build_motion_prior(configs["motion_prior"])
+
+    def random(init):
+        rng = np.random.default_rng(3)
+
+        def leaf(path, shape):
+            if path[-1].key == "variance":
+                return np.ones(shape.shape, np.float32)
+            return rng.normal(0, 0.5, shape.shape).astype(shape.dtype)
+
+        return jax.tree_util.tree_map_with_path(leaf, jax.eval_shape(init, jax.random.key(0)))
+
+    parts = {
+        "fer": random(lambda key: build.init_fer(fer_model, key)),
+        "dee": random(lambda key: build.init_dee(dee_model, fer_model.feature_dim, key)),
+        "motion_prior": random(lambda key: build.init_motion_prior(prior, key)),
+    }
+    path = tmp_path_factory.mktemp("levels") / "model"
+    save_model(path, {name: Part(configs[name], part) for name, part in parts.items()}, head="procedural")
+    return path, prior, parts["motion_prior"]
+
+
+def test_real_models_and_the_picture(directory):
+    path, prior, variables = directory
+    models = load_models(path)
+    clips = np.random.default_rng(2).normal(size=(2, 3, 2 * WINDOW, MOTION_DIM)).astype(np.float32)
+    swapped = models.swap(*clips)
+    # Windows are decoded apart, and without an exchange this is the reconstruction.
+    whole = jax.jit(prior.apply)(variables, clips[1][:, WINDOW:]).motion
+    np.testing.assert_allclose(swapped[1, 1][:, WINDOW:], whole, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(swapped[0, 1], swapped[1, 1], atol=1e-3)
+    assert not np.allclose(swapped[1, 0], swapped[1, 1], atol=1e-3)
+    records = [
+        record(emotion, text, seed=seed)
+        for seed, (emotion, text) in enumerate([(0, "a"), (1, "a"), (0, "b")])
+    ]
+    report = study(models, records, 5)
+    assert [report[kind]["num_pairs"] for kind in ("other_emotion", "other_sentence")] == [1, 1]
+    assert draw_levels(report).startswith(b"\x89PNG")
+
+
+def test_the_command_of_the_documentation():
+    """It is read with every flag; the ending of the file stops it before it begins."""
+    (line,) = re.findall(r"^```sh\n(.*)\n```", (ROOT / "docs" / "prior_levels.md").read_text(), re.M)
+    python, *flags = line.split()
+    assert python == ".venv/bin/python"
+    command = [sys.executable, *flags, "--out=levels.gif"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert (ended.returncode, ended.stderr) == (
+        2,
+        "error: --out=levels.gif: the picture is written as .png\n",
+    )
+
+
+def test_a_prior_without_two_levels(directory, monkeypatch):
+    monkeypatch.setattr(
+        "deeptalk_jax.studies.prior_levels.measure.build_motion_prior", lambda config: HeadModel
+    )
+    with pytest.raises(UserError, match="without two levels of codes"):
+        load_models(directory[0])

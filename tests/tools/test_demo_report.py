@@ -1,0 +1,79 @@
+import json
+
+import pytest
+
+from deeptalk_jax.tools.demo_report import FIGURES, main
+
+GOOD = {
+    "motion_prior": {
+        "vertex_error_mm": 0.5,
+        "clip_mean_error_mm": 1.5,
+        "global_mean_error_mm": 2.0,
+        "perplexity_top": 40.0,
+        "perplexity_bottom": 50.0,
+    },
+    "dee": {"speech_to_motion_r1": 0.5, "motion_to_speech_r1": 0.4, "chance": 0.125},
+    "generator": {
+        "jaw_correlation": 0.8,
+        "lip_error_mm": 2.0,
+        "mean_pose_lip_error_mm": 4.0,
+        "shuffled_audio_jaw_correlation": 0.1,
+        "shuffled_audio_lip_error_mm": 5.0,
+        "emotion_accuracy": 0.5,
+        "heard_emotion_agreement": 0.5,
+        "named_emotion_accuracy": 0.7,
+    },
+    "stage2": {
+        "lip_error_mm": 2.1,
+        "emotion_accuracy": 0.5,
+        "heard_emotion_agreement": 0.6,
+        "named_emotion_accuracy": 0.8,
+    },
+    "real_time_factor": 0.1,
+    "wall_s": 600.0,
+    "versions": {"jax": "1"},
+}
+# For every figure, in order: the key that breaks it and to what.
+BREAKING = (
+    ("motion_prior", "vertex_error_mm", 0.7),
+    ("dee", "speech_to_motion_r1", 0.3),
+    ("dee", "motion_to_speech_r1", 0.3),
+    ("generator", "jaw_correlation", 0.59),
+    ("generator", "lip_error_mm", 3.1),
+    ("generator", "shuffled_audio_jaw_correlation", 0.6),
+    ("generator", "shuffled_audio_lip_error_mm", 2.1),
+    ("stage2", "lip_error_mm", 2.3),
+    ("stage2", "heard_emotion_agreement", 0.4),
+)
+
+
+def check(tmp_path, report):
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(report))
+    return main([str(path)])
+
+
+def test_good_report_passes(tmp_path, capsys):
+    assert check(tmp_path, GOOD) == 0
+    table = capsys.readouterr().out
+    assert table.count(" ok") == len(FIGURES)
+
+
+@pytest.mark.parametrize(("figure", "breaking"), list(zip(FIGURES, BREAKING, strict=True)))
+def test_each_figure_can_fail(tmp_path, capsys, figure, breaking):
+    part, key, value = breaking
+    report = {**GOOD, part: {**GOOD[part], key: value}}
+    assert check(tmp_path, report) == 1
+    failed = [line for line in capsys.readouterr().out.splitlines() if line.endswith("FAILED")]
+    assert any(line.startswith(figure.name) for line in failed)
+
+
+def test_unreadable_reports(tmp_path, capsys):
+    assert main([str(tmp_path / "nothing.json")]) == 2
+    assert main([]) == 2
+    incomplete = {**GOOD, "dee": {"chance": 0.1}}
+    assert check(tmp_path, incomplete) == 2
+    assert "dee.speech_to_motion_r1 is None, expected a finite number" in capsys.readouterr().err
+    assert check(tmp_path, {**GOOD, "wall_s": float("nan")}) == 2
+    (tmp_path / "text.json").write_text("hello")
+    assert main([str(tmp_path / "text.json")]) == 2
