@@ -16,6 +16,13 @@ class UserError(ValueError):
     """
 
 
+class ConfigError(UserError):
+    """A value of a config, or a field of a module that a config sets, cannot be used.
+
+    The message names the key, its value and what was expected.
+    """
+
+
 @contextmanager
 def config_errors() -> Iterator[None]:
     """While a run is set up from its config: a `ValueError` that this package raises is about a value there.
