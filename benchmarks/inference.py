@@ -35,7 +35,7 @@ from deeptalk_jax.inference.animator import Animator, MotionRow
 from deeptalk_jax.inference.clip import Clip
 from deeptalk_jax.inference.options import InferenceOptions
 from deeptalk_jax.inference.settings import Sampling
-from deeptalk_jax.models.dee import DEE, Tower
+from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.models.generator import Generator
 from deeptalk_jax.types import AUDIO_RATE_HZ, SAMPLES_PER_FRAME
 
@@ -119,7 +119,7 @@ class _Case:
     def parts(self) -> dict[str, Callable[[], Any]]:
         """Programs of the three large parts; a CPU runs the rows of each one by one, as `Animator` does."""
         models, num_frames = self._models, self.audio.shape[1] // SAMPLES_PER_FRAME
-        tower: Tower = models.dee.audio_tower
+        tower, _ = models.dee.bind(models.dee_variables).audio_tower.unbind()
         content_encoder, emotion_encoder = (
             models.generator.predictor.speech_encoder,
             models.dee.speech_encoder,

@@ -152,7 +152,7 @@ def frame_loader(
 
 
 def frames_in_order(frames: Frames, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
-    """Every frame once, in batches as `frame_loader` gives; rows that fill up the last one have num_frames 0."""
+    """Every frame once, in batches as `frame_loader` gives; `valid` is false for padding rows."""
     for start in range(0, len(frames.emotion), batch_size):
         motion, emotion = (values[start : start + batch_size] for values in frames)
         missing = (0, batch_size - len(emotion))
@@ -160,6 +160,7 @@ def frames_in_order(frames: Frames, batch_size: int) -> Iterator[dict[str, np.nd
             "motion": np.pad(motion, (missing, (0, 0)))[:, None],
             "emotion": np.pad(emotion, missing, constant_values=-1),
             "num_frames": np.pad(np.ones(len(emotion), np.int32), missing),
+            "valid": np.arange(batch_size) < len(emotion),
         }
 
 

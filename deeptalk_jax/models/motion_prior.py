@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 
 from deeptalk_jax.masks import zero_padding
 from deeptalk_jax.models.prior_output import PriorOutput
-from deeptalk_jax.models.quantizer import Quantized, make_quantizer
+from deeptalk_jax.models.quantizer import Quantized, Quantizer, make_quantizer
 from deeptalk_jax.models.temporal_block import TemporalBlock, check_windows, motion_output
 from deeptalk_jax.models.temporal_conv import DoublingConv, num_halvings
 from deeptalk_jax.types import Array
@@ -79,24 +79,11 @@ class MotionPrior(nn.Module):
         def block(dim, mlp_dim, rate):
             return TemporalBlock(dim, mlp_dim, rate, self.num_heads, self.dropout_rate, self.dtype)
 
-        def quantizer(size, dim):
-            return make_quantizer(
-                self.codebook_update,
-                size,
-                dim,
-                decay=self.ema_decay,
-                commitment_weight=self.commitment_weight,
-                ema_smoothing=self.ema_smoothing,
-                initialisation=self.codebook_initialisation,
-                start_after=self.start_after,
-                revive_after=self.revive_after,
-            )
-
         self.encoder_bottom = block(self.dim, self.mlp_dim, bottom_rate)
         self.encoder_top = block(self.dim, self.mlp_dim, top_rate)
-        self.quantizer_top = quantizer(self.codebook_size_top, self.dim)
+        self.quantizer_top = self.new_quantizer(self.codebook_size_top, self.dim)
         self.decoder_top = block(self.dim, self.mlp_dim, 1 / top_rate)
-        self.quantizer_bottom = quantizer(self.codebook_size_bottom, 2 * self.dim)
+        self.quantizer_bottom = self.new_quantizer(self.codebook_size_bottom, 2 * self.dim)
         self.upsample_top = DoublingConv(self.dim, 4, self.dtype)
         # The published rates need the one above only.
         self.upsample_further = [
@@ -104,6 +91,21 @@ class MotionPrior(nn.Module):
         ]
         self.decoder_bottom = block(3 * self.dim, self.decoder_mlp_dim, 1 / bottom_rate)
         self.output = motion_output()
+
+    @nn.nowrap
+    def new_quantizer(self, codebook_size: int, code_dim: int) -> Quantizer:
+        """Creates a codebook with the options of this prior; baselines of the prior take theirs from here too."""
+        return make_quantizer(
+            self.codebook_update,
+            codebook_size,
+            code_dim,
+            decay=self.ema_decay,
+            commitment_weight=self.commitment_weight,
+            ema_smoothing=self.ema_smoothing,
+            initialisation=self.codebook_initialisation,
+            start_after=self.start_after,
+            revive_after=self.revive_after,
+        )
 
     @property
     def codebook_sizes(self) -> dict[str, int]:
