@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from deeptalk_jax.evaluation.charts import new_figure, png
+from deeptalk_jax.rendering.figure import encode_png, new_figure
 
 _PICTURE_INCHES = 1.5
 _LABEL_INCHES = 0.8
@@ -43,4 +43,4 @@ def draw_emotion_strip(rows: Mapping[str, Sequence[np.ndarray]], times_s: Sequen
                 axis.set_title(f"{time_s:.2f} s", fontsize=8, pad=3)
             if column == 0:
                 axis.text(-0.06, 0.5, name, transform=axis.transAxes, fontsize=10, ha="right", va="center")
-    return png(figure)
+    return encode_png(figure)

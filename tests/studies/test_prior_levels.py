@@ -140,7 +140,7 @@ def test_the_command_of_the_documentation():
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert (ended.returncode, ended.stderr) == (
         2,
-        "error: --out=levels.gif: the picture is written as .png\n",
+        "error: --out=levels.gif: expected a file name that ends in .png\n",
     )
 
 

@@ -63,7 +63,7 @@ def test_the_commands_of_the_documentation():
     wrong = {
         "deeptalk_jax.studies.sampling_controls": (
             "--out=a.gif",
-            "--out=a.gif: the picture is written as .png",
+            "--out=a.gif: expected a file name that ends in .png",
         ),
         "deeptalk_jax.tools.fit_identity": ("--out=a.npz", "--out=a.npz: an identity is written as .json"),
         "infer.py": ("--colour=red", "Unknown command line flag 'colour'"),
