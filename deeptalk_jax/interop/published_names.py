@@ -1,7 +1,8 @@
-"""Names: from the tensors of the published DEEPTalk checkpoints to the variables of our models.
+"""Maps from tensor names of the published DEEPTalk checkpoints to variables of the Flax modules.
 
-One map per part, for a model of any size; names are those of the part's own file (FER.pth, DEE.pt, TH-VQVAE.pth,
-DEEPTalk.pth). Paths begin with the Flax collection. The lists of tensors without a place say why they have none.
+There is one map per part, which works for a model of any size. Tensor names are those of the part's own file (FER.pth,
+DEE.pt, TH-VQVAE.pth, DEEPTalk.pth). Variable paths begin with the Flax collection. The `*_UNUSED` tables list the
+tensors that no variable takes, with the reason.
 """
 
 from collections.abc import Mapping
@@ -35,14 +36,14 @@ from deeptalk_jax.models.positions import sinusoidal_positions
 
 WAV2VEC2_PREFIX = "audio_model.model."
 EMOTION2VEC_PREFIX = "audio_encoder.embedding_model."
-# Copies of other parts inside DEEPTalk.pth. The second copy of the audio tower is the one that counts: PyTorch
-# loads it last into the memory that both share.
+# Prefixes of the copies of other parts inside DEEPTalk.pth. PyTorch uses the second copy of the audio tower, because
+# both copies share memory and it is loaded last.
 PRIOR_COPY = "sequence_decoder.motion_prior."
 DEE_COPY = "sequence_decoder.DEE."
 AUDIO_TOWER_COPY = "sequence_decoder.DEE_audio."
 
-_STEP_COUNT = "counts training steps for a momentum of None, which the published model does not use"
-_TEMPLATE = "template that nn.TransformerEncoder copied its layers from; never runs"
+_STEP_COUNT = "number of training steps, used only with momentum=None, which the published model does not set"
+_TEMPLATE = "template from which nn.TransformerEncoder copied its layers; it is never called"
 
 FER_UNUSED = {"bn_layers.*.num_batches_tracked": _STEP_COUNT}
 DEE_UNUSED = {
@@ -52,10 +53,10 @@ DEE_UNUSED = {
 }
 PRIOR_UNUSED = {
     "*.num_batches_tracked": _STEP_COUNT,
-    "decoder_b.post_transformer_linear.*": "the published decoder computes it and drops the result",
+    "decoder_b.post_transformer_linear.*": "the published decoder computes this layer and discards the result",
 }
 GENERATOR_UNUSED = {
-    "sequence_decoder.obj_vector.*": "map of emotion and intensity labels that the published forward pass skips",
+    "sequence_decoder.obj_vector.*": "embedding of emotion and intensity labels; the published forward pass skips it",
     **{WAV2VEC2_PREFIX + pattern: reason for pattern, reason in WAV2VEC2_UNUSED.items()},
 }
 
@@ -70,7 +71,7 @@ def _batch_norm(theirs: str, *ours: str) -> Places:
 
 
 def fer_places(model: FER) -> Places:
-    """FER.pth."""
+    """Returns the places of the tensors of FER.pth."""
     hidden = ["in_fc", *(f"hidden_layers.{index}" for index in range(len(model.hidden_dims) - 1))]
     places = linear("out_fc", "params", "classifier")
     for index, name in enumerate(hidden):
@@ -80,7 +81,7 @@ def fer_places(model: FER) -> Places:
 
 
 def dee_places(model: DEE) -> Places:
-    """DEE.pt."""
+    """Returns the places of the tensors of DEE.pt."""
     speech = emotion2vec_places(model.speech_encoder)
     return {
         **nested(speech, EMOTION2VEC_PREFIX, "params", "speech_encoder"),
@@ -93,7 +94,7 @@ def dee_places(model: DEE) -> Places:
 
 
 def _tower(kind: str, num_layers: int, *ours: str) -> Places:
-    """One tower behind its input map; `kind` is audio or exp."""
+    """Returns the places of one tower without its input layer; `kind` is "audio" or "exp"."""
     theirs = f"{kind}_encoder"
     places = transformer(f"{theirs}.{kind}_encoder", num_layers, *ours, "encoder")
     places[f"{theirs}.{kind}_pos_encoder.pos_enc"] = Place((), _check_positions)
@@ -116,16 +117,16 @@ def _gpo(theirs: str, *ours: str) -> Places:
 
 
 def _check_positions(tensor: np.ndarray) -> list[np.ndarray]:
-    """The stored position code must be the one that the towers compute."""
+    """Checks that the stored positional encoding equals the one that the towers compute; no variable takes it."""
     expected = sinusoidal_positions(*tensor.shape[1:])
-    # PyTorch computes it in float32, where the angle of position 500 is off by 3e-4.
+    # PyTorch computes it in float32, where the angle at position 500 has an error of 3e-4.
     if tensor.shape[0] != 1 or np.abs(tensor[0] - expected).max() > 2e-3:
-        raise ValueError("it should hold sinusoidal positions [1, length, channels]")
+        raise ValueError("expected sinusoidal positions of shape [1, length, channels]")
     return []
 
 
 def prior_places() -> Places:
-    """TH-VQVAE.pth."""
+    """Returns the places of the tensors of TH-VQVAE.pth."""
     places = {
         "upsample_t.weight": Place((("params", "upsample_top", "kernel"),), transposed_convolution),
         "upsample_t.bias": Place((("params", "upsample_top", "bias"),), as_is),
@@ -156,9 +157,10 @@ def prior_places() -> Places:
 
 
 def prior_constants(model: MotionPrior) -> Mapping[Path, np.ndarray]:
-    """State of our quantisers that the published ones do not have.
+    """Returns the quantiser state that the published checkpoints do not contain.
 
-    The count of updates says only that there were some, so that no first batch overwrites the codes.
+    A quantiser without updates would replace its codes by the first training batch, so the number of updates is set
+    to 1.
     """
     constants = {}
     for level in ("top", "bottom"):
@@ -169,7 +171,7 @@ def prior_constants(model: MotionPrior) -> Mapping[Path, np.ndarray]:
 
 
 def predictor_places(model: Generator) -> Places:
-    """What is DEEPTalk.pth's own: the index predictor with its speech encoder."""
+    """Returns the places of the tensors of DEEPTalk.pth that are not copies: index predictor and speech encoder."""
     predictor = model.predictor
     speech = wav2vec2_places(predictor.speech_encoder)
     decoder = "sequence_decoder"

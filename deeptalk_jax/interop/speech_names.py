@@ -1,4 +1,4 @@
-"""Names: from the tensors of PyTorch checkpoints to the parameters of our speech encoders."""
+"""Maps from tensor names of PyTorch checkpoints to parameters of the speech encoders wav2vec 2.0 and emotion2vec."""
 
 import jax
 import jax.numpy as jnp
@@ -23,19 +23,19 @@ from deeptalk_jax.models.speech.emotion2vec import Emotion2Vec
 from deeptalk_jax.models.speech.wav2vec2 import Wav2Vec2
 
 WAV2VEC2_UNUSED = {
-    "masked_spec_embed": "vector put in place of masked frames, for pre-training and fine-tuning only",
-    "lm_head.*": "letters for speech recognition",
-    "quantizer.*": "targets of pre-training",
-    "project_q.*": "targets of pre-training",
-    "project_hid.*": "prediction of pre-training",
+    "masked_spec_embed": "vector that replaces masked frames, used only in pre-training and fine-tuning",
+    "lm_head.*": "letter classifier of speech recognition",
+    "quantizer.*": "targets of the pre-training",
+    "project_q.*": "targets of the pre-training",
+    "project_hid.*": "predictions of the pre-training",
 }
 EMOTION2VEC_UNUSED = {
-    "modality_encoders.AUDIO.decoder.*": "reconstructs masked frames in pre-training only",
-    "_ema": "teacher of pre-training",
-    "_ema.*": "teacher of pre-training",
-    "proj.*": "emotion classes of fine-tuned releases",
+    "modality_encoders.AUDIO.decoder.*": "reconstruction of masked frames, used only in pre-training",
+    "_ema": "teacher of the pre-training",
+    "_ema.*": "teacher of the pre-training",
+    "proj.*": "emotion classifier of fine-tuned releases",
 }
-# transformers writes newer names for weight norm; the older ones are those of the published checkpoints.
+# New names of weight normalisation in transformers -> old names, which the published checkpoints use.
 _WEIGHT_NORM = {
     "conv.parametrizations.weight.original0": "conv.weight_g",
     "conv.parametrizations.weight.original1": "conv.weight_v",
@@ -43,7 +43,7 @@ _WEIGHT_NORM = {
 
 
 def wav2vec2_places(model: Wav2Vec2) -> Places:
-    """Tensor name (as in `transformers.Wav2Vec2Model`) -> place, for a model of this size."""
+    """Returns the places of the tensors of `transformers.Wav2Vec2Model`, for a model of this size."""
     places: Places = {}
     for index in range(len(model.kernels)):
         theirs, ours = f"feature_extractor.conv_layers.{index}", ("frontend", f"layer_{index}")
@@ -72,11 +72,11 @@ def wav2vec2_places(model: Wav2Vec2) -> Places:
 
 
 def emotion2vec_places(model: Emotion2Vec) -> Places:
-    """Tensor name (as in the `model` part of emotion2vec_base.pt) -> place, for a model of this size."""
+    """Returns the places of the tensors under `model` in emotion2vec_base.pt, for a model of this size."""
     audio = "modality_encoders.AUDIO"
     places = {
         f"{audio}.extra_tokens": Place((("extra_tokens",),), without_batch),
-        # (1, 1, heads, 1, 1), or without one of the leading axes.
+        # Shape [1, 1, heads, 1, 1], or with one leading axis less.
         f"{audio}.alibi_scale": Place((("alibi_scale",),), flat),
     }
     for index in range(len(model.kernels)):
@@ -109,7 +109,7 @@ def _emotion2vec_layer(theirs: str, ours: str) -> Places:
 
 
 def with_older_names(state: State) -> State:
-    """The same tensors, weight norm under the names of the published checkpoints."""
+    """Renames weight normalisation to the names of the published checkpoints."""
 
     def older(name):
         for new, old in _WEIGHT_NORM.items():
@@ -120,29 +120,29 @@ def with_older_names(state: State) -> State:
 
 
 def wav2vec2_params(state: State, model: Wav2Vec2, *, prefix: str = "") -> dict:
-    """Parameters of `model` from a checkpoint of the same size.
+    """Converts the tensors of a wav2vec 2.0 checkpoint to parameters.
 
     Args:
         state: tensor name -> array.
-        model: decides the shapes.
-        prefix: taken off the names; tensors without it are somebody else's. `audio_model.model.` in
-            DEEPTalk.pth, `wav2vec2.` in files of a model with a head.
+        model: the module; the tensors must fit its sizes.
+        prefix: prefix of the encoder's tensor names; all other tensors are ignored. It is `audio_model.model.` in
+            DEEPTalk.pth and `wav2vec2.` in files of a model with a head.
 
     Returns:
-        The `params` collection, numpy arrays.
+        The `params` collection as numpy arrays.
 
     Raises:
-        UserError: a tensor is missing, left over, or of the wrong shape; the message names it.
+        UserError: A tensor is missing, left over, or has the wrong shape; the message names it.
     """
     state = with_older_names(strip_prefix(state, prefix))
     return fill(state, wav2vec2_places(model), WAV2VEC2_UNUSED, _shapes(model), prefix=prefix)
 
 
 def emotion2vec_params(state: State, model: Emotion2Vec, *, prefix: str = "") -> dict:
-    """Parameters of `model` from a checkpoint; as `wav2vec2_params`.
+    """Converts the tensors of an emotion2vec checkpoint to parameters; see `wav2vec2_params`.
 
-    The prefix is `model.` for emotion2vec_base.pt as `read_torch_file` gives it,
-    `audio_encoder.embedding_model.` in DEE.pt, and that behind `sequence_decoder.DEE.` in DEEPTalk.pth.
+    The prefix is `model.` in emotion2vec_base.pt as read by `read_torch_file`, `audio_encoder.embedding_model.` in
+    DEE.pt, and `sequence_decoder.DEE.audio_encoder.embedding_model.` in DEEPTalk.pth.
     """
     state = strip_prefix(state, prefix)
     return fill(state, emotion2vec_places(model), EMOTION2VEC_UNUSED, _shapes(model), prefix=prefix)

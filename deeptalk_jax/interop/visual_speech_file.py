@@ -1,4 +1,4 @@
-"""The encoder of published lip-reading checkpoints (LRS3 and its family) as `models.visual_speech.VisualSpeech`.
+"""Loads the encoder of published lip-reading checkpoints (LRS3 and related) as `models.visual_speech.VisualSpeech`.
 
 | tensor (behind any prefix, such as `encoder.frontend.`) | variable |
 | --- | --- |
@@ -11,10 +11,10 @@
 | `trunk.layer{s+1}.{i}.downsample.0.weight` | `stage{s}_block{i}/shortcut/kernel` |
 | `trunk.layer{s+1}.{i}.downsample.1.*` | `stage{s}_block{i}/shortcut_norm/*` |
 
-Means and variances lie in `batch_stats`, all else in `params`. Everything outside the prefix (the transformer that
-reads the features, the decoder) is somebody else's. Sizes follow from the file. Swish and ReLU have no tensors: which
-of them a checkpoint without slopes was trained with has to be said. Neither a published file nor its code was at hand:
-the names are those that the family's documentation and loaders use.
+Means and variances are in `batch_stats`, all other variables in `params`. Tensors outside the prefix (the transformer
+on top of the features, the decoder) are ignored. The sizes of the model follow from the file. Swish and ReLU have no
+tensors, so the caller must name the activation of a checkpoint without PReLU slopes. The names follow the
+documentation and loaders of this family of checkpoints; they are not tested with a published file.
 """
 
 from pathlib import Path
@@ -38,21 +38,21 @@ from deeptalk_jax.interop.torch_places import (
 from deeptalk_jax.models.visual_speech import VisualSpeech
 
 _ANCHOR = "frontend3D.0.weight"
-_UNUSED = {"*.num_batches_tracked": "steps of training, for another kind of running mean"}
+_UNUSED = {"*.num_batches_tracked": "number of training steps, used only with momentum=None"}
 
 
 def load_visual_speech(path: str | Path, *, activation: str = "swish") -> tuple[VisualSpeech, PyTree]:
-    """Reads an encoder from a PyTorch file; runs no code from it.
+    """Loads an encoder from a PyTorch file without running code from it.
 
     Args:
-        path: a file of `torch.save`, of the whole reader or of its encoder.
-        activation: swish (the published LRS3 model) or relu, for files without slopes of PReLU.
+        path: a file written by `torch.save` with the whole lip reader or with its encoder only.
+        activation: "swish" (the published LRS3 model) or "relu", used for files without PReLU slopes.
 
     Returns:
-        The module and its variables, `params` and `batch_stats`, numpy arrays.
+        The module and its variables, `params` and `batch_stats`, as numpy arrays.
 
     Raises:
-        UserError: the file cannot be read, holds no such encoder, or tensors are missing, left over or of the
+        UserError: The file cannot be read or contains no such encoder, or tensors are missing, left over or of the
             wrong shape.
     """
     state = read_torch_file(path)
@@ -63,10 +63,10 @@ def load_visual_speech(path: str | Path, *, activation: str = "swish") -> tuple[
 
 
 def visual_speech_from_state(state: State, *, activation: str = "swish") -> tuple[VisualSpeech, PyTree]:
-    """As `load_visual_speech`, from tensors by name."""
+    """Builds an encoder from tensors by name; otherwise as `load_visual_speech`."""
     anchors = [name for name in state if name == _ANCHOR or name.endswith(f".{_ANCHOR}")]
     if len(anchors) != 1:
-        raise UserError(f"{len(anchors)} tensors are named {_ANCHOR}; expected one encoder")
+        raise UserError(f"{len(anchors)} tensors are named {_ANCHOR}; expected exactly one encoder")
     prefix = anchors[0].removesuffix(_ANCHOR)
     state = strip_prefix(state, prefix)
     model = _sized_as(state, activation)
@@ -90,7 +90,7 @@ def _sized_as(state: State, activation: str) -> VisualSpeech:
 
 
 def visual_speech_places(model: VisualSpeech) -> Places:
-    """Tensor name -> place, for a model of this size."""
+    """Returns the places of the encoder's tensors, for a model of this size."""
     slopes = model.activation == "prelu"
     places = {
         "frontend3D.0.weight": Place((("params", "front_conv", "kernel"),), _frames_as_channels),
@@ -114,14 +114,14 @@ def visual_speech_places(model: VisualSpeech) -> Places:
 
 
 def _kernel(tensor: np.ndarray) -> list[np.ndarray]:
-    """`[out, in, ...]` -> `[..., in, out]`."""
+    """Converts `[out, in, ...]` to `[..., in, out]`."""
     return [np.moveaxis(tensor, (0, 1), (-1, -2))]
 
 
 def _frames_as_channels(tensor: np.ndarray) -> list[np.ndarray]:
-    """`[out, 1, t, h, w]` -> `[h, w, t, out]`."""
+    """Converts `[out, 1, t, h, w]` to `[h, w, t, out]`: frames become input channels of a 2-D convolution."""
     if tensor.ndim != 5 or tensor.shape[1] != 1:
-        raise ValueError("a 3-D convolution of one channel is expected")
+        raise ValueError("expected a 3-D convolution with one input channel")
     return [tensor[:, 0].transpose(2, 3, 1, 0)]
 
 
