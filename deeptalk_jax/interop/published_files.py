@@ -28,7 +28,7 @@ _KINDS = {
 }
 FLAGS = tuple(_KINDS)
 # Tensors that fairseq stores next to the weights in emotion2vec_base.pt: name pattern -> purpose.
-_BESIDE = {
+_OTHER_TENSORS = {
     "last_optimizer_state.*": "optimiser moments, for resuming the training",
     "optimizer_history.*": "record of the training",
     "extra_state.*": "position in the training data",
@@ -64,7 +64,7 @@ def read_published(path: Path, flag: str) -> dict[str, np.ndarray]:
         UserError: The file cannot be read, is not the expected one, or has tensors outside the state_dict.
     """
     state = read_torch_file(path)
-    kind = _looks_like(state)
+    kind = _kind_of(state)
     if kind != flag:
         what = "none of the published files" if kind is None else f"a file like {_KINDS[kind].file}"
         advice = "" if kind is None else f"; pass it as --{kind}"
@@ -73,9 +73,9 @@ def read_published(path: Path, flag: str) -> dict[str, np.ndarray]:
             f"expected a file like {_KINDS[flag].file}{advice}"
         )
     anchor = _KINDS[flag].anchor
-    prefix = next(name for name in state if _is(name, anchor)).removesuffix(anchor)
+    prefix = next(name for name in state if _ends_with(name, anchor)).removesuffix(anchor)
     for name in state:
-        if not name.startswith(prefix) and not any(fnmatchcase(name, pattern) for pattern in _BESIDE):
+        if not name.startswith(prefix) and not any(fnmatchcase(name, pattern) for pattern in _OTHER_TENSORS):
             raise UserError(
                 f"it contains the tensor {name!r} outside the weights in {prefix!r}; expected weights only"
             )
@@ -94,12 +94,12 @@ def first_difference(one: State, other: State) -> Difference | None:
     return Difference(*found[0], len(found)) if found else None
 
 
-def _looks_like(state: Mapping[str, np.ndarray]) -> str | None:
+def _kind_of(state: Mapping[str, np.ndarray]) -> str | None:
     for kind, (_, anchor) in _KINDS.items():
-        if any(_is(name, anchor) for name in state):
+        if any(_ends_with(name, anchor) for name in state):
             return kind
     return None
 
 
-def _is(name: str, anchor: str) -> bool:
+def _ends_with(name: str, anchor: str) -> bool:
     return name == anchor or name.endswith(f".{anchor}")

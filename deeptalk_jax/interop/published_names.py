@@ -20,9 +20,9 @@ from deeptalk_jax.interop.torch_places import (
     Place,
     Places,
     as_is,
+    batch_norm,
     linear,
     nested,
-    norm,
     reversed_axes,
     scalar,
     transformer,
@@ -61,22 +61,13 @@ GENERATOR_UNUSED = {
 }
 
 
-def _batch_norm(theirs: str, *ours: str) -> Places:
-    statistics = ("batch_stats", *ours)
-    return {
-        **norm(theirs, "params", *ours),
-        f"{theirs}.running_mean": Place(((*statistics, "mean"),), as_is),
-        f"{theirs}.running_var": Place(((*statistics, "variance"),), as_is),
-    }
-
-
 def fer_places(model: FER) -> Places:
     """Returns the places of the tensors of FER.pth."""
     hidden = ["in_fc", *(f"hidden_layers.{index}" for index in range(len(model.hidden_dims) - 1))]
     places = linear("out_fc", "params", "classifier")
     for index, name in enumerate(hidden):
         places |= linear(name, "params", f"dense_{index}")
-        places |= _batch_norm(f"bn_layers.{index}", f"norm_{index}")
+        places |= batch_norm(f"bn_layers.{index}", f"norm_{index}")
     return places
 
 
@@ -93,26 +84,26 @@ def dee_places(model: DEE) -> Places:
     }
 
 
-def _tower(kind: str, num_layers: int, *ours: str) -> Places:
+def _tower(kind: str, num_layers: int, *flax_path: str) -> Places:
     """Returns the places of one tower without its input layer; `kind` is "audio" or "exp"."""
-    theirs = f"{kind}_encoder"
-    places = transformer(f"{theirs}.{kind}_encoder", num_layers, *ours, "encoder")
-    places[f"{theirs}.{kind}_pos_encoder.pos_enc"] = Place((), _check_positions)
-    head = (*ours, "head")
+    torch_name = f"{kind}_encoder"
+    places = transformer(f"{torch_name}.{kind}_encoder", num_layers, *flax_path, "encoder")
+    places[f"{torch_name}.{kind}_pos_encoder.pos_enc"] = Place((), _check_positions)
+    head = (*flax_path, "head")
     for moment, encoder, short in (("mean", "mean", "mean"), ("log_variance", "uncertainty", "std")):
-        places |= transformer(f"{theirs}.{kind}_{encoder}_encoder", 1, *head, f"{moment}_encoder")
-        places |= linear(f"{theirs}.{short}_feature_map", *head, f"{moment}_map")
-        places |= _gpo(f"{theirs}.{short}_pool", *head, f"{moment}_pool", "gpo")
+        places |= transformer(f"{torch_name}.{kind}_{encoder}_encoder", 1, *head, f"{moment}_encoder")
+        places |= linear(f"{torch_name}.{short}_feature_map", *head, f"{moment}_map")
+        places |= _gpo(f"{torch_name}.{short}_pool", *head, f"{moment}_pool", "gpo")
     return places
 
 
-def _gpo(theirs: str, *ours: str) -> Places:
-    places = {f"{theirs}.linear.weight": Place(((*ours, "score", "kernel"),), reversed_axes)}
+def _gpo(torch_name: str, *flax_path: str) -> Places:
+    places = {f"{torch_name}.linear.weight": Place(((*flax_path, "score", "kernel"),), reversed_axes)}
     for direction, suffix in (("forward", ""), ("backward", "_reverse")):
         for source, short in (("input", "ih"), ("hidden", "hh")):
             for kind, leaf in (("weight", "kernel"), ("bias", "bias")):
-                path = (*ours, direction, f"{source}_{leaf}")
-                places[f"{theirs}.gru.{kind}_{short}_l0{suffix}"] = Place((path,), reversed_axes)
+                path = (*flax_path, direction, f"{source}_{leaf}")
+                places[f"{torch_name}.gru.{kind}_{short}_l0{suffix}"] = Place((path,), reversed_axes)
     return places
 
 
@@ -135,7 +126,7 @@ def prior_places() -> Places:
     for short, level in (("t", "top"), ("b", "bottom")):
         encoder, decoder = f"encoder_{level}", f"decoder_{level}"
         places |= linear(f"encoder_{short}.squasher.0.0", "params", encoder, "squasher", "conv")
-        places |= _batch_norm(f"encoder_{short}.squasher.0.2", encoder, "squasher", "norm")
+        places |= batch_norm(f"encoder_{short}.squasher.0.2", encoder, "squasher", "norm")
         places |= linear(f"encoder_{short}.encoder_linear_embedding.net", "params", encoder, "linear")
         places |= transformer(f"encoder_{short}.encoder_transformer", 1, "params", encoder, "transformer")
         expander = ("params", decoder, "expander", "conv")
@@ -143,7 +134,7 @@ def prior_places() -> Places:
             ((*expander, "kernel"),), transposed_convolution
         )
         places[f"decoder_{short}.expander.0.0.bias"] = Place(((*expander, "bias"),), as_is)
-        places |= _batch_norm(f"decoder_{short}.expander.0.2", decoder, "expander", "norm")
+        places |= batch_norm(f"decoder_{short}.expander.0.2", decoder, "expander", "norm")
         places |= linear(f"decoder_{short}.decoder_linear_embedding", "params", decoder, "linear")
         places |= transformer(f"decoder_{short}.decoder_transformer", 1, "params", decoder, "transformer")
         quantizer = ("codebook", f"quantizer_{level}")
@@ -183,9 +174,11 @@ def predictor_places(model: Generator) -> Places:
         **transformer(f"{decoder}.bert_decoder", 1, "params", "face_transformer"),
         **linear(f"{decoder}.decoder", "params", "face_map"),
     }
-    for squasher, ours in (("squasher_2_t", "predictor_top"), ("squasher_2_b_2", "predictor_bottom")):
-        theirs = f"{decoder}.{squasher}"
-        places |= linear(f"{theirs}.pre_linear", "params", ours, "pre_linear")
-        places |= transformer(f"{theirs}.encoder", predictor.num_layers, "params", ours, "transformer")
-        places |= linear(f"{theirs}.post_linear", "params", ours, "post_linear")
+    for squasher, flax_path in (("squasher_2_t", "predictor_top"), ("squasher_2_b_2", "predictor_bottom")):
+        torch_name = f"{decoder}.{squasher}"
+        places |= linear(f"{torch_name}.pre_linear", "params", flax_path, "pre_linear")
+        places |= transformer(
+            f"{torch_name}.encoder", predictor.num_layers, "params", flax_path, "transformer"
+        )
+        places |= linear(f"{torch_name}.post_linear", "params", flax_path, "post_linear")
     return places

@@ -187,29 +187,31 @@ def import_published(files: Mapping[str, Path]) -> Imported:
         copies = _add_generator(imported, path)
     for flag, (name, make) in _OWN_FILES.items():
         if path := files.get(flag):
-            with _naming(flag, path):
+            with _source_in_errors(flag, path):
                 state = read_published(path, flag)
                 imported.parts[name], imported.sources[name] = make(state), path
             if name in copies:
                 imported.warnings.extend(
-                    _compared(flag, path, state, copies.pop(name), "its copy in DEEPTalk.pth")
+                    _difference_warnings(flag, path, state, copies.pop(name), "its copy in DEEPTalk.pth")
                 )
     for flag in _ENCODERS:
         if path := files.get(flag):
-            with _naming(flag, path):
+            with _source_in_errors(flag, path):
                 imported.parts[flag], imported.sources[flag] = encoder_part(flag, path), path
     if {"wav2vec2", "deeptalk"} <= imported.parts.keys():
         given = imported.parts["wav2vec2"].variables["params"]
         copy = imported.parts["deeptalk"].variables["params"]["speech_encoder"]
         given, copy = (flatten_dict(tree, sep=".") for tree in (given, copy))
         path = imported.sources["wav2vec2"]
-        imported.warnings.extend(_compared("wav2vec2", path, given, copy, "the encoder in DEEPTalk.pth"))
+        imported.warnings.extend(
+            _difference_warnings("wav2vec2", path, given, copy, "the encoder in DEEPTalk.pth")
+        )
     return imported
 
 
 def _add_generator(imported: Imported, path: Path) -> dict[str, State]:
     """Adds the three parts of DEEPTalk.pth. Returns the tensors of its copies by part name."""
-    with _naming("generator", path):
+    with _source_in_errors("generator", path):
         own, dee_copy, prior_copy, found = split_generator(read_published(path, "generator"))
         imported.warnings.extend(f"--generator={path}: {sentence}" for sentence in found)
         imported.parts["dee"] = dee_part(dee_copy, prefix=DEE_COPY)
@@ -219,7 +221,7 @@ def _add_generator(imported: Imported, path: Path) -> dict[str, State]:
     return {"dee": dee_copy, "motion_prior": prior_copy}
 
 
-def _compared(flag: str, path: Path, own: State, other: State, what: str) -> list[str]:
+def _difference_warnings(flag: str, path: Path, own: State, other: State, what: str) -> list[str]:
     """Returns a list with a warning if the tensors of a file differ from those of `what`, else an empty list."""
     difference = first_difference(own, other)
     if difference is None:
@@ -231,7 +233,7 @@ def _compared(flag: str, path: Path, own: State, other: State, what: str) -> lis
 
 
 @contextmanager
-def _naming(flag: str, path: Path) -> Iterator[None]:
+def _source_in_errors(flag: str, path: Path) -> Iterator[None]:
     """Adds the flag and the file to the message of any UserError raised inside."""
     try:
         yield

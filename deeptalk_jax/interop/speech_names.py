@@ -46,13 +46,13 @@ def wav2vec2_places(model: Wav2Vec2) -> Places:
     """Returns the places of the tensors of `transformers.Wav2Vec2Model`, for a model of this size."""
     places: Places = {}
     for index in range(len(model.kernels)):
-        theirs, ours = f"feature_extractor.conv_layers.{index}", ("frontend", f"layer_{index}")
-        conv = linear(f"{theirs}.conv", *ours, "conv")
+        torch_name, flax_path = f"feature_extractor.conv_layers.{index}", ("frontend", f"layer_{index}")
+        conv = linear(f"{torch_name}.conv", *flax_path, "conv")
         if not model.conv_bias:
-            del conv[f"{theirs}.conv.bias"]
+            del conv[f"{torch_name}.conv.bias"]
         places |= conv
         if model.conv_norm == "layer" or index == 0:
-            places |= norm(f"{theirs}.layer_norm", *ours, "norm")
+            places |= norm(f"{torch_name}.layer_norm", *flax_path, "norm")
     places |= norm("feature_projection.layer_norm", "feature_norm")
     places |= linear("feature_projection.projection", "feature_projection")
     positional = "encoder.pos_conv_embed.conv"
@@ -61,13 +61,13 @@ def wav2vec2_places(model: Wav2Vec2) -> Places:
     places[f"{positional}.bias"] = Place((("positional_conv", "bias"),), as_is)
     places |= norm("encoder.layer_norm", "encoder_norm")
     for index in range(model.num_layers):
-        theirs, ours = f"encoder.layers.{index}", f"layer_{index}"
-        for their_part, our_part in (("q", "query"), ("k", "key"), ("v", "value"), ("out", "out")):
-            places |= linear(f"{theirs}.attention.{their_part}_proj", ours, "attention", our_part)
-        places |= norm(f"{theirs}.layer_norm", ours, "attention_norm")
-        places |= linear(f"{theirs}.feed_forward.intermediate_dense", ours, "mlp_in")
-        places |= linear(f"{theirs}.feed_forward.output_dense", ours, "mlp_out")
-        places |= norm(f"{theirs}.final_layer_norm", ours, "mlp_norm")
+        torch_name, flax_path = f"encoder.layers.{index}", f"layer_{index}"
+        for torch_part, flax_part in (("q", "query"), ("k", "key"), ("v", "value"), ("out", "out")):
+            places |= linear(f"{torch_name}.attention.{torch_part}_proj", flax_path, "attention", flax_part)
+        places |= norm(f"{torch_name}.layer_norm", flax_path, "attention_norm")
+        places |= linear(f"{torch_name}.feed_forward.intermediate_dense", flax_path, "mlp_in")
+        places |= linear(f"{torch_name}.feed_forward.output_dense", flax_path, "mlp_out")
+        places |= norm(f"{torch_name}.final_layer_norm", flax_path, "mlp_norm")
     return places
 
 
@@ -80,31 +80,33 @@ def emotion2vec_places(model: Emotion2Vec) -> Places:
         f"{audio}.alibi_scale": Place((("alibi_scale",),), flat),
     }
     for index in range(len(model.kernels)):
-        theirs, ours = f"{audio}.local_encoder.conv_layers.{index}", ("frontend", f"layer_{index}")
-        places[f"{theirs}.0.weight"] = Place(((*ours, "conv", "kernel"),), reversed_axes)
-        places |= norm(f"{theirs}.2.1", *ours, "norm")
+        torch_name, flax_path = f"{audio}.local_encoder.conv_layers.{index}", ("frontend", f"layer_{index}")
+        places[f"{torch_name}.0.weight"] = Place(((*flax_path, "conv", "kernel"),), reversed_axes)
+        places |= norm(f"{torch_name}.2.1", *flax_path, "norm")
     places |= norm(f"{audio}.project_features.1", "feature_norm")
     places |= linear(f"{audio}.project_features.2", "feature_projection")
     for index in range(model.positional_depth):
-        theirs = f"{audio}.relative_positional_encoder.{index + 1}.0"
-        places |= linear(theirs, "position_branch", f"conv_{index}")
+        torch_name = f"{audio}.relative_positional_encoder.{index + 1}.0"
+        places |= linear(torch_name, "position_branch", f"conv_{index}")
     places |= norm(f"{audio}.context_encoder.norm", "prenet_norm")
     stacks = ((f"{audio}.context_encoder.blocks", "prenet", model.num_prenet_layers),)
     stacks += (("blocks", "block", model.num_layers),)
-    for theirs, ours, depth in stacks:
+    for torch_name, flax_path, depth in stacks:
         for index in range(depth):
-            places |= _emotion2vec_layer(f"{theirs}.{index}", f"{ours}_{index}")
+            places |= _emotion2vec_layer(f"{torch_name}.{index}", f"{flax_path}_{index}")
     return places
 
 
-def _emotion2vec_layer(theirs: str, ours: str) -> Places:
+def _emotion2vec_layer(torch_name: str, flax_path: str) -> Places:
     return {
-        **attention_input(f"{theirs}.attn.qkv.weight", f"{theirs}.attn.qkv.bias", ours, "attention"),
-        **linear(f"{theirs}.attn.proj", ours, "attention", "out"),
-        **norm(f"{theirs}.norm1", ours, "attention_norm"),
-        **linear(f"{theirs}.mlp.fc1", ours, "mlp_in"),
-        **linear(f"{theirs}.mlp.fc2", ours, "mlp_out"),
-        **norm(f"{theirs}.norm2", ours, "mlp_norm"),
+        **attention_input(
+            f"{torch_name}.attn.qkv.weight", f"{torch_name}.attn.qkv.bias", flax_path, "attention"
+        ),
+        **linear(f"{torch_name}.attn.proj", flax_path, "attention", "out"),
+        **norm(f"{torch_name}.norm1", flax_path, "attention_norm"),
+        **linear(f"{torch_name}.mlp.fc1", flax_path, "mlp_in"),
+        **linear(f"{torch_name}.mlp.fc2", flax_path, "mlp_out"),
+        **norm(f"{torch_name}.norm2", flax_path, "mlp_norm"),
     }
 
 

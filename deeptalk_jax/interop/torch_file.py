@@ -190,7 +190,7 @@ def read_torch_file(path: str | Path) -> dict[str, np.ndarray]:
         # Messages of the pickle reader already begin with the file name.
         raise UserError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
     except zipfile.BadZipFile as error:
-        raise UserError(f"{path}: {_why_no_zip(path)}") from error
+        raise UserError(f"{path}: {_why_not_a_zip(path)}") from error
     except Exception as error:  # A damaged archive can raise any exception.
         raise UserError(f"{path}: the file is damaged: {type(error).__name__}: {error}") from error
 
@@ -216,7 +216,7 @@ def _unpickle(archive: zipfile.ZipFile, path: Path) -> Any:
     )
 
 
-def _why_no_zip(path: Path) -> str:
+def _why_not_a_zip(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(4)
     if not start:

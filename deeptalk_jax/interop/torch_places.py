@@ -82,59 +82,71 @@ def transposed_convolution(tensor: np.ndarray) -> list[np.ndarray]:
     return [tensor.transpose(2, 0, 1)[::-1]]
 
 
-# Places of common layers. `theirs` is the name of the PyTorch layer, `ours` the path of the Flax module.
+# Places of common layers. `torch_name` is the name of the PyTorch layer, `flax_path` the path of the Flax module.
 
 
-def linear(theirs: str, *ours: str) -> Places:
+def linear(torch_name: str, *flax_path: str) -> Places:
     """Returns the places of a linear layer or a convolution."""
     return {
-        f"{theirs}.weight": Place(((*ours, "kernel"),), reversed_axes),
-        f"{theirs}.bias": Place(((*ours, "bias"),), as_is),
+        f"{torch_name}.weight": Place(((*flax_path, "kernel"),), reversed_axes),
+        f"{torch_name}.bias": Place(((*flax_path, "bias"),), as_is),
     }
 
 
-def norm(theirs: str, *ours: str) -> Places:
+def norm(torch_name: str, *flax_path: str) -> Places:
     """Returns the places of gain and bias of a normalisation layer."""
     return {
-        f"{theirs}.weight": Place(((*ours, "scale"),), as_is),
-        f"{theirs}.bias": Place(((*ours, "bias"),), as_is),
+        f"{torch_name}.weight": Place(((*flax_path, "scale"),), as_is),
+        f"{torch_name}.bias": Place(((*flax_path, "bias"),), as_is),
     }
 
 
-def attention_input(weight: str, bias: str, *ours: str) -> Places:
+def batch_norm(torch_name: str, *flax_path: str) -> Places:
+    """Returns the places of a batch normalisation; `flax_path` does not contain the collections."""
+    statistics = ("batch_stats", *flax_path)
+    return {
+        **norm(torch_name, "params", *flax_path),
+        f"{torch_name}.running_mean": Place(((*statistics, "mean"),), as_is),
+        f"{torch_name}.running_var": Place(((*statistics, "variance"),), as_is),
+    }
+
+
+def attention_input(weight: str, bias: str, *flax_path: str) -> Places:
     """Returns the places of a joint projection to queries, keys and values."""
     parts = ("query", "key", "value")
     return {
-        weight: Place(tuple((*ours, part, "kernel") for part in parts), joint_projection),
-        bias: Place(tuple((*ours, part, "bias") for part in parts), joint_projection),
+        weight: Place(tuple((*flax_path, part, "kernel") for part in parts), joint_projection),
+        bias: Place(tuple((*flax_path, part, "bias") for part in parts), joint_projection),
     }
 
 
-def transformer_layer(theirs: str, *ours: str) -> Places:
+def transformer_layer(torch_name: str, *flax_path: str) -> Places:
     """Returns the places of a `torch.nn.TransformerEncoderLayer` in `models.transformer.TransformerLayer`."""
-    attention = f"{theirs}.self_attn"
+    attention = f"{torch_name}.self_attn"
     return {
-        **attention_input(f"{attention}.in_proj_weight", f"{attention}.in_proj_bias", *ours, "attention"),
-        **linear(f"{attention}.out_proj", *ours, "attention", "out"),
-        **linear(f"{theirs}.linear1", *ours, "mlp_in"),
-        **linear(f"{theirs}.linear2", *ours, "mlp_out"),
-        **norm(f"{theirs}.norm1", *ours, "attention_norm"),
-        **norm(f"{theirs}.norm2", *ours, "mlp_norm"),
+        **attention_input(
+            f"{attention}.in_proj_weight", f"{attention}.in_proj_bias", *flax_path, "attention"
+        ),
+        **linear(f"{attention}.out_proj", *flax_path, "attention", "out"),
+        **linear(f"{torch_name}.linear1", *flax_path, "mlp_in"),
+        **linear(f"{torch_name}.linear2", *flax_path, "mlp_out"),
+        **norm(f"{torch_name}.norm1", *flax_path, "attention_norm"),
+        **norm(f"{torch_name}.norm2", *flax_path, "mlp_norm"),
     }
 
 
-def transformer(theirs: str, num_layers: int, *ours: str) -> Places:
+def transformer(torch_name: str, num_layers: int, *flax_path: str) -> Places:
     """Returns the places of a `torch.nn.TransformerEncoder` in `models.transformer.TransformerEncoder`."""
     places: Places = {}
     for index in range(num_layers):
-        places |= transformer_layer(f"{theirs}.layers.{index}", *ours, f"layer_{index}")
+        places |= transformer_layer(f"{torch_name}.layers.{index}", *flax_path, f"layer_{index}")
     return places
 
 
-def nested(places: Places, theirs: str, *ours: str) -> Places:
-    """Prefixes the names and paths of places, for a module inside a larger one; `theirs` ends with a dot."""
+def nested(places: Places, torch_name: str, *flax_path: str) -> Places:
+    """Prefixes the names and paths of places, for a module inside a larger one; `torch_name` ends with a dot."""
     return {
-        f"{theirs}{name}": Place(tuple((*ours, *path) for path in place.paths), place.convert)
+        f"{torch_name}{name}": Place(tuple((*flax_path, *path) for path in place.paths), place.convert)
         for name, place in places.items()
     }
 
@@ -223,14 +235,14 @@ def _converted(tensor: np.ndarray, place: Place, name: str) -> list[np.ndarray]:
 
 
 def _fitted(
-    array: np.ndarray, path: Path, shape: tuple[int, ...], name: str, their_shape: tuple[int, ...]
+    array: np.ndarray, path: Path, shape: tuple[int, ...], name: str, tensor_shape: tuple[int, ...]
 ) -> np.ndarray:
     """Splits the heads of attention projections; all other arrays must already have the right shape."""
     split_heads = len(path) > 2 and path[-3] == "attention" and array.size == np.prod(shape)
     plain = _without_heads(path, shape) if split_heads else shape
     if array.shape != plain:
         raise UserError(
-            f"tensor {name!r} has shape {tuple(their_shape)}, which does not fit {_dotted(path)} of shape {shape}"
+            f"tensor {name!r} has shape {tuple(tensor_shape)}, which does not fit {_dotted(path)} of shape {shape}"
         )
     return np.ascontiguousarray(array.reshape(shape)).reshape(shape)
 

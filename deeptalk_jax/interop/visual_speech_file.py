@@ -31,6 +31,7 @@ from deeptalk_jax.interop.torch_places import (
     PyTree,
     State,
     as_is,
+    batch_norm,
     fill,
     shapes_of,
     strip_prefix,
@@ -69,13 +70,13 @@ def visual_speech_from_state(state: State, *, activation: str = "swish") -> tupl
         raise UserError(f"{len(anchors)} tensors are named {_ANCHOR}; expected exactly one encoder")
     prefix = anchors[0].removesuffix(_ANCHOR)
     state = strip_prefix(state, prefix)
-    model = _sized_as(state, activation)
+    model = _model_of_size(state, activation)
     frames = jax.ShapeDtypeStruct((1, 1, 88, 88), jnp.float32)
     shapes = shapes_of(jax.eval_shape(model.init, jax.random.key(0), frames))
     return model, fill(state, visual_speech_places(model), _UNUSED, shapes, prefix=prefix)
 
 
-def _sized_as(state: State, activation: str) -> VisualSpeech:
+def _model_of_size(state: State, activation: str) -> VisualSpeech:
     channels, num_blocks = [], []
     while (first := f"trunk.layer{len(channels) + 1}.0.conv1.weight") in state:
         stage = len(channels) + 1
@@ -94,21 +95,21 @@ def visual_speech_places(model: VisualSpeech) -> Places:
     slopes = model.activation == "prelu"
     places = {
         "frontend3D.0.weight": Place((("params", "front_conv", "kernel"),), _frames_as_channels),
-        **_batch_norm("frontend3D.1", "front_norm"),
+        **batch_norm("frontend3D.1", "front_norm"),
         **(_slope("frontend3D.2", "front_activation") if slopes else {}),
     }
     before = model.front_channels
     for stage, (channels, depth) in enumerate(zip(model.channels, model.num_blocks, strict=True)):
         for index in range(depth):
-            theirs, ours = f"trunk.layer{stage + 1}.{index}", f"stage{stage}_block{index}"
+            torch_name, flax_path = f"trunk.layer{stage + 1}.{index}", f"stage{stage}_block{index}"
             for part in (1, 2):
-                places |= _conv(f"{theirs}.conv{part}", ours, f"conv{part}")
-                places |= _batch_norm(f"{theirs}.bn{part}", ours, f"norm{part}")
+                places |= _conv(f"{torch_name}.conv{part}", flax_path, f"conv{part}")
+                places |= batch_norm(f"{torch_name}.bn{part}", flax_path, f"norm{part}")
                 if slopes:
-                    places |= _slope(f"{theirs}.relu{part}", ours, f"activation{part}")
+                    places |= _slope(f"{torch_name}.relu{part}", flax_path, f"activation{part}")
             if index == 0 and (stage > 0 or before != channels):
-                places |= _conv(f"{theirs}.downsample.0", ours, "shortcut")
-                places |= _batch_norm(f"{theirs}.downsample.1", ours, "shortcut_norm")
+                places |= _conv(f"{torch_name}.downsample.0", flax_path, "shortcut")
+                places |= batch_norm(f"{torch_name}.downsample.1", flax_path, "shortcut_norm")
         before = channels
     return places
 
@@ -125,22 +126,9 @@ def _frames_as_channels(tensor: np.ndarray) -> list[np.ndarray]:
     return [tensor[:, 0].transpose(2, 3, 1, 0)]
 
 
-def _conv(theirs: str, *ours: str) -> Places:
-    return {f"{theirs}.weight": Place((("params", *ours, "kernel"),), _kernel)}
+def _conv(torch_name: str, *flax_path: str) -> Places:
+    return {f"{torch_name}.weight": Place((("params", *flax_path, "kernel"),), _kernel)}
 
 
-def _slope(theirs: str, *ours: str) -> Places:
-    return {f"{theirs}.weight": Place((("params", *ours, "slope"),), as_is)}
-
-
-def _batch_norm(theirs: str, *ours: str) -> Places:
-    names = {
-        "weight": ("params", "scale"),
-        "bias": ("params", "bias"),
-        "running_mean": ("batch_stats", "mean"),
-        "running_var": ("batch_stats", "variance"),
-    }
-    return {
-        f"{theirs}.{name}": Place(((collection, *ours, leaf),), as_is)
-        for name, (collection, leaf) in names.items()
-    }
+def _slope(torch_name: str, *flax_path: str) -> Places:
+    return {f"{torch_name}.weight": Place((("params", *flax_path, "slope"),), as_is)}

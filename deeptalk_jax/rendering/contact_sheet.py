@@ -112,18 +112,18 @@ def _draw(
     wave_axis.fill_between(sample / audio_rate_hz, low, high, color=_WAVE_COLOUR, lw=0.4)
     limit = max(float(np.abs(waveform).max(initial=0.0)), 1e-3)
     wave_axis.set_ylim(-1.05 * limit, 1.05 * limit)
-    _dress(wave_axis, "sound", times_s, duration_s, last=not traces)
+    _style_axis(wave_axis, "sound", times_s, duration_s, last=not traces)
     for row, (name, trace) in enumerate(traces.items()):
         axis = figure.add_subplot(grid[3 + row], sharex=wave_axis)
         trace = np.atleast_1d(np.asarray(trace, np.float64))
         time = (np.arange(len(trace)) + 0.5) * duration_s / len(trace)
         axis.plot(time, trace, color=_TRACE_COLOURS[row % len(_TRACE_COLOURS)], lw=1.2)
         axis.margins(y=0.12)
-        _dress(axis, name, times_s, duration_s, last=row == len(traces) - 1)
+        _style_axis(axis, name, times_s, duration_s, last=row == len(traces) - 1)
     return figure
 
 
-def _dress(axis: Axes, name: str, times_s: np.ndarray, duration_s: float, *, last: bool) -> None:
+def _style_axis(axis: Axes, name: str, times_s: np.ndarray, duration_s: float, *, last: bool) -> None:
     """Sets name, limits and ticks of an axis over time and marks the times of the frames."""
     axis.set_xlim(0.0, duration_s)
     axis.tick_params(labelsize=7, labelbottom=last, length=2.5)

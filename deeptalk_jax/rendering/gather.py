@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from deeptalk_jax.types import Array
 
 
-def places_of(indices: Int[np.ndarray, "..."], num: int) -> Int[np.ndarray, "num m"]:
+def positions_of(indices: Int[np.ndarray, "..."], num: int) -> Int[np.ndarray, "num m"]:
     """Returns the positions of each number 0 to `num` - 1 in the flattened indices.
 
     Rows are padded to equal length with the number of indices, which is not a valid position.
@@ -27,7 +27,7 @@ def places_of(indices: Int[np.ndarray, "..."], num: int) -> Int[np.ndarray, "num
 
 def take_rows(values: Float[Array, "v d"], indices: Int[np.ndarray, "*n"]) -> Float[Array, "*n d"]:
     """Returns `values[indices]`; the indices must be constants at trace time."""
-    places = places_of(indices, len(values))
+    positions = positions_of(indices, len(values))
 
     @jax.custom_vjp
     def take(values):
@@ -35,7 +35,7 @@ def take_rows(values: Float[Array, "v d"], indices: Int[np.ndarray, "*n"]) -> Fl
 
     def backward(_, gradient):
         rows = gradient.reshape(indices.size, gradient.shape[-1])
-        return (jnp.sum(jnp.pad(rows, ((0, 1), (0, 0)))[places], axis=1),)
+        return (jnp.sum(jnp.pad(rows, ((0, 1), (0, 0)))[positions], axis=1),)
 
     take.defvjp(lambda values: (take(values), None), backward)
     return take(values)
@@ -43,11 +43,11 @@ def take_rows(values: Float[Array, "v d"], indices: Int[np.ndarray, "*n"]) -> Fl
 
 def add_rows(values: Float[Array, "n d"], indices: Int[np.ndarray, "n k"], num: int) -> Float[Array, "v d"]:
     """Adds row i of `values` to the rows `indices[i]` of a zero table with `num` rows: the transpose of `take_rows`."""
-    places = places_of(indices, num) // indices.shape[1]
+    positions = positions_of(indices, num) // indices.shape[1]
 
     @jax.custom_vjp
     def add(values):
-        return jnp.sum(jnp.pad(values, ((0, 1), (0, 0)))[places], axis=1)
+        return jnp.sum(jnp.pad(values, ((0, 1), (0, 0)))[positions], axis=1)
 
     add.defvjp(lambda values: (add(values), None), lambda _, gradient: (jnp.sum(gradient[indices], axis=1),))
     return add(values)
