@@ -16,14 +16,12 @@ from data_pipeline.synthetic_talk.acoustics import frame_level_db
 from data_pipeline.synthetic_talk.clip import make_clip, plan_split
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.types import EMOTIONS, VISEME_CLASSES
-from tests.data_pipeline.conftest import NUM_CLIPS
-
-_SPLITS = {"train": 48, "validation": 8, "test": 8}
+from tests.support.corpus import NUM_CLIPS, SPLIT_SIZES
 
 
 def test_records_do_not_depend_on_shards_or_workers(data_dir, tmp_path):
     prepare("synthetic_talk", str(tmp_path), num_clips=NUM_CLIPS, num_workers=2, num_shards=3)
-    for split, size in _SPLITS.items():
+    for split, size in SPLIT_SIZES.items():
         one, other = (open_split(root, "synthetic_talk", split) for root in (data_dir, tmp_path))
         assert len(one) == len(other) == size
         for a, b in zip(one, other, strict=True):
@@ -50,7 +48,7 @@ def test_seed_changes_the_clips():
 
 def test_records_have_valid_arrays_labels_and_names(data_dir):
     names = set()
-    for split, size in _SPLITS.items():
+    for split, size in SPLIT_SIZES.items():
         records = open_split(data_dir, "synthetic_talk", split)
         emotions = [record.labels["emotion"] for record in records]
         assert np.bincount(emotions).tolist() == [size // 8] * 8
