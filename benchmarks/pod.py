@@ -152,8 +152,8 @@ def compile_step(stage: Stage, devices: list[jax.Device], effort: float = 0.0) -
     """Compiles the train step of a stage for all devices, with a compiler effort from -1 to 1."""
     config = stage.config
     mesh = make_mesh(fsdp_devices=config.fsdp_devices, devices=devices)
-    update, state, frozen, batch = _step_and_shapes(stage)
-    lowered = parallel_step(update, mesh, state, frozen).lower(state, frozen, batch)
+    update, state, constants, batch = _step_and_shapes(stage)
+    lowered = parallel_step(update, mesh, state, constants).lower(state, constants, batch)
     options = {"exec_time_optimization_effort": effort}
     if devices[0].platform == "gpu":
         options["xla_gpu_enable_triton_gemm"] = False  # Triton tunes its tiles on a real device
@@ -162,12 +162,12 @@ def compile_step(stage: Stage, devices: list[jax.Device], effort: float = 0.0) -
 
 def _step_and_shapes(stage: Stage) -> tuple[Step, PyTree, PyTree, PyTree]:
     """Returns the train step of a stage and the shapes of its arguments."""
-    frozen = _shapes(stage.constants())
-    _, initial_state, update = stage_step(stage, stage.config, frozen)
+    constants = _shapes(stage.constants())
+    _, initial_state, update = stage_step(stage, stage.config, constants)
     state = jax.eval_shape(initial_state, jax.random.key(0))
     batch = stage.batch_shapes()
     batch["audio"] = jax.ShapeDtypeStruct(batch["audio"].shape, np.int16)  # the loader gives int16
-    return update, state, frozen, batch
+    return update, state, constants, batch
 
 
 def step_cost(stage: Stage, compiled: jax.stages.Compiled, num_devices: int) -> StepCost:
