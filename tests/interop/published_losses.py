@@ -15,13 +15,7 @@ from deeptalk_jax.losses.contrastive import (
     sampled_match_logits,
 )
 from deeptalk_jax.losses.distances import closed_form_sampled_distance
-from deeptalk_jax.losses.motion import (
-    jaw_error,
-    parameter_error,
-    squared_error,
-    standardised_over_time,
-    velocity_error,
-)
+from deeptalk_jax.losses.motion import jaw_error, parameter_error, squared_error
 from deeptalk_jax.losses.reduce import weighted_total
 from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.models.fer import FER
@@ -127,6 +121,16 @@ def monte_carlo_outputs(pseudo, given):
         "matching_prob_sims": 8 * 8 * jax.nn.sigmoid(logits),
         **gradients_of("mc", gradient),
     }
+
+
+def velocity_error(values, target):
+    """Mean squared difference of the changes from frame to frame, `[b, t - 1]`; published, but no config uses it."""
+    return squared_error(jnp.diff(values, axis=1), jnp.diff(target, axis=1))
+
+
+def standardised_over_time(motion):
+    """Every channel of every clip minus its mean, divided by its unbiased standard deviation over time."""
+    return (motion - motion.mean(1, keepdims=True)) / motion.std(1, ddof=1, keepdims=True)
 
 
 def motion_outputs(pseudo):
