@@ -147,7 +147,7 @@ def compile_step(stage: Stage, devices: list[jax.Device], effort: float = 0.0) -
 
 def _step_and_shapes(stage: Stage) -> tuple[Step, PyTree, PyTree, PyTree]:
     """The step of a stage, and the shapes that it takes."""
-    frozen = _shapes(stage.frozen_variables())
+    frozen = _shapes(stage.constants())
     _, initial_state, update = stage_step(stage, stage.config, frozen)
     state = jax.eval_shape(initial_state, jax.random.key(0))
     batch = stage.batch_shapes()

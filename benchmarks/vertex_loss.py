@@ -132,7 +132,7 @@ class _SameBatch(MotionPriorStage):
         self._batch = {name: np.zeros(shape.shape, shape.dtype) for name, shape in shapes.items()}
         self._batch |= {"motion": motion, "num_frames": np.full(len(motion), motion.shape[1], np.int32)}
 
-    def train_batches(self, *, num_processes: int, process_index: int) -> Iterator[dict[str, np.ndarray]]:
+    def train_batches(self, **_: Any) -> Iterator[dict[str, np.ndarray]]:
         """The batch, for ever."""
         return itertools.repeat(self._batch)
 

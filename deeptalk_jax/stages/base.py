@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array as KeyArray
 from ml_collections import ConfigDict
 
 from data_pipeline.loader import clip_loader, train_loader
@@ -14,13 +13,13 @@ from data_pipeline.records import open_split
 from deeptalk_jax.assembly.build import build_speech_encoder
 from deeptalk_jax.assembly.model_dir import Part, check_variables, load_part
 from deeptalk_jax.errors import UserError
-from deeptalk_jax.evaluation.page import Evaluation
-from deeptalk_jax.types import MOTION_DIM, SAMPLES_PER_FRAME, Array
+from deeptalk_jax.training.trainable import Trainable
+from deeptalk_jax.types import MOTION_DIM, SAMPLES_PER_FRAME
 
 PyTree = Any
 
 
-class Stage:
+class Stage(Trainable):
     """A stage of training; subclasses add the model, the loss and the evaluation.
 
     Args:
@@ -33,8 +32,6 @@ class Stage:
         config: the config.
         upstream_parts: which parts to take from which of the `config.upstream` directories.
         upstream: those parts, by name.
-        window_features: arrays of every training window that its batches bring along, see `frozen_features`; None: they
-            are computed in the step.
     """
 
     name: str
@@ -43,7 +40,6 @@ class Stage:
     def __init__(self, config: ConfigDict, upstream: dict[str, Part] | None = None):
         self.config = config
         self.upstream = self._load_upstream() if upstream is None else upstream
-        self.window_features: Sequence[Mapping[str, np.ndarray]] | None = None
 
     @classmethod
     def exported_part(cls) -> str:
@@ -61,14 +57,6 @@ class Stage:
                 )
             parts.update({name: load_part(directory, name) for name in names})
         return parts
-
-    def init(self, key: KeyArray) -> PyTree:
-        """Variables before training."""
-        raise NotImplementedError
-
-    def pretrained_params(self) -> PyTree:
-        """Top-level entries of `params` to start from instead of those of `init`; by default none."""
-        return {}
 
     def pretrained_speech(self) -> PyTree:
         """Imported weights of the speech encoder that `config.model.speech` describes; none for kind mel.
@@ -99,29 +87,9 @@ class Stage:
             raise UserError(f"--config.pretrained.speech={directory}: {error}") from error
         return {"speech_encoder": part.variables["params"]}
 
-    def loss_fn(self, params, model_state, frozen, batch, step, key):
-        """See `training.trainable.Trainable.loss_fn`."""
-        raise NotImplementedError
-
-    def evaluate(self, variables: PyTree, split: str) -> dict[str, float]:
-        """Metrics of a split."""
-        return self.evaluation(variables, split).metrics
-
-    def evaluation(self, variables: PyTree, split: str) -> Evaluation:
-        """Metrics of a split, with details and pictures where the stage has them; a stage has this or `evaluate`."""
-        return Evaluation(self.evaluate(variables, split), {}, tuple)
-
-    def frozen_variables(self) -> PyTree:
+    def constants(self) -> PyTree:
         """Variables of the upstream parts."""
         return {name: part.variables for name, part in self.upstream.items()}
-
-    def frozen_features(self, variables: PyTree, frozen: PyTree, batch: dict[str, Array]) -> dict[str, Array]:
-        """What networks that nobody trains make of a batch's sound, by name, `[b, ...]`; most stages have none.
-
-        Raises:
-            UserError: the stage has none.
-        """
-        raise UserError(f"stage {self.name!r} has no frozen network that hears the speech")
 
     def batch_shapes(self, batch_size: int | None = None) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes of a global training batch."""
@@ -139,7 +107,13 @@ class Stage:
             **{name: shape() for name in labels},
         }
 
-    def train_batches(self, *, num_processes: int, process_index: int) -> Iterator[dict[str, np.ndarray]]:
+    def train_batches(
+        self,
+        *,
+        num_processes: int,
+        process_index: int,
+        window_features: Sequence[Mapping[str, np.ndarray]] | None = None,
+    ) -> Iterator[dict[str, np.ndarray]]:
         """Random windows of the training split, this process's rows only."""
         data = self.config.data
         return train_loader(
@@ -155,7 +129,7 @@ class Stage:
             cache_bytes=data.cache_bytes,
             unpack_dir=data.unpack_dir,
             windows_per_clip=data.windows_per_clip,
-            features=self.window_features,
+            features=window_features,
         )
 
     def example_names(self, batch: Mapping[str, np.ndarray]) -> list[str]:

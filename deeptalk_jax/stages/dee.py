@@ -69,9 +69,9 @@ class DEEStage(Stage):
         )
         return weighted_total(terms, weights), (model_state, {**terms, "scale": scale, "shift": shift})
 
-    def evaluation(self, variables: PyTree, split: str) -> Evaluation:
+    def evaluate(self, variables: PyTree, split: str) -> Evaluation:
         """Retrieval, calibration and the meaning of the variance over all clips of the split."""
-        embeddings = embed_clips(self.components, variables, self.frozen_variables(), self.clips(split))
+        embeddings = embed_clips(self.components, variables, self.constants(), self.clips(split))
         matches = np.asarray(matching_pairs(self.config.loss.matching, embeddings.emotion))
         scale, shift = (variables["params"][name] for name in ("scale", "shift"))
         return evaluate_space(

@@ -30,6 +30,7 @@ from deeptalk_jax.evaluation.generator import (
     evaluate_clips,
     in_batches,
 )
+from deeptalk_jax.evaluation.page import Evaluation
 from deeptalk_jax.head.gram import distance_factor, squared_distance
 from deeptalk_jax.head.load import load_head
 from deeptalk_jax.losses.classification import cross_entropy
@@ -74,18 +75,18 @@ class DEEPTalkStage(Stage):
         """Imported weights of the speech encoder."""
         return self.pretrained_speech()
 
-    def frozen_variables(self) -> PyTree:
+    def constants(self) -> PyTree:
         """Upstream variables and the factors of the distances of all vertices and of the lips."""
         head = load_head(self.config.head)
         factors = {
             "vertex_factor": distance_factor(head),
             "lip_factor": distance_factor(head, head.masks["lips"]),
         }
-        return {**self.frozen_models(), **factors}
+        return {**self.upstream_variables(), **factors}
 
-    def frozen_models(self) -> PyTree:
+    def upstream_variables(self) -> PyTree:
         """Variables of the upstream parts that are read in training."""
-        return super().frozen_variables()
+        return super().constants()
 
     @cached_property
     def encoder_is_frozen(self) -> bool:
@@ -95,12 +96,12 @@ class DEEPTalkStage(Stage):
         encoder = flatten_dict({"speech_encoder": params["speech_encoder"]}, sep="/")
         return encoder.keys() <= frozen.keys()
 
-    def frozen_features(self, variables: PyTree, frozen: PyTree, batch: dict[str, Array]) -> dict[str, Array]:
+    def window_features(self, variables: PyTree, frozen: PyTree, batch: dict[str, Array]) -> dict[str, Array]:
         """What the frozen networks make of the sound, by the names under which a batch may bring it along.
 
         Args:
             variables: of the predictor; only a frozen speech encoder is read.
-            frozen: see `frozen_variables`.
+            frozen: see `constants`.
             batch: see `batch_shapes`.
         """
         speech = self.speech_emotion(frozen, batch)
@@ -213,7 +214,7 @@ class DEEPTalkStage(Stage):
         Args:
             shown: DEE's Gaussians of the generated motion.
             speech: of the speech.
-            frozen: see `frozen_variables`.
+            frozen: see `constants`.
             batch: see `batch_shapes`.
         """
         terms = {}
@@ -282,7 +283,7 @@ class DEEPTalkStage(Stage):
             named = None if asked is None else sample(asked, temperatures[0], keys[0])
             return motions, named, speech
 
-        clips, frozen, centroids = [], self.frozen_models(), self.upstream["dee"].statistics
+        clips, frozen, centroids = [], self.upstream_variables(), self.upstream["dee"].statistics
         vectors = named_emotions(centroids) if centroids else None
         for batch in self.clips(split):
             inputs = {name: batch[name] for name in ("audio", "num_samples", "num_frames")}
@@ -304,9 +305,9 @@ class DEEPTalkStage(Stage):
                     )
         return clips
 
-    def evaluate(self, variables: PyTree, split: str) -> dict[str, float]:
+    def evaluate(self, variables: PyTree, split: str) -> Evaluation:
         """Lips, emotion and liveliness of the generated motion, beside controls; see `generator_evaluation`."""
-        data, frozen = self.config.data, self.frozen_models()
+        data, frozen = self.config.data, self.upstream_variables()
 
         @jax.jit
         def judge(frozen, motion, num_frames):
@@ -315,10 +316,11 @@ class DEEPTalkStage(Stage):
             of_clips = jnp.sum(logits * mask[..., None], axis=1)
             return Judgement(jnp.argmax(of_clips, axis=-1), self.motion_emotion(frozen, motion, num_frames))
 
-        return evaluate_clips(
+        metrics = evaluate_clips(
             self.predict(variables, split),
             mean_motion(data.data_dir, data.dataset, "train"),
             load_head(self.config.head),
             in_batches(partial(judge, frozen), data.eval_batch_size),
             partial(retrieval_distance, self.upstream["dee"].config.loss),
         )
+        return Evaluation(metrics, {}, tuple)

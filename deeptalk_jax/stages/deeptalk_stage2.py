@@ -76,13 +76,13 @@ class DEEPTalkStage2(DEEPTalkStage):
             raise UserError(f"--config.upstream.deeptalk={directory}: {error}") from error
         return part.variables["params"]
 
-    def frozen_models(self) -> PyTree:
+    def upstream_variables(self) -> PyTree:
         """Variables of the upstream parts that are read in training: not those that it starts from."""
         return {name: self.upstream[name].variables for name in ("fer", "dee", "motion_prior")}
 
-    def frozen_variables(self) -> PyTree:
+    def constants(self) -> PyTree:
         """Those of stage 1, and the lip-reading network where a loss wants it."""
-        variables = super().frozen_variables()
+        variables = super().constants()
         return variables | ({"visual_speech": self.mouth_reader.variables} if self.reads_lips else {})
 
     def loss_fn(self, params, model_state, frozen, batch, step, key):

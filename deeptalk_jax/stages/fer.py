@@ -1,6 +1,6 @@
 """Stage FER: emotion of single frames (SPEC section 1)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -69,12 +69,18 @@ class FERStage(Stage):
         data = self.config.data
         return read_frames(split_file(data.frames_file, split), FrameKeys(**data.frames_keys))
 
-    def train_batches(self, *, num_processes: int, process_index: int) -> Iterator[dict[str, np.ndarray]]:
+    def train_batches(
+        self,
+        *,
+        num_processes: int,
+        process_index: int,
+        window_features: Sequence[Mapping[str, np.ndarray]] | None = None,
+    ) -> Iterator[dict[str, np.ndarray]]:
         """Random windows of the corpus, or random frames of the file."""
         data = self.config.data
         processes = {"num_processes": num_processes, "process_index": process_index}
         if not data.frames_file:
-            return super().train_batches(**processes)
+            return super().train_batches(**processes, window_features=window_features)
         return frame_loader(
             self._training_frames,
             batch_size=data.batch_size,
@@ -92,7 +98,7 @@ class FERStage(Stage):
         motion = jax.ShapeDtypeStruct((rows, 1, MOTION_DIM), np.float32)
         return {"motion": motion, "emotion": shapes["emotion"], "num_frames": shapes["num_frames"]}
 
-    def frozen_variables(self) -> PyTree:
+    def constants(self) -> PyTree:
         """Weight of every class, from the training split.
 
         Raises:
@@ -129,7 +135,7 @@ class FERStage(Stage):
         correct = masked_mean(jnp.argmax(logits, -1) == labels, mask)
         return loss, (model_state, {"cross_entropy": loss, "accuracy": correct})
 
-    def evaluation(self, variables: PyTree, split: str) -> Evaluation:
+    def evaluate(self, variables: PyTree, split: str) -> Evaluation:
         """Accuracy over frames, by class and its mean over classes, and of each clip's summed logits."""
         of_file = bool(self.config.data.frames_file)
         batches = frames_in_order(self._frames(split), _FRAMES_AT_ONCE) if of_file else self.clips(split)

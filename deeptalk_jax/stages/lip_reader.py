@@ -16,6 +16,7 @@ from jaxtyping import Float
 from data_pipeline.statistics import viseme_frame_counts
 from deeptalk_jax.assembly.build import build_lip_reader, init_lip_reader
 from deeptalk_jax.collectives import draw_rows, rows_apart
+from deeptalk_jax.evaluation.page import Evaluation
 from deeptalk_jax.head.load import load_head
 from deeptalk_jax.losses.classification import cross_entropy
 from deeptalk_jax.losses.reduce import masked_mean
@@ -41,7 +42,7 @@ class LipReaderStage(Stage):
         """Variables before training."""
         return init_lip_reader(self.model, self.config.model.crop_size, key)
 
-    def frozen_variables(self) -> PyTree:
+    def constants(self) -> PyTree:
         """Share of every class in the training split; also fails early where there are no labels."""
         data = self.config.data
         counts = viseme_frame_counts(data.data_dir, data.dataset, "train")
@@ -66,7 +67,7 @@ class LipReaderStage(Stage):
         correct = masked_mean(jnp.argmax(logits, axis=-1) == labels, known)
         return loss, (model_state, {"cross_entropy": loss, "accuracy": correct})
 
-    def evaluate(self, variables: PyTree, split: str) -> dict[str, float]:
+    def evaluate(self, variables: PyTree, split: str) -> Evaluation:
         """Accuracy over frames and its mean over classes, beside those of guessing.
 
         `chance` draws a class at random, `majority` always takes the most frequent one of the training split.
@@ -76,7 +77,7 @@ class LipReaderStage(Stage):
         def predict(variables, motion):
             return jnp.argmax(self.model.apply(variables, self.renderer.from_motion(motion)), axis=-1)
 
-        shares = self.frozen_variables()["class_shares"]
+        shares = self.constants()["class_shares"]
         confusion = np.zeros((len(shares), len(shares)))
         for batch in self.clips(split):
             known = batch["viseme"] >= 0
@@ -84,10 +85,11 @@ class LipReaderStage(Stage):
             np.add.at(confusion, (batch["viseme"][known], guess[known]), 1)
         counts = confusion.sum(axis=1)
         recall = np.diag(confusion) / np.maximum(counts, 1)
-        return {
+        metrics = {
             "frame_accuracy": float(np.trace(confusion) / counts.sum()),
             "class_mean_accuracy": float(recall[counts > 0].mean()),
             "chance": 1.0 / len(shares),
             "majority": float(counts[shares.argmax()] / counts.sum()),
             "num_frames": int(counts.sum()),
         }
+        return Evaluation(metrics, {}, tuple)

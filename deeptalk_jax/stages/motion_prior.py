@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from deeptalk_jax.assembly.build import build_motion_prior, init_motion_prior
 from deeptalk_jax.collectives import global_mean
+from deeptalk_jax.evaluation.page import Evaluation
 from deeptalk_jax.head.gram import region_factors, squared_distance, squared_velocity_distance
 from deeptalk_jax.head.load import load_head
 from deeptalk_jax.losses.contrastive import standard_normal_kl
@@ -128,7 +129,7 @@ class MotionPriorStage(Stage):
         """Variables before training."""
         return init_motion_prior(self.model, key)
 
-    def frozen_variables(self) -> PyTree:
+    def constants(self) -> PyTree:
         """Factors of the vertex distances that have a weight."""
         regions = {REGIONS[name] for name in distance_weights(self.config.loss)}
         return {"factors": region_factors(load_head(self.config.head), sorted(regions))}
@@ -154,7 +155,7 @@ class MotionPriorStage(Stage):
         }
         return weighted_total(terms, weights), (model_state, {**terms, **perplexities})
 
-    def evaluate(self, variables: PyTree, split: str) -> dict[str, float]:
+    def evaluate(self, variables: PyTree, split: str) -> Evaluation:
         """Errors of the reconstruction, of its regions and of two mean poses; bottleneck losses, use of codebooks.
 
         Clips are cut into whole training windows, so that no padding enters the encoder.
@@ -190,7 +191,7 @@ class MotionPriorStage(Stage):
                 clip_mean=truth.mean(0, keepdims=True),
                 global_mean=global_mean[None],
             )
-        return {
+        metrics = {
             "vertex_error_mm": errors.vertex_error_mm("reconstruction"),
             "lip_error_mm": errors.lip_error_mm("reconstruction"),
             "clip_mean_error_mm": errors.vertex_error_mm("clip_mean"),
@@ -200,6 +201,7 @@ class MotionPriorStage(Stage):
             **{f"perplexity_{level}": codes.perplexity for level, codes in use.items()},
             **{f"used_{level}": codes.used_fraction for level, codes in use.items()},
         }
+        return Evaluation(metrics, {}, tuple)
 
     def _windows_of_clips(self, split: str) -> list[np.ndarray]:
         """`[w, window_frames, 53]` for every clip that is long enough."""

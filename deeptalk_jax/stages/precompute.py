@@ -36,7 +36,7 @@ def precompute_features(stage: Stage, directory: str | os.PathLike) -> WindowFea
     Every process computes its part of the windows, on its own devices; the directory is one that all of them see.
 
     Args:
-        stage: that has `frozen_features`.
+        stage: that has `window_features`.
         directory: for the files.
 
     Raises:
@@ -51,8 +51,10 @@ def precompute_features(stage: Stage, directory: str | os.PathLike) -> WindowFea
             f"--precompute_features={directory}: windows must be known beforehand, but "
             f"data.windows_per_clip={data.windows_per_clip}; give --config.data.windows_per_clip=N"
         )
-    directory, frozen = Path(directory), stage.frozen_variables()
+    directory, frozen = Path(directory), stage.constants()
     variables = {"params": stage.pretrained_params()}
+    if not jax.eval_shape(stage.window_features, variables, frozen, stage.batch_shapes()):
+        raise UserError(f"stage {stage.name!r} has no frozen network that hears the speech")
     num_windows = len(open_split(data.data_dir, data.dataset, _SPLIT, cache_bytes=0)) * data.windows_per_clip
     key = _key(stage.config, num_windows, {"variables": variables, "frozen": frozen})
     if not has_features(directory):
@@ -77,7 +79,7 @@ def _computed(
     batch_size = max(data.batch_size // jax.process_count(), 1)
     batch_size += -batch_size % len(mesh.local_devices)
     compute = jax.jit(
-        lambda *arguments: stage.frozen_features(*arguments[:2], decode_audio(arguments[2])),
+        lambda *arguments: stage.window_features(*arguments[:2], decode_audio(arguments[2])),
         out_shardings=batch_sharding(mesh),
     )
     variables, frozen = jax.device_put((variables, frozen), replicated(mesh))

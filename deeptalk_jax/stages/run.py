@@ -47,8 +47,8 @@ def train(
         stage = make_stage(config)
     if features_dir is not None:
         claim_workdir(workdir, config)  # a place that cannot be written is told before hours of work
-        stage.window_features = precompute_features(stage, features_dir)
-    variables = fit(stage, config, workdir, profile_steps=profile_steps)
+    features = None if features_dir is None else precompute_features(stage, features_dir)
+    variables = fit(stage, config, workdir, features, profile_steps=profile_steps)
     if jax.process_index() == 0:
         save_model(model, stage.export_parts(variables), head=config.head)
         logging.info("%s: model written to %s", stage.name, model)
@@ -74,7 +74,7 @@ def evaluate(config: ConfigDict, workdir: epath.PathLike, split: str) -> dict[st
         resolved.upstream[upstream] = str(model)  # an export holds the parts that it was built on
     stage = make_stage(resolved)
     check_variables(stage.name, part.variables, jax.eval_shape(stage.init, jax.random.key(0)))
-    evaluation = stage.evaluation(part.variables, split)
+    evaluation = stage.evaluate(part.variables, split)
     report = {"stage": stage.name, "split": split, **evaluation.metrics}
     write_evaluation(workdir / "eval", f"{stage.name}_{split}", evaluation)
     (workdir / "metrics.json").write_text(json.dumps(report, indent=2) + "\n")

@@ -1,10 +1,12 @@
 """The one training loop: every stage runs through `fit`."""
 
 import json
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
 import jax
+import numpy as np
 from absl import logging
 from etils import epath
 from flax.traverse_util import flatten_dict
@@ -56,16 +58,26 @@ class Trainer:
     Args:
         stage: what to train.
         config: the resolved config of the stage.
+        window_features: precomputed `Trainable.window_features` of every training window, or None.
     """
 
-    def __init__(self, stage: Trainable, config: ConfigDict):
+    def __init__(
+        self,
+        stage: Trainable,
+        config: ConfigDict,
+        window_features: Sequence[Mapping[str, np.ndarray]] | None = None,
+    ):
         self.stage, self.config = stage, config
         self.mesh = make_mesh(config.num_devices or None, config.fsdp_devices)
         self.iterator = stage.train_batches(
-            num_processes=jax.process_count(), process_index=jax.process_index()
+            num_processes=jax.process_count(),
+            process_index=jax.process_index(),
+            window_features=window_features,
         )
-        self.frozen = self._on_devices(stage.frozen_variables())
-        self.names, initial_state, update = stage_step(stage, config, self.frozen)
+        self.constants = self._on_devices(stage.constants())
+        self.names, initial_state, update = stage_step(
+            stage, config, self.constants, features_in_batch=window_features is not None
+        )
         key = jax.random.key(config.seed)
         shapes = jax.eval_shape(initial_state, key)
         shardings = state_sharding(self.mesh, shapes)
@@ -74,7 +86,7 @@ class Trainer:
         self.state = jax.jit(initial_state, out_shardings=shardings)(key)
         pretrained = self._on_devices(stage.pretrained_params())
         self.state = self.state.replace(params={**self.state.params, **pretrained})
-        self.train_step = parallel_step(update, self.mesh, self.state, self.frozen, config.parallel)
+        self.train_step = parallel_step(update, self.mesh, self.state, self.constants, config.parallel)
         self._to_devices = rows_by_device if config.parallel == "pmap" else shard_batch
         self.throughput = Throughput(config.data.batch_size, self.mesh.local_devices[0])
         self._compiled, self._previous = None, None
@@ -98,14 +110,14 @@ class Trainer:
         """
         batch = self._to_devices(self.throughput.next_batch(self.iterator, self._previous), self.mesh)
         if self._compiled is None:
-            lowered = self.train_step.lower(self.state, self.frozen, batch)
+            lowered = self.train_step.lower(self.state, self.constants, batch)
             # What pmap compiles wants the rows of all processes; pmap itself takes those of this one.
             by_device = self.config.parallel == "pmap"
             self._compiled = self.train_step if by_device else lowered.compile()
             costs = lowered if by_device else self._compiled
             self.throughput.step_flops = costs.cost_analysis()["flops"]
             self.throughput.restart()
-        state, metrics = self._compiled(self.state, self.frozen, batch)
+        state, metrics = self._compiled(self.state, self.constants, batch)
         self.state = as_global(state, self.mesh) if self.config.parallel == "pmap" else state
         self._previous = metrics["loss"]
         return metrics
@@ -115,6 +127,7 @@ def fit(
     stage: Trainable,
     config: ConfigDict,
     workdir: epath.PathLike,
+    window_features: Sequence[Mapping[str, np.ndarray]] | None = None,
     *,
     profile_steps: tuple[int, int] | None = None,
 ) -> PyTree:
@@ -124,6 +137,8 @@ def fit(
         stage: what to train.
         config: resolved config; written to `workdir/config.json`.
         workdir: gets `config.json`, `metrics.jsonl`, TensorBoard files and `checkpoints/`.
+        window_features: precomputed `Trainable.window_features` of every training window; None to compute them in
+            the step.
         profile_steps: first and last step to trace into `workdir/profile`, counted from the first of this call.
 
     Returns:
@@ -141,7 +156,7 @@ def fit(
     workdir = epath.Path(workdir)
     check_workdir(workdir, config)
     with config_errors():
-        trainer = Trainer(stage, config)
+        trainer = Trainer(stage, config, window_features)
     claim_workdir(workdir, config)  # not before: a value that cannot be used leaves a new directory alone
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         trainer.state = checkpoints.restore(trainer.state, trainer.iterator)
@@ -205,7 +220,7 @@ def _run(
                 watch.check(trainer.state)
                 try:
                     with interrupts.raising():  # an evaluation may take longer than a preemption allows
-                        metrics = stage.evaluate(trainer.variables(), "validation")
+                        metrics = stage.evaluate(trainer.variables(), "validation").metrics
                 except Signalled:
                     checkpoints.save(step, trainer.state, trainer.iterator)
                     raise _interrupted(interrupts.received, step, checkpoints) from None

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from deeptalk_jax.training.optimiser import make_optimiser
 from deeptalk_jax.training.state import TrainState, create_state, step_key
 from deeptalk_jax.training.step import Step, make_update, metric_names
-from deeptalk_jax.training.trainable import Trainable
+from deeptalk_jax.training.trainable import Trainable, loss_with_features
 
 PyTree = Any
 
@@ -30,13 +30,16 @@ class StageStep(NamedTuple):
     update: Step
 
 
-def stage_step(stage: Trainable, config: ConfigDict, frozen: PyTree) -> StageStep:
-    """The step of a stage as its config says.
+def stage_step(
+    stage: Trainable, config: ConfigDict, constants: PyTree, *, features_in_batch: bool = False
+) -> StageStep:
+    """Builds the training step of a stage from its config.
 
     Args:
         stage: what to train.
         config: the resolved config of the stage.
-        frozen: variables that the loss reads and nobody trains, or their shapes.
+        constants: `stage.constants()`, or its shapes.
+        features_in_batch: batches contain precomputed window features; otherwise the step computes them.
 
     Raises:
         ValueError: see `make_update` and `make_optimiser`.
@@ -45,12 +48,13 @@ def stage_step(stage: Trainable, config: ConfigDict, frozen: PyTree) -> StageSte
     model_state = {name: tree for name, tree in variables.items() if name != "params"}
     step = jax.ShapeDtypeStruct((), np.int32)
     key = jax.eval_shape(lambda: step_key(0, 0))
+    loss_fn = loss_with_features(stage)
     names = metric_names(
-        stage.loss_fn, variables["params"], model_state, frozen, stage.batch_shapes(), step, key
+        loss_fn, variables["params"], model_state, constants, stage.batch_shapes(), step, key
     )
     optimiser = make_optimiser(config.optimiser, config.num_steps)
     update = make_update(
-        stage.loss_fn,
+        stage.loss_fn if features_in_batch else loss_fn,
         optimiser,
         config.seed,
         config.optimiser.frozen,

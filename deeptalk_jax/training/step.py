@@ -19,7 +19,7 @@ from deeptalk_jax.training.state import TrainState, step_key
 from deeptalk_jax.types import INT16_SCALE, Array
 
 PyTree = Any
-# (state, frozen, batch) -> (state, metrics)
+# (state, constants, batch) -> (state, metrics)
 Step = Callable[[TrainState, PyTree, dict[str, Array]], tuple[TrainState, dict[str, Array]]]
 
 PARALLEL = ("jit", "pmap")
@@ -41,7 +41,7 @@ def make_update(
     accumulate_steps: int = 1,
     remat: str = "none",
 ) -> Step:
-    """Builds the pure step `(state, frozen, batch) -> (state, metrics)`.
+    """Builds the pure step `(state, constants, batch) -> (state, metrics)`.
 
     Args:
         loss_fn: as `trainable.Trainable.loss_fn`.
@@ -63,15 +63,15 @@ def make_update(
         raise ValueError(f"accumulate_steps={accumulate_steps} is too small; expected at least 1")
     gradients_of = _gradient_function(_rematerialised(loss_fn, remat))
 
-    def train_step(state, frozen, batch):
+    def train_step(state, constants, batch):
         trained, fixed = split_frozen(state.params, frozen_patterns)
         batch, key = decode_audio(batch), step_key(seed, state.step)
         if accumulate_steps == 1:
-            found = gradients_of(trained, fixed, state.model_state, frozen, batch, state.step, key)
+            found = gradients_of(trained, fixed, state.model_state, constants, batch, state.step, key)
         else:
 
             def of_part(model_state, part, part_key):
-                return gradients_of(trained, fixed, model_state, frozen, part, state.step, part_key)
+                return gradients_of(trained, fixed, model_state, constants, part, state.step, part_key)
 
             found = _over_parts(of_part, state.model_state, batch, key, accumulate_steps)
         gradients, model_state, metrics = found
@@ -99,9 +99,9 @@ def _rematerialised(loss_fn: Callable, remat: str) -> Callable:
 def _gradient_function(loss_fn: Callable) -> Callable:
     """Gradients with respect to the trained parameters, the new mutable collections and the terms of the loss."""
 
-    def gradients_of(trained, fixed, model_state, frozen, batch, step, key):
+    def gradients_of(trained, fixed, model_state, constants, batch, step, key):
         def loss(trained):
-            return loss_fn(joined(trained, fixed), model_state, frozen, batch, step, key)
+            return loss_fn(joined(trained, fixed), model_state, constants, batch, step, key)
 
         (total, (model_state, terms)), gradients = jax.value_and_grad(loss, has_aux=True)(trained)
         return gradients, model_state, {**terms, "loss": total}
@@ -153,14 +153,16 @@ def _over_parts(
     return gradients, model_state, metrics
 
 
-def parallel_step(update: Step, mesh: Mesh, state: TrainState, frozen: PyTree, parallel: str = "jit") -> Step:
+def parallel_step(
+    update: Step, mesh: Mesh, state: TrainState, constants: PyTree, parallel: str = "jit"
+) -> Step:
     """The step on all devices of the mesh, the old state donated.
 
     Args:
         update: pure function, see `make_update`.
         mesh: devices; the batch is split over them.
         state: as it comes in, or its shapes.
-        frozen: variables that the loss reads and nobody trains, or their shapes.
+        constants: arrays that the loss reads and no optimiser changes, or their shapes.
         parallel: "jit": global arrays, the batch by `mesh.shard_batch`, large arrays of the state split over `fsdp`.
             "pmap": every device computes its own rows, with the collectives that `collectives.py` names; the batch
             by `mesh.rows_by_device`, and the state whole on every device.
@@ -169,11 +171,11 @@ def parallel_step(update: Step, mesh: Mesh, state: TrainState, frozen: PyTree, p
         ValueError: an unknown way, or an `fsdp` axis with pmap.
     """
     if parallel == "jit":
-        held, read = state_sharding(mesh, state), state_sharding(mesh, frozen)
+        held, read = state_sharding(mesh, state), state_sharding(mesh, constants)
 
-        def on_all_devices(state, frozen, batch):
+        def on_all_devices(state, constants, batch):
             with over_mesh(mesh):
-                return update(state, frozen, batch)
+                return update(state, constants, batch)
 
         return jax.jit(
             on_all_devices,
@@ -188,9 +190,9 @@ def parallel_step(update: Step, mesh: Mesh, state: TrainState, frozen: PyTree, p
             f"fsdp_devices={mesh.size // mesh.shape[DATA_AXIS]} needs parallel='jit', not 'pmap'"
         )
 
-    def on_each_device(state, frozen, batch):
+    def on_each_device(state, constants, batch):
         with spanning(DATA_AXIS):
-            return update(state, frozen, batch)
+            return update(state, constants, batch)
 
     return jax.pmap(
         on_each_device,

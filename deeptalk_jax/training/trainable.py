@@ -1,6 +1,10 @@
-"""What the training loop asks of a stage."""
+"""The contract between the training loop and a stage.
 
-from collections.abc import Iterator
+The loop in `training` knows nothing else about a stage, so anything that implements `Trainable` can be trained.
+"""
+
+import abc
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -12,39 +16,121 @@ from deeptalk_jax.types import Array
 PyTree = Any
 
 
-class Trainable(Protocol):
-    """A model with its loss and its data."""
+class HasMetrics(Protocol):
+    """Result of an evaluation; stages return `evaluation.page.Evaluation`.
+
+    Attributes:
+        metrics: numbers that are compared between runs.
+    """
+
+    metrics: Mapping[str, float]
+
+
+class Trainable(abc.ABC):
+    """A model with its loss, its training batches and its evaluation.
+
+    Attributes:
+        name: stage name, used in messages and progress bars.
+    """
 
     name: str
 
+    @abc.abstractmethod
     def init(self, key: KeyArray) -> PyTree:
-        """Variables before training: `params` and mutable collections."""
+        """Returns the variables before training: `params` and the mutable collections of the model."""
 
     def pretrained_params(self) -> PyTree:
-        """Top-level entries of `params` to start from instead of those of `init`."""
+        """Returns top-level entries of `params` that replace those of `init`; none by default."""
+        return {}
 
+    def constants(self) -> PyTree:
+        """Returns arrays that the loss reads and no optimiser changes; none by default.
+
+        Examples are the variables of upstream parts, class weights and the factors of the vertex distance. They are
+        an argument of the compiled step, so that they are neither copied into it nor differentiated.
+        """
+        return {}
+
+    @abc.abstractmethod
     def loss_fn(
         self,
         params: PyTree,
         model_state: PyTree,
-        frozen: PyTree,
+        constants: PyTree,
         batch: dict[str, Array],
         step: Array,
         key: KeyArray,
     ) -> tuple[Array, tuple[PyTree, dict[str, Array]]]:
-        """Total loss, new mutable collections, and the unweighted terms by name."""
+        """Computes the loss of a batch.
 
-    def frozen_variables(self) -> PyTree:
-        """Variables of earlier stages that the loss reads and nobody trains."""
+        Args:
+            params: all parameters of the stage, including those that `optimiser.frozen` keeps unchanged.
+            model_state: mutable collections of the model, such as `batch_stats` and `codebook`.
+            constants: see `constants`.
+            batch: arrays of `batch_shapes`, and those of `window_features`.
+            step: number of steps taken before this one.
+            key: random key of this step.
 
+        Returns:
+            The total loss, a scalar; the new mutable collections; and the unweighted terms by name, scalars.
+        """
+
+    def window_features(
+        self, variables: PyTree, constants: PyTree, batch: dict[str, Array]
+    ) -> dict[str, Array]:
+        """Computes the outputs of frozen networks for a batch of training windows.
+
+        The training step adds them to the batch in front of `loss_fn`. They depend only on the window, never on the
+        step, so they can also be computed once and read from files (`train_batches(window_features=...)`).
+
+        Args:
+            variables: `params` and the mutable collections of the stage; only parameters that are frozen may be read.
+            constants: see `constants`.
+            batch: arrays of `batch_shapes`.
+
+        Returns:
+            Arrays `[b, ...]` by name; empty by default, which means that the stage has no such features.
+        """
+        return {}
+
+    @abc.abstractmethod
     def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shapes of a global batch."""
+        """Returns the shapes of a global training batch, without window features."""
 
-    def train_batches(self, *, num_processes: int, process_index: int) -> Iterator[dict[str, np.ndarray]]:
-        """This process's rows of the training batches; resumable (`get_state`, `set_state`)."""
+    @abc.abstractmethod
+    def train_batches(
+        self,
+        *,
+        num_processes: int,
+        process_index: int,
+        window_features: Sequence[Mapping[str, np.ndarray]] | None = None,
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Returns an iterator over training batches, which can be resumed with `get_state` and `set_state`.
 
-    def example_names(self, batch: dict[str, np.ndarray]) -> list[str]:
-        """Names of the rows of a training batch, for messages; empty where they have none."""
+        Args:
+            num_processes: number of processes of the run.
+            process_index: index of this process; it gets only its own rows of every global batch.
+            window_features: precomputed `window_features` of every training window, which the batches then contain;
+                None to have the training step compute them.
+        """
 
-    def evaluate(self, variables: PyTree, split: str) -> dict[str, float]:
-        """Metrics on a split."""
+    def example_names(self, batch: Mapping[str, np.ndarray]) -> list[str]:
+        """Returns one name per row of a training batch, for error messages; empty where rows have no names."""
+        return []
+
+    @abc.abstractmethod
+    def evaluate(self, variables: PyTree, split: str) -> HasMetrics:
+        """Evaluates variables on a split: "train", "validation" or "test"."""
+
+
+def loss_with_features(stage: Trainable) -> Callable:
+    """Returns `stage.loss_fn` with the window features computed in front of it.
+
+    The features are computed inside the loss, so that accumulation and rematerialisation apply to them too.
+    """
+
+    def loss_fn(params, model_state, constants, batch, step, key):
+        features = stage.window_features({"params": params, **model_state}, constants, batch)
+        return stage.loss_fn(params, model_state, constants, batch | features, step, key)
+
+    return loss_fn

@@ -41,7 +41,7 @@ def test_a_term_without_weight_is_not_computed(trained, tiny_config, ablation, n
     )
     reads = any("lip_reading" in name for name in names)
     assert ("lip_reader" in stage.upstream) == reads
-    frozen = stage.frozen_variables()
+    frozen = stage.constants()
     assert ("visual_speech" in frozen) == reads
     params = jax.eval_shape(stage.init, jax.random.key(0))["params"]
     found = metric_names(
@@ -84,7 +84,7 @@ def test_emotion_and_lips_pull_at_the_motion(stage):
 
         return jax.grad(emotion)(motion), jax.value_and_grad(lips, has_aux=True)(motion)
 
-    of_emotion, ((error, none), of_lips) = pull(opened, stage.frozen_variables(), batch)
+    of_emotion, ((error, none), of_lips) = pull(opened, stage.constants(), batch)
     assert float(none) == pytest.approx(0.0, abs=1e-6), "the true lips differ from themselves"
     assert float(error) > 1e-5
     assert np.abs(of_emotion).max(axis=2).min() > 0, "a frame does not feel the emotion"
@@ -96,7 +96,7 @@ def test_emotion_and_lips_pull_at_the_motion(stage):
 def test_windows_that_cannot_be_parted_are_named(stage):
     batch = {"motion": np.zeros((3, 16, 53), np.float32), "num_frames": np.full(3, 16, np.int32)}
     with pytest.raises(ValueError, match=r"lip_reading_every=2 does not divide 3 windows"):
-        stage.lip_reading_terms({}, stage.frozen_variables(), batch, jax.random.key(0))
+        stage.lip_reading_terms({}, stage.constants(), batch, jax.random.key(0))
 
 
 def test_the_other_row_is_never_ones_own():

@@ -28,7 +28,7 @@ def equations(jaxpr):
 
 def products(stage, config):
     """Names of the types of both factors of every product of a step, and the types of its new state."""
-    frozen = stage.frozen_variables()
+    frozen = stage.constants()
     _, initial_state, update = stage_step(stage, config, frozen)
     state = jax.eval_shape(initial_state, jax.random.key(0))
     traced, (new_state, _) = jax.make_jaxpr(update, return_shape=True)(state, frozen, stage.batch_shapes())

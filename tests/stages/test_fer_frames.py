@@ -52,7 +52,7 @@ def test_trains_and_evaluates_on_the_file(config, tmp_path):
 
 def test_class_weights_come_from_the_file(config, tmp_path):
     stage = make_stage(config)
-    weights = stage.frozen_variables()["class_weights"]
+    weights = stage.constants()["class_weights"]
     np.testing.assert_allclose(weights, 30 / (8 * np.array([16] + [2] * 7)))
     shapes = stage.batch_shapes()
     batch = next(stage.train_batches(num_processes=1, process_index=0))
@@ -61,4 +61,4 @@ def test_class_weights_come_from_the_file(config, tmp_path):
     }
     write_frames(tmp_path / "frames_train.npz", [0, 1, 2, 3, 4, 6])
     with pytest.raises(UserError, match=r"frames_{split}.npz: no training frame shows disgusted, contempt"):
-        make_stage(config).frozen_variables()
+        make_stage(config).constants()

@@ -54,13 +54,13 @@ def test_files_are_made_once_and_are_of_one_config(trained, tiny_config, tmp_pat
 
 def test_batches_bring_the_features_of_their_own_windows(trained, tiny_config, tmp_path):
     stage = make_stage(tiny_config("deeptalk", trained, **FIXED))
-    stage.window_features = precompute_features(stage, tmp_path)
-    batches = stage.train_batches(num_processes=1, process_index=0)
+    window_features = precompute_features(stage, tmp_path)
+    batches = stage.train_batches(num_processes=1, process_index=0, window_features=window_features)
     batch = [next(batches) for _ in range(7)][-1]  # of the second epoch
     assert {"dee_mean", "dee_log_variance"} < set(batch) and "encoded_speech" not in batch
     sound = {name: batch[name] for name in ("num_samples", "motion")}
     sound["audio"] = batch["audio"].astype(np.float32) / 32_768
-    expected = jax.jit(stage.speech_emotion)(stage.frozen_variables(), sound)
+    expected = jax.jit(stage.speech_emotion)(stage.constants(), sound)
     np.testing.assert_allclose(batch["dee_mean"], expected.mean, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(batch["dee_log_variance"], expected.log_variance, rtol=1e-4, atol=1e-5)
 

@@ -259,7 +259,7 @@ def test_mask_invariance_of_the_losses(trained, tiny_config):
         noisy["audio"][:, 3 * 640 :] = 0.5
         if name == "dee":  # FER's batch statistics see every frame of a batch, padding included
             noisy["motion"][:, 3:] = 4.0
-        frozen = stage.frozen_variables()
+        frozen = stage.constants()
         clean, other = (loss(params, state, frozen, data) for data in (batch, noisy))
         for term, value in clean.items():
             np.testing.assert_allclose(other[term], value, rtol=1e-4, atol=1e-5, err_msg=term)
