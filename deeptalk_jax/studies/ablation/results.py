@@ -11,7 +11,7 @@ from safetensors import safe_open
 from deeptalk_jax.assembly.model_dir import INDEX, read_index
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.studies.ablation.rows import Ablations, Run
-from deeptalk_jax.training.loop import check_workdir
+from deeptalk_jax.training.workdir import check_workdir
 
 FAILURE_FILE = "failure.txt"  # its first line is the reason, the rest a traceback
 
@@ -71,7 +71,7 @@ def check_config(ablations: Ablations, run: Run, root: Path) -> None:
     """Holds the config that a run was begun with, if it was, against the one that it has now.
 
     Raises:
-        UserError: see `training.loop.check_workdir`.
+        UserError: see `training.workdir.check_workdir`.
     """
     check_workdir(run.workdir(root), ablations.config(run))
 
