@@ -60,8 +60,8 @@ from deeptalk_jax.stages.base import Stage
 from deeptalk_jax.stages.registry import stage_class
 from deeptalk_jax.training.chips import Chip
 from deeptalk_jax.training.mesh import make_mesh
-from deeptalk_jax.training.stage_step import stage_step
-from deeptalk_jax.training.step import Step, parallel_step
+from deeptalk_jax.training.runner import jit_step
+from deeptalk_jax.training.step import Step, stage_step
 
 PyTree = Any
 
@@ -153,7 +153,7 @@ def compile_step(stage: Stage, devices: list[jax.Device], effort: float = 0.0) -
     config = stage.config
     mesh = make_mesh(fsdp_devices=config.fsdp_devices, devices=devices)
     update, state, constants, batch = _step_and_shapes(stage)
-    lowered = parallel_step(update, mesh, state, constants).lower(state, constants, batch)
+    lowered = jit_step(update, mesh, state, constants).lower(state, constants, batch)
     options = {"exec_time_optimization_effort": effort}
     if devices[0].platform == "gpu":
         options["xla_gpu_enable_triton_gemm"] = False  # Triton tunes its tiles on a real device
