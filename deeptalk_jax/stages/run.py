@@ -17,7 +17,8 @@ from deeptalk_jax.evaluation.page import Evaluation, render_page
 from deeptalk_jax.files import replace_when_whole
 from deeptalk_jax.stages.base import make_stage
 from deeptalk_jax.stages.precompute import precompute_features
-from deeptalk_jax.training.loop import check_workdir, claim_workdir, fit
+from deeptalk_jax.training.loop import fit
+from deeptalk_jax.training.workdir import check_workdir, claim_workdir
 
 
 def train(
