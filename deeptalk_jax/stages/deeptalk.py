@@ -42,7 +42,7 @@ from deeptalk_jax.models.fer import FER
 from deeptalk_jax.models.generator import Generated, Generator
 from deeptalk_jax.models.motion_prior import FRAMES_PER_BOTTOM_CODE, FRAMES_PER_TOP_CODE, MotionPrior
 from deeptalk_jax.stages.base import Stage, merged
-from deeptalk_jax.training.path_patterns import first_matches
+from deeptalk_jax.training.optimiser import first_matches
 from deeptalk_jax.types import Array, Gaussian
 
 PyTree = Any
@@ -190,6 +190,7 @@ class DEEPTalkStage(Stage):
                 identity,
                 num_frames=batch["motion"].shape[1],
                 tau=linear_tau(step, start=config.tau_start, end=config.tau_end, num_steps=config.num_steps),
+                train=True,
                 encoded=encoded,
                 rngs={"dropout": dropout_key, "sample": sample_key},
             )

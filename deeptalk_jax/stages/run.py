@@ -9,12 +9,12 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from deeptalk_jax.assembly.model_dir import INDEX, check_variables, load_part, read_index, save_model
-from deeptalk_jax.errors import config_errors
 from deeptalk_jax.evaluation.page import Evaluation, render_page
 from deeptalk_jax.files import replace_when_whole
 from deeptalk_jax.stages.precompute import precompute_features
 from deeptalk_jax.stages.registry import make_stage, stage_class
-from deeptalk_jax.training.loop import check_workdir, claim_workdir, fit
+from deeptalk_jax.training.loop import fit
+from deeptalk_jax.training.workdir import check_workdir, claim_workdir
 
 
 def train(
@@ -43,8 +43,7 @@ def train(
     check_workdir(workdir, config)
     if (model / INDEX).exists():
         return model
-    with config_errors():
-        stage = make_stage(config)
+    stage = make_stage(config)
     if features_dir is not None:
         claim_workdir(workdir, config)  # a place that cannot be written is told before hours of work
     features = None if features_dir is None else precompute_features(stage, features_dir)

@@ -55,7 +55,7 @@ def test_swapping_like_with_like_changes_nothing(trained, tiny_config):
     config = tiny_config("deeptalk_stage2", trained)
     trainer = Trainer(make_stage(config), config)  # the program that `trained` has compiled
     batch = {name: np.repeat(rows[:1], len(rows), axis=0) for name, rows in next(trainer.iterator).items()}
-    values = jax.device_get(trainer.train_step(trainer.state, trainer.frozen, batch)[1])
+    values = jax.device_get(trainer.runner.run(trainer.state, trainer.constants, batch)[1])
     terms = STAGE1 | LIP_READING | EMOTION | SWAP | {"motion_emotion"}
     assert set(values) == terms | {"loss", "gradient_norm"}
     for own, swapped in (("emotion",) * 2, ("lip_reading",) * 2, ("lips", "lip")):

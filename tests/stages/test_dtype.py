@@ -6,7 +6,7 @@ import pytest
 
 from deeptalk_jax.stages.registry import STAGES, make_stage
 from deeptalk_jax.training.loop import Trainer
-from deeptalk_jax.training.stage_step import stage_step
+from deeptalk_jax.training.step import stage_step
 
 NUM_STEPS = 10  # as in test_parallel.py, whose compiled float32 steps are taken from the cache
 HALF = {"model.dtype": "bfloat16"}

@@ -115,7 +115,7 @@ def stamps(workdir):
 def test_other_rows_are_trained_and_tabulated_when_one_fails(table):
     workdir, _, (status, out, err) = table
     assert status == 1
-    reason = "the config cannot be used: schedule='zigzag'"
+    reason = "optimiser.schedule='zigzag': expected one of constant, cosine, step"
     assert f"\nfailed: broken, seed 5: {reason}" in err
     assert f"\nfailed: broken, seed 6: {reason}" in err
     assert "[1/4] broken, seed 5; 3 left after it\n" in err

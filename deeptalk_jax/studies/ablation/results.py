@@ -11,7 +11,7 @@ from safetensors import safe_open
 from deeptalk_jax.assembly.model_dir import INDEX, read_index
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.studies.ablation.rows import Ablations, Run
-from deeptalk_jax.training.loop import check_workdir
+from deeptalk_jax.training.workdir import check_workdir
 
 FAILURE_FILE = "failure.txt"  # the reason in the first line, then a traceback
 
