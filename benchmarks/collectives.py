@@ -1,9 +1,15 @@
-"""What a compiled program sends between devices, read from its HLO, and how long that takes on a chip's links.
+"""Collectives of a compiled program, read from its HLO text, and their predicted time. Used by `benchmarks.pod`.
 
-Time of a ring or torus (Thakur et al., IJHPCA 2005), for n devices and b bytes of the larger side of the operation:
-all-reduce `2 (n - 1) / n * b / bandwidth`, all-gather, reduce-scatter and all-to-all half of it, collective-permute
-`b / bandwidth`. Between slices, of s slices, each device sends its n-th of the bytes over the network:
-`2 (s - 1) / s * b / (n / s) / network bandwidth`, half of it but for all-reduce.
+The prediction is that of a ring or torus (Thakur et al., IJHPCA 2005). For n devices, where b is the number of bytes of
+the larger of input and output on one device:
+
+    all-reduce                               2 (n - 1) / n * b / bandwidth
+    all-gather, reduce-scatter, all-to-all     (n - 1) / n * b / bandwidth
+    collective-permute                                       b / bandwidth
+
+With s slices, n becomes the n / s devices of a slice, and the exchange between slices over the network is added. Each
+device takes part with b / (n / s) bytes: 2 (s - 1) / s * b / (n / s) / network bandwidth for an all-reduce, half of it
+for the others.
 """
 
 import math
@@ -16,18 +22,18 @@ from deeptalk_jax.training.chips import Chip
 _KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 _OPERATION = re.compile(rf"= (\S.*?) ({'|'.join(_KINDS)})(-start)?\((.*)$", re.MULTILINE)
 _ARRAY = re.compile(r"(pred|[a-z]+[0-9]+(?:e[0-9]m[0-9]\w*)?)\[([0-9,]*)\]")
-# GPUs: replica_groups=mesh['axis_0'=4,'axis_1'=2] {'axis_0'}
+# Programs for GPUs write replica_groups=mesh['axis_0'=4,'axis_1'=2] {'axis_0'}.
 _NAMED_GROUPS = re.compile(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}")
 _GROUPS = re.compile(r"replica_groups=(?:\[(\d+),(\d+)\]|\{\{([0-9,]+)\})")
 
 
 class Collective(NamedTuple):
-    """One operation of a program.
+    """A collective operation of a program.
 
     Attributes:
-        kind: its name in HLO.
-        num_bytes: of the larger of what goes in and what comes out, on a device.
-        group_size: devices that take part together.
+        kind: Name of the operation in HLO, such as `all-reduce`.
+        num_bytes: Bytes of the larger of input and output, on one device.
+        group_size: Number of devices that exchange data with one another.
     """
 
     kind: str
@@ -36,7 +42,12 @@ class Collective(NamedTuple):
 
 
 def find_collectives(hlo: str, num_devices: int) -> list[Collective]:
-    """All collectives in the text of a compiled program; those in the body of a loop are counted once."""
+    """Returns all collectives of a compiled program; those in the body of a loop count once.
+
+    Args:
+        hlo: Text of the compiled program.
+        num_devices: Group size of collectives that name no groups.
+    """
     found = []
     for result, kind, start, rest in _OPERATION.findall(hlo):
         sizes = array_bytes(result)
@@ -59,10 +70,10 @@ def _group_size(attributes: str) -> int | None:
 
 
 def total_seconds(collectives: Sequence[Collective], chip: Chip, num_slices: int = 1) -> float:
-    """Time of all of them one after the other.
+    """Predicts the time of all collectives, executed one after the other, in seconds.
 
     Raises:
-        ValueError: the chip's figures lack a bandwidth that is needed.
+        ValueError: A bandwidth that is needed is not known for the chip.
     """
     return math.fsum(_seconds(collective, chip, num_slices) for collective in collectives)
 
@@ -70,7 +81,7 @@ def total_seconds(collectives: Sequence[Collective], chip: Chip, num_slices: int
 def _seconds(collective: Collective, chip: Chip, num_slices: int) -> float:
     kind, num_bytes, n = collective
     if chip.link_bytes_per_s is None or (num_slices > 1 and chip.network_bytes_per_s is None):
-        raise ValueError("the bandwidth between these devices is not in training/chips.py")
+        raise ValueError("the bandwidth between these devices is unknown; expected it in training/chips.py")
     if kind == "collective-permute":
         return num_bytes / chip.link_bytes_per_s
     passes = 2 if kind == "all-reduce" else 1
@@ -83,7 +94,7 @@ def _seconds(collective: Collective, chip: Chip, num_slices: int) -> float:
 
 
 def array_bytes(shapes: str) -> list[int]:
-    """Bytes of every array in the text of an HLO type."""
+    """Returns the bytes of every array in the text of an HLO type."""
     return [
         math.prod(int(length) for length in dims.split(",") if length) * _item_bytes(kind)
         for kind, dims in _ARRAY.findall(shapes)

@@ -1,17 +1,29 @@
-"""How fast windows come from a built dataset, and whether training waits for them.
+"""Benchmark: how many training windows per second does the loader deliver, and does training wait for them?
 
     python -m benchmarks.data --data_dir=outputs/data
 
-Rates are of `data_pipeline.loader.train_loader` as training uses it, int16 sound: with every clip in memory, with none
-(each window then reads and parses its whole record), and with the clips laid out flat (`data.unpack_dir`: each window
-reads its own bytes; from the page cache here, as the files have just been written). A core's rate is windows per
-second of CPU time over all threads. The wait is that of a real run of the mini motion prior (`training.throughput`),
-from its second logging step on.
+The benchmark needs a built dataset (`python -m data_pipeline.build`). It measures `data_pipeline.loader.train_loader`
+with int16 audio, as training uses it, in three modes:
 
-The last line is one JSON object: `windows_per_s` and `windows_per_s_per_core` with clips in memory, the same with
-`_uncached` and `_unpacked` behind their names, `bytes_per_window` (read from storage where no clip is in memory),
-`bytes_per_window_unpacked`, `wire_bytes_per_window` (sent to the device), `data_wait_fraction`, `steps_per_s` of that
-run, and settings.
+* cached: all clips are in memory.
+* uncached: no clips are in memory, so each window reads and parses the whole record of its clip.
+* unpacked: `data.unpack_dir` is set, so each window reads only its own bytes. The files are read from the page cache,
+  because they have just been written.
+
+Rates per core are windows per second of CPU time, summed over all threads. The time that training waits for data comes
+from a real run of the mini motion prior (`training.throughput`), without its first logging interval.
+
+The last line is a JSON object with
+
+* `windows_per_s`, `windows_per_s_per_core`: rates of the cached mode; with the suffix `_uncached` or `_unpacked` those
+  of the other modes.
+* `bytes_per_window`, `bytes_per_window_unpacked`: bytes that a window reads from storage in the uncached and unpacked
+  mode.
+* `wire_bytes_per_window`: bytes that a window sends to the device.
+* `data_wait_fraction`, `steps_per_s`: waiting time as a fraction of the training run, and its speed; null with
+  `--steps=0`.
+* `peak_bytes`: peak memory of the process.
+* `cores`, `threads`, `batch`, `window_frames`: settings.
 """
 
 import json
@@ -33,20 +45,20 @@ from deeptalk_jax.stages.registry import make_stage
 from deeptalk_jax.training.loop import fit
 from deeptalk_jax.types import MOTION_DIM, SAMPLES_PER_FRAME
 
-_DATA_DIR = flags.DEFINE_string("data_dir", "outputs/data", "Root of the datasets.")
-_DATASET = flags.DEFINE_string("dataset", "synthetic_talk", "Dataset to read.")
-_BATCH = flags.DEFINE_integer("batch", 256, "Windows of a batch.")
-_FRAMES = flags.DEFINE_integer("window_frames", 32, "Length of a window.")
+_DATA_DIR = flags.DEFINE_string("data_dir", "outputs/data", "Root directory of all datasets.")
+_DATASET = flags.DEFINE_string("dataset", "synthetic_talk", "Name of the dataset to read.")
+_BATCH = flags.DEFINE_integer("batch", 256, "Windows per batch.")
+_FRAMES = flags.DEFINE_integer("window_frames", 32, "Length of a window in motion frames (25 Hz).")
 _THREADS = flags.DEFINE_integer("threads", 2, "Reader threads.")
-_SECONDS = flags.DEFINE_float("seconds", 4.0, "How long to measure each rate.")
-_STEPS = flags.DEFINE_integer("steps", 60, "Length of the training run; 0: none.")
+_SECONDS = flags.DEFINE_float("seconds", 4.0, "Duration of the measurement of each rate, in seconds.")
+_STEPS = flags.DEFINE_integer("steps", 60, "Steps of the training run; 0 skips it.")
 
 _LOG_EVERY_STEPS = 10
-_BYTES_PER_FRAME = 2 * SAMPLES_PER_FRAME + 4 * MOTION_DIM + 1  # sound, motion, viseme
+_BYTES_PER_FRAME = 2 * SAMPLES_PER_FRAME + 4 * MOTION_DIM + 1  # int16 audio, float32 motion, uint8 viseme
 
 
 def _rates(cache_bytes: int, unpack_dir: str = "") -> tuple[float, float, int]:
-    """Windows per second, per second of CPU time, and bytes of a window in a batch."""
+    """Returns windows per second, windows per second of CPU time, and bytes of one window in a batch."""
     batches = train_loader(
         _DATA_DIR.value,
         _DATASET.value,
@@ -57,7 +69,7 @@ def _rates(cache_bytes: int, unpack_dir: str = "") -> tuple[float, float, int]:
         cache_bytes=cache_bytes,
         unpack_dir=unpack_dir,
     )
-    # Fills the cache with every clip, or else only the buffer of the reader threads.
+    # With a cache, the warm-up reads every clip once; without one it fills the buffer of the reader threads.
     num_windows = 2 * _train_clips()[0] if cache_bytes else 10 * _BATCH.value
     for _ in range(-(-num_windows // _BATCH.value)):
         next(batches)
@@ -70,7 +82,7 @@ def _rates(cache_bytes: int, unpack_dir: str = "") -> tuple[float, float, int]:
 
 
 def _train_clips() -> tuple[int, int]:
-    """Clips of the training split, and the bytes of its files."""
+    """Returns the number of clips of the training split and the size of its files in bytes."""
     directory = find_dataset(_DATA_DIR.value, _DATASET.value)
     (split,) = (
         split
@@ -82,7 +94,7 @@ def _train_clips() -> tuple[int, int]:
 
 
 def _training() -> tuple[float, float]:
-    """Fraction of a run's time spent waiting for data, and its steps per second."""
+    """Trains the mini motion prior; returns the fraction of time it waits for data and its steps per second."""
     config = motion_prior.get_config("variant=mini").unlock()
     config.data.data_dir, config.data.dataset = _DATA_DIR.value, _DATASET.value
     config.data.num_threads, config.log_every_steps = _THREADS.value, _LOG_EVERY_STEPS
@@ -90,7 +102,7 @@ def _training() -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as workdir:
         fit(make_stage(config), config.lock(), workdir)
         lines = (Path(workdir) / "metrics.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines][1:]  # the first waits for a loader that has just started
+    rows = [json.loads(line) for line in lines][1:]  # the first interval includes the start of the loader
     seconds = np.array([_LOG_EVERY_STEPS / row["train/steps_per_s"] for row in rows])
     waits = np.array([row["train/data_wait"] for row in rows])
     return float(np.sum(waits * seconds) / np.sum(seconds)), _LOG_EVERY_STEPS * len(rows) / float(

@@ -1,12 +1,17 @@
-"""How far emotions that are asked for come through: a neutral sentence as every emotion and intensity.
+"""Benchmark: does a requested emotion show in the motion, and does the mouth still follow the speech?
 
     python -m benchmarks.emotion_control --model=outputs/demo/model --out=outputs/emotion_control.png
 
-Voices of the test split speak the sentence in neutral. It is animated with `emotion=NAME@INTENSITY`, and FER classifies
-the motion: a clip by the sum of its frames' logits. Writes a picture of one voice, a row for every emotion at intensity
-3. The last line is one JSON object: for every emotion, by intensity 1 to 3, the shares of clips (`clips_right`) and of
-frames (`frames_right`) that FER puts into it and the correlation of the jaw's opening with that of the neutral version
-(`jaw_correlation`); and what FER says of the clips at intensity 3 (`confusion`).
+Voices of the test split speak one sentence neutrally. The sentence is animated with `emotion=NAME@INTENSITY` for every
+emotion and intensity, and FER classifies the motion: a frame by its logits, a clip by their sum over frames. The
+picture shows one voice, with one row per emotion at intensity 3.
+
+The last line is a JSON object. The first three keys map each emotion to a list with one value per intensity, 1 to 3:
+
+* `clips_right`: fraction of clips that FER assigns to the requested emotion.
+* `frames_right`: fraction of frames that FER assigns to the requested emotion, averaged over clips.
+* `jaw_correlation`: correlation of the opening of the jaw with that in the neutral animation.
+* `confusion`: for each requested emotion, the number of clips at intensity 3 by the emotion that FER assigns.
 """
 
 import functools
@@ -33,20 +38,22 @@ from deeptalk_jax.rendering.render import render_frames
 from deeptalk_jax.types import EMOTIONS, INT16_SCALE, MOTION_DIM, NUM_INTENSITIES
 
 _MODEL = flags.DEFINE_string(
-    "model", None, "Model directory with all parts and the centroids.", required=True
+    "model", None, "Model directory with all parts and the emotion centroids.", required=True
 )
-_OUT = flags.DEFINE_string("out", "outputs/emotion_control.png", "Picture to write.")
+_OUT = flags.DEFINE_string("out", "outputs/emotion_control.png", "PNG file to write.")
 _TEXT = flags.DEFINE_string(
-    "text", "I can hardly believe that you came all this way to see me!", "What to speak."
+    "text", "I can hardly believe that you came all this way to see me!", "English sentence to speak."
 )
-_NUM_VOICES = flags.DEFINE_integer("num_voices", 4, "Voices of the test split.", lower_bound=1, upper_bound=4)
+_NUM_VOICES = flags.DEFINE_integer(
+    "num_voices", 4, "Number of voices, taken from the test split.", lower_bound=1, upper_bound=4
+)
 
-_BLOCK_FRAMES = 64  # that FER takes at once
-_PICTURES = 8
+_BLOCK_FRAMES = 64  # frames per call of FER; equal blocks need one compilation only
+_PICTURES = 8  # frames shown per emotion
 
 
 def _classifier(directory: str) -> Callable[[np.ndarray], np.ndarray]:
-    """`[t, 53]` frames to FER's logits `[t, 8]`."""
+    """Returns a function that maps `[t, 53]` motion to FER's logits `[t, 8]`."""
     part = load_part(directory, "fer")
     apply = jax.jit(functools.partial(build_fer(part.config).apply, part.variables))
 
@@ -62,14 +69,14 @@ def _classifier(directory: str) -> Callable[[np.ndarray], np.ndarray]:
 def study(
     animate: Callable[[str], Sequence[Motion]], classify: Callable[[np.ndarray], np.ndarray]
 ) -> tuple[dict[str, Any], dict[str, Motion]]:
-    """Shares and correlations of all emotions and intensities.
+    """Measures all emotions and intensities.
 
     Args:
-        animate: an emotion to the motions of all voices.
-        classify: frames to logits.
+        animate: Maps an emotion such as `happy@3` to the motions of all voices.
+        classify: Maps `[t, 53]` motion to emotion logits `[t, 8]`.
 
     Returns:
-        The report, and the first voice's motion of every emotion at intensity 3.
+        The report that the module docstring describes, and the first voice's motion for each emotion at intensity 3.
     """
     neutral = [jaw_opening(motion.frames()) for motion in animate("neutral")]
     report = {name: {} for name in ("clips_right", "frames_right", "jaw_correlation", "confusion")}
@@ -96,7 +103,7 @@ def study(
 
 
 def draw(path: Path, motions: dict[str, Motion]) -> None:
-    """A row of frames for every emotion, at the same times."""
+    """Writes a picture with one row of rendered frames per emotion; a column shows the same time in all rows."""
     length = min(map(len, motions.values()))
     indices = np.linspace(0.1 * length, 0.9 * length, _PICTURES).round().astype(int)
     figure = Figure(figsize=(1.3 * _PICTURES + 0.9, 1.35 * len(motions)), dpi=80, layout="constrained")

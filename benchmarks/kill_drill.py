@@ -1,16 +1,28 @@
-"""Kills training again and again, and compares what comes out with a run that was left alone.
+"""Benchmark: does training survive being killed at any moment, and does it still give exactly the same weights?
 
     python -m benchmarks.kill_drill --data_dir=outputs/data
 
-A small motion prior gets SIGKILL at random moments: while it starts, between steps, and while it writes a checkpoint.
-Each time the same call goes on. Steps are logged one by one, so that metrics.jsonl tells how far a life had come, and
-the names of the event files where the lives began. Another run gets one SIGTERM.
+The drill needs the corpus `synthetic_talk` (`python -m data_pipeline.build`). It trains a small motion prior three
+times: once without interruption; once with SIGKILL at random moments (during the start, between steps, and while a
+checkpoint is written), after each of which the same call resumes the run; and once with a single SIGTERM. A "life" is
+one process of a run. Every step is logged, so metrics.jsonl shows how far each life came, and the names of the event
+files show the step at which it began.
 
-The last line is one JSON object: `kills`, `kills_during_save` (an unfinished checkpoint was on disk),
-`most_steps_lost` (since the newest complete checkpoint; at most two intervals, because one may still be in writing),
-`checkpoint_every_steps`, `went_on_at_last_save` (every life did), `bit_exact` (the exported weights are those of the
-run that was left alone, byte for byte, and every step is logged once), `sigterm_s` (from the signal to the end of the
-process), `sigterm_steps_lost`, and `start_s` (of a life, to its fifth step). Exits with 1 if a drill failed.
+The last line is a JSON object with
+
+* `kills`: number of SIGKILLs.
+* `kills_during_save`: number of kills that left an unfinished checkpoint on disk.
+* `most_steps_lost`: largest number of steps since the newest complete checkpoint; at most two checkpoint intervals,
+  because the write of one checkpoint may be unfinished.
+* `checkpoint_every_steps`: the checkpoint interval.
+* `resumed_at_last_save`: whether every life resumed from the newest complete checkpoint.
+* `bit_exact`: whether the exported weights equal those of the uninterrupted run byte for byte, and every step is
+  logged once.
+* `sigterm_s`: seconds from SIGTERM to the end of the process.
+* `sigterm_steps_lost`: steps lost by SIGTERM; expected 0.
+* `start_s`: seconds from the start of a life to its fifth step.
+
+The exit status is 1 if one of these is not as expected.
 """
 
 import itertools
@@ -32,14 +44,16 @@ from ml_collections import ConfigDict
 from configs import motion_prior
 from deeptalk_jax.cli import run_tool
 
-_DATA_DIR = flags.DEFINE_string("data_dir", "outputs/data", "Root of the datasets; holds synthetic_talk.")
-_KILLS = flags.DEFINE_integer("kills", 20, "How often to kill.")
-_NUM_STEPS = flags.DEFINE_integer("num_steps", 250, "Length of the run.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", "outputs/data", "Root directory of all datasets; contains synthetic_talk."
+)
+_KILLS = flags.DEFINE_integer("kills", 20, "Number of SIGKILLs.")
+_NUM_STEPS = flags.DEFINE_integer("num_steps", 250, "Steps of each training run.")
+_SEED = flags.DEFINE_integer("seed", 0, "Random seed of the moments of the kills.")
 
 _CHECKPOINT_EVERY_STEPS = 3
-_PREEMPTION_S = 30  # that a cloud leaves between SIGTERM and SIGKILL
-_STUCK_S = 120
+_PREEMPTION_S = 30  # seconds between SIGTERM and SIGKILL when a cloud preempts a machine
+_STUCK_S = 120  # seconds after which a run that makes no progress counts as stuck
 
 
 def _config(data_dir: str, num_steps: int) -> ConfigDict:
@@ -63,7 +77,7 @@ def _train(workdir: str, data_dir: str, num_steps: int) -> None:
 
 
 class _Life:
-    """One process that trains, forked from one that has imported everything."""
+    """One process of a training run, forked from a server that has imported the training code already."""
 
     def __init__(self, workdir: Path):
         self._checkpoints, self._metrics = workdir / "checkpoints", workdir / "metrics.jsonl"
@@ -77,33 +91,35 @@ class _Life:
     def _temporary(self) -> set[tuple[str, int]]:
         if not self._checkpoints.exists():
             return set()
-        with os.scandir(self._checkpoints) as entries:  # a later life may give a name again
+        with os.scandir(
+            self._checkpoints
+        ) as entries:  # with the inode, because a later life may reuse a name
             return {(entry.name, entry.inode()) for entry in entries if "orbax-checkpoint-tmp" in entry.name}
 
     def is_saving(self) -> bool:
-        """An unfinished checkpoint lies there that this life has begun."""
+        """Returns whether there is an unfinished checkpoint of this life on disk."""
         return bool(self._temporary() - self._unfinished)
 
     def logged(self) -> list[int]:
-        """Steps in metrics.jsonl that are written to their ends."""
+        """Returns the steps of all complete lines of metrics.jsonl."""
         text = self._metrics.read_text() if self._metrics.exists() else ""
         return [int(step) for step in re.findall(r'^{"step": (\d+),.*}$', text, re.MULTILINE)]
 
     def last_step(self) -> int:
-        """The last step that is logged."""
+        """Returns the last logged step; 0 if there is none."""
         return max(self.logged(), default=0)
 
     def saved_step(self) -> int:
-        """The newest checkpoint."""
+        """Returns the step of the newest complete checkpoint; 0 if there is none."""
         return max((int(path.name) for path in self._checkpoints.glob("*") if path.name.isdigit()), default=0)
 
     def beginnings(self) -> list[int]:
-        """Where lives began, those that got as far as their event file, in order of time."""
+        """Returns the first steps of all lives that created an event file, in order of time."""
         files = sorted(self.workdir.glob("events.out.tfevents.*"), key=lambda path: path.stat().st_ctime_ns)
         return [int(path.suffix[1:]) for path in files]
 
     def wait(self, condition: Callable[[], bool]) -> None:
-        """Until the condition holds."""
+        """Waits until the condition holds; exits if the process ends before or makes no progress."""
         end = time.monotonic() + _STUCK_S
         while not condition():
             if not self.process.is_alive() or time.monotonic() > end:
@@ -112,11 +128,13 @@ class _Life:
 
 
 def _wait_for_moment(kind: str, life: _Life, rng: random.Random, start_s: float) -> None:
+    """Waits until the moment of the kill: during the "start", after a "step", or during a "save"."""
     if kind == "start":
         time.sleep(rng.uniform(0, start_s))
         return
     num_files = len(life.beginnings())
-    life.wait(lambda: len(life.beginnings()) > num_files)  # rows that will be taken again are gone now
+    # The event file appears after the rows of steps that will be repeated are removed from metrics.jsonl.
+    life.wait(lambda: len(life.beginnings()) > num_files)
     if kind == "save":
         life.wait(life.is_saving)
     else:
@@ -126,10 +144,10 @@ def _wait_for_moment(kind: str, life: _Life, rng: random.Random, start_s: float)
 
 
 def _kill_often(workdir: Path, start_s: float) -> dict[str, int | bool]:
-    """Kills and restarts, then lets the run end."""
+    """Kills and restarts a run `--kills` times, then lets it finish."""
     rng = random.Random(_SEED.value)
     during_save = most_lost = saved = 0
-    went_on = True
+    resumed = True
     for number, kind in zip(
         range(1, _KILLS.value + 1), itertools.cycle(("start", "step", "save", "save", "step")), strict=False
     ):
@@ -138,7 +156,7 @@ def _kill_often(workdir: Path, start_s: float) -> dict[str, int | bool]:
         _wait_for_moment(kind, life, rng, start_s)
         life.process.kill()
         life.process.join()
-        went_on &= all(step == saved for step in life.beginnings()[before:])
+        resumed &= all(step == saved for step in life.beginnings()[before:])
         reached, saved = life.last_step(), life.saved_step()
         during_save += life.is_saving()
         most_lost = max(most_lost, reached - saved)
@@ -154,12 +172,13 @@ def _kill_often(workdir: Path, start_s: float) -> dict[str, int | bool]:
         "kills_during_save": during_save,
         "most_steps_lost": most_lost,
         "checkpoint_every_steps": _CHECKPOINT_EVERY_STEPS,
-        "went_on_at_last_save": went_on,
+        "resumed_at_last_save": resumed,
         "bit_exact": complete and life.process.exitcode == 0,
     }
 
 
 def _terminate(workdir: Path) -> dict[str, float]:
+    """Sends SIGTERM to a run after its fifth step and waits for its end."""
     start = time.monotonic()
     life = _Life(workdir)
     life.wait(lambda: life.last_step() >= 5)
@@ -180,12 +199,12 @@ def _weights(workdir: Path) -> bytes:
 def _drill() -> int:
     with tempfile.TemporaryDirectory() as directory:
         alone, killed, terminated = (Path(directory) / name for name in ("alone", "killed", "terminated"))
-        _Life(alone).process.join()  # fills the compilation cache too
+        _Life(alone).process.join()  # also fills the compilation cache
         result = _terminate(terminated)
         result |= _kill_often(killed, result["start_s"])
         result["bit_exact"] = result["bit_exact"] and _weights(alone) == _weights(killed)
     print(json.dumps(result))
-    killed_well = result["bit_exact"] and result["went_on_at_last_save"]
+    killed_well = result["bit_exact"] and result["resumed_at_last_save"]
     few_lost = result["most_steps_lost"] <= 2 * _CHECKPOINT_EVERY_STEPS
     terminated_well = result["sigterm_s"] < _PREEMPTION_S and not result["sigterm_steps_lost"]
     return int(not (killed_well and few_lost and terminated_well))

@@ -1,1 +1,1 @@
-"""Datasets of speech with facial motion: how they are built, found and fed to training and evaluation."""
+"""Datasets of speech with facial motion: building them, finding them on disk, and loading batches."""

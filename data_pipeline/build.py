@@ -1,9 +1,9 @@
-"""Builds a dataset.
+"""Command that builds a dataset.
 
     python -m data_pipeline.build --dataset=synthetic_talk --data_dir=DIR --num_clips=2000
 
-Building the same again returns at once; another number of clips or another seed gives another configuration
-of the dataset.
+The command returns at once if the dataset exists already. The number of clips and the seed are part of the dataset's
+name, so datasets with different values are kept side by side.
 """
 
 from absl import flags
@@ -13,17 +13,19 @@ from data_pipeline.prepare import prepare
 from deeptalk_jax.cli import run_tool
 from deeptalk_jax.errors import UserError
 
-_DATASET = flags.DEFINE_string("dataset", None, "Name of the dataset.")
+_DATASET = flags.DEFINE_string("dataset", None, "Name of the dataset to build, such as synthetic_talk.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Root directory of all datasets.")
-_NUM_CLIPS = flags.DEFINE_integer("num_clips", 2000, "Clips over all splits.")
+_NUM_CLIPS = flags.DEFINE_integer("num_clips", 2000, "Number of clips, summed over all splits.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the dataset, 0 or more.")
 _NUM_SHARDS = flags.DEFINE_integer(
-    "num_shards", None, "Files of each split (default: 4 or fewer); the records do not depend on it."
+    "num_shards",
+    None,
+    "Files per split; the records do not depend on it. Default: 4, or the clips of the smallest split if fewer.",
 )
 _NUM_WORKERS = flags.DEFINE_integer(
-    "num_workers", None, "Worker processes (default: one per CPU core); the records do not depend on it."
+    "num_workers", None, "Worker processes; the records do not depend on it. Default: one per CPU core."
 )
-_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Build again what is already built.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Build the dataset again if it exists already.")
 
 
 def _build() -> None:

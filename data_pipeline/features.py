@@ -1,4 +1,7 @@
-"""The record of every dataset here: one clip of speech with its motion and labels."""
+"""TFDS features of a record: one clip of speech with its facial motion and labels.
+
+All datasets share these features, so that the loaders can read each of them.
+"""
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -7,18 +10,17 @@ from deeptalk_jax.types import EMOTIONS, MOTION_DIM
 
 
 def clip_features() -> tfds.features.FeaturesDict:
-    """The features of a clip.
+    """Returns the features of a clip.
 
-    Returns:
-        audio: `[s]` int16, mono, 16 kHz.
-        motion: `[t, 53]` float32, 25 Hz, `t = ceil(s / 640)`.
-        visemes: `[t]` uint8, index into `VISEME_CLASSES` for every frame; empty where unknown.
-        emotion: class, in the order of `EMOTIONS`.
-        intensity: int32, 0 to 2 for levels 1 to 3.
-        speaker: int32, number of the speaker.
-        identity: int32, position among the train speakers; -1 for the others.
-        clip_name: unique in the dataset.
-        text: what is said; empty where unknown.
+    * audio: `[s]` int16, mono, 16 kHz.
+    * motion: `[t, 53]` float32, 25 Hz, `t = ceil(s / 640)`.
+    * visemes: `[t]` uint8, index of each frame into `types.VISEME_CLASSES`; empty if unknown.
+    * emotion: class label in the order of `types.EMOTIONS`.
+    * intensity: int32, 0 to 2 for levels 1 to 3.
+    * speaker: int32, number of the speaker in the dataset.
+    * identity: int32, index of the speaker among the training speakers; -1 for all others.
+    * clip_name: name of the clip, unique in the dataset.
+    * text: spoken words; empty if unknown.
     """
     encoding = tfds.features.Encoding.BYTES
     return tfds.features.FeaturesDict(

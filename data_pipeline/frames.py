@@ -1,13 +1,16 @@
-"""Single frames of FLAME parameters with an emotion each (AffectNet-style), from `.npz` or `.csv`, and their batches.
+"""Labelled single frames of FLAME parameters, read from `.npz` or `.csv` files, and their batches.
 
-An `.npz` holds three arrays, named by `FrameKeys`:
+The published FER classifier is trained on single pictures (FLAME fits of AffectNet) and not on clips, so its stage can
+read them from a file (docs/method.md, section 1). An `.npz` file holds three arrays, named by `FrameKeys`:
 
     expression   [n, 50]            FLAME expression coefficients
-    jaw_pose     [n, 3] or [n, 6]   axis-angle, radians; of six the last three (EMOCA's pose: global rotation, then jaw)
+    jaw_pose     [n, 3] or [n, 6]   axis-angle in radians; of six columns the last three are used, because EMOCA's pose
+                                    is the global rotation followed by the jaw
     emotion      [n]                names or numbers of `types.EMOTIONS`, which has AffectNet's order
 
-A `.csv` has a header with the columns `expression_0` to `expression_49`, `jaw_pose_0` to `jaw_pose_2` and `emotion`, in
-any order, named by the same keys; other columns are left alone. Nothing is unpickled.
+A `.csv` file has a header with the columns `expression_0` to `expression_49`, `jaw_pose_0` to `jaw_pose_2` and
+`emotion`, in any order; `FrameKeys` names the parts before the numbers. Other arrays and columns are ignored. Pickled
+objects are refused.
 """
 
 import csv
@@ -20,10 +23,10 @@ import grain
 import numpy as np
 
 from data_pipeline.process_rows import process_rows
-from deeptalk_jax.errors import UserError
+from deeptalk_jax.errors import ConfigError, UserError
 from deeptalk_jax.types import EMOTIONS, EXPRESSION_DIM, JAW_POSE_DIM
 
-# AffectNet's own names, where they differ.
+# AffectNet's names of the emotions for which `types.EMOTIONS` uses another word.
 _SYNONYMS = {
     "happiness": "happy",
     "sadness": "sad",
@@ -41,12 +44,12 @@ SPLIT_FIELD = "{split}"
 
 
 class FrameKeys(NamedTuple):
-    """Names of the arrays of an npz; of a csv, of the columns before their `_0`, `_1`, ...
+    """Names of the arrays of an `.npz` file, or of the columns of a `.csv` file without their `_0`, `_1`, ...
 
     Attributes:
-        expression: FLAME expression.
-        jaw_pose: rotation of the jaw.
-        emotion: the label.
+        expression: Name of the FLAME expression coefficients.
+        jaw_pose: Name of the jaw rotation.
+        emotion: Name of the label.
     """
 
     expression: str = "expression"
@@ -58,8 +61,8 @@ class Frames(NamedTuple):
     """Labelled frames.
 
     Attributes:
-        motion: `[n, 53]` float32: expression, then the jaw's axis-angle in radians.
-        emotion: `[n]` int32 classes.
+        motion: `[n, 53]` float32; 50 expression coefficients, then the jaw's axis-angle in radians.
+        emotion: `[n]` int32 indices into `types.EMOTIONS`.
     """
 
     motion: np.ndarray
@@ -70,53 +73,53 @@ def read_frames(path: str | Path, keys: FrameKeys) -> Frames:
     """Reads and checks a file of labelled frames.
 
     Args:
-        path: `.npz` or `.csv`; see the module.
-        keys: names of its arrays or columns.
+        path: An `.npz` or `.csv` file; the module docstring describes both layouts.
+        keys: Names of its arrays or columns.
 
     Raises:
-        UserError: the file cannot be read, lacks an array or column, or holds a value that is none of its kind; the
-        message names file, row (from 0, the header of a csv not counted) and value.
+        UserError: The file cannot be read, lacks an array or column, or holds an invalid value. The message names the
+            file, the row (from 0, without the header of a csv) and the value.
     """
     path = Path(path)
     readers = {".npz": _read_npz, ".csv": _read_csv}
     if path.suffix.lower() not in readers:
-        raise UserError(f"{path}: labelled frames are read from {' or '.join(readers)}")
+        raise UserError(f"{path}: expected a file of labelled frames that ends in {' or '.join(readers)}")
     try:
         expression, jaw_pose, labels = readers[path.suffix.lower()](path, keys)
     except (OSError, zipfile.BadZipFile, EOFError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     num_frames = len(labels)
     if not num_frames:
-        raise UserError(f"{path}: holds no frame")
+        raise UserError(f"{path}: holds no frames; expected at least one")
     if len(jaw_pose) != num_frames or len(expression) != num_frames:
         raise UserError(
             f"{path}: {len(expression)} rows of {keys.expression}, {len(jaw_pose)} of {keys.jaw_pose} and "
-            f"{num_frames} of {keys.emotion}; expected as many of each"
+            f"{num_frames} of {keys.emotion}; expected equal numbers"
         )
     jaw_pose = jaw_pose[:, -JAW_POSE_DIM:]
     for name, values in ((keys.expression, expression), (keys.jaw_pose, jaw_pose)):
         _refuse(path, name, values, ~np.isfinite(values), "is not finite")
     too_far = np.abs(jaw_pose) > _LARGEST_ANGLE_RAD
-    _refuse(path, keys.jaw_pose, jaw_pose, too_far, "is no angle of a jaw in radians")
+    _refuse(path, keys.jaw_pose, jaw_pose, too_far, "is out of range; expected radians in [-pi, pi]")
     emotion = np.array([_class(path, row, label) for row, label in enumerate(labels)], np.int32)
     return Frames(np.concatenate([expression, jaw_pose], axis=1).astype(np.float32), emotion)
 
 
 def split_file(pattern: str, split: str) -> Path:
-    """The file of a split: `{split}` in the pattern stands for its name.
+    """Returns the file of a split: the pattern with `{split}` replaced by the name of the split.
 
     Raises:
-        UserError: the pattern has no `{split}`, so that all splits would be the same frames.
+        ConfigError: The pattern lacks `{split}`, so that all splits would read the same frames.
     """
     if SPLIT_FIELD not in pattern:
-        raise UserError(
-            f"data.frames_file={pattern!r}: write {SPLIT_FIELD} where train, validation or test stands in the name"
+        raise ConfigError(
+            f"data.frames_file={pattern!r}: expected {SPLIT_FIELD} in place of train, validation or test"
         )
     return Path(pattern.replace(SPLIT_FIELD, split))
 
 
 def frame_counts(frames: Frames) -> np.ndarray:
-    """`[8]` frames of every emotion, in the order of `types.EMOTIONS`."""
+    """Returns the number of frames of each emotion, `[8]`, in the order of `types.EMOTIONS`."""
     return np.bincount(frames.emotion, minlength=len(EMOTIONS))
 
 
@@ -129,21 +132,24 @@ def frame_loader(
     process_index: int = 0,
     num_threads: int = 0,
 ) -> grain.DatasetIterator:
-    """Endless batches, every frame once an epoch in a new order; processes share it as `process_rows` says.
+    """Returns endless batches; each epoch has every frame once, in a new order.
+
+    A frame is a clip of length 1. Processes share each global batch as described in `process_rows`.
 
     Args:
-        frames: what to draw from.
-        batch_size: over all processes, which divide it.
-        seed: of the order.
-        num_processes: how many hosts share the batches.
-        process_index: which of them this is.
-        num_threads: reader threads; 0 reads in the caller.
+        frames: Frames to draw from.
+        batch_size: Rows of a global batch, over all processes.
+        seed: Seed of the order.
+        num_processes: Number of processes that share each batch.
+        process_index: Index of this process.
+        num_threads: Reader threads; 0 reads in the calling thread.
 
     Returns:
-        A resumable iterator of dicts: motion `[b, 1, 53]`, emotion `[b]` and num_frames `[b]`, all 1.
+        A resumable iterator of dicts with motion `[b, 1, 53]`, emotion `[b]` and num_frames `[b]` (always 1), where
+        `b = batch_size / num_processes`.
 
     Raises:
-        UserError: the processes cannot share the batch.
+        UserError: The processes cannot share the batch evenly.
     """
     rows = grain.MapDataset.source(_Rows(frames)).seed(seed).shuffle().repeat()
     share = process_rows(rows, batch_size, num_processes, process_index)
@@ -152,7 +158,15 @@ def frame_loader(
 
 
 def frames_in_order(frames: Frames, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
-    """Every frame once, in batches as `frame_loader` gives; rows that fill up the last one have num_frames 0."""
+    """Yields batches of all frames in their order, each frame once.
+
+    The keys are those of `frame_loader`, and valid (`[b]` bool). The last batch is filled up with padding rows, which
+    have num_frames 0, label -1 and valid false.
+
+    Args:
+        frames: Frames to go through.
+        batch_size: Rows of every batch.
+    """
     for start in range(0, len(frames.emotion), batch_size):
         motion, emotion = (values[start : start + batch_size] for values in frames)
         missing = (0, batch_size - len(emotion))
@@ -160,11 +174,12 @@ def frames_in_order(frames: Frames, batch_size: int) -> Iterator[dict[str, np.nd
             "motion": np.pad(motion, (missing, (0, 0)))[:, None],
             "emotion": np.pad(emotion, missing, constant_values=-1),
             "num_frames": np.pad(np.ones(len(emotion), np.int32), missing),
+            "valid": np.arange(batch_size) < len(emotion),
         }
 
 
 class _Rows(Sequence[dict[str, np.ndarray]]):
-    """Frames as elements of a grain dataset."""
+    """Random access to frames as elements of a grain dataset."""
 
     def __init__(self, frames: Frames):
         self._frames = frames
@@ -178,21 +193,21 @@ class _Rows(Sequence[dict[str, np.ndarray]]):
 
 
 def _read_npz(path: Path, keys: FrameKeys) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Expression, jaw pose (three columns or six) and raw labels."""
+    """Reads expression `[n, 50]`, jaw pose `[n, 3]` or `[n, 6]` and labels `[n]` as they are stored."""
     try:
         archive = np.load(path, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise UserError(f"{path}: is a single array, not an npz archive")
+            raise UserError(f"{path}: is a single array; expected an npz archive")
         with archive:
             arrays = {key: archive[key] for key in archive.files if key in keys}
             held = ", ".join(archive.files) or "nothing"
     except UserError:
         raise
-    except ValueError as error:  # an array of objects, which only unpickling could read
+    except ValueError as error:  # NumPy raises it for an array of objects, which only unpickling could read
         raise UserError(f"{path}: cannot be read ({error})") from error
     missing = [key for key in keys if key not in arrays]
     if missing:
-        raise UserError(f"{path}: holds no array {missing[0]!r}, only: {held}")
+        raise UserError(f"{path}: has no array {missing[0]!r}; found: {held}")
     expression, jaw_pose, labels = (arrays[key] for key in keys)
     for key, array, widths in (
         (keys.expression, expression, (EXPRESSION_DIM,)),
@@ -209,14 +224,16 @@ def _read_npz(path: Path, keys: FrameKeys) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def _read_csv(path: Path, keys: FrameKeys) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Expression, jaw pose and raw labels."""
+    """Reads expression `[n, 50]`, jaw pose `[n, 3]` and the texts of the labels."""
     columns = [f"{keys.expression}_{index}" for index in range(EXPRESSION_DIM)]
     columns += [f"{keys.jaw_pose}_{index}" for index in range(JAW_POSE_DIM)]
     with path.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file)
         missing = [name for name in (*columns, keys.emotion) if name not in (rows.fieldnames or ())]
         if missing:
-            raise UserError(f"{path}: has no column {missing[0]!r} ({len(missing)} columns are missing)")
+            raise UserError(
+                f"{path}: has no column {missing[0]!r}; {len(missing)} columns are missing in all"
+            )
         values, labels = [], []
         for number, row in enumerate(rows):
             values.append([_number(path, number, name, row[name]) for name in columns])
@@ -228,22 +245,22 @@ def _read_csv(path: Path, keys: FrameKeys) -> tuple[np.ndarray, np.ndarray, list
 def _number(path: Path, row: int, column: str, text: str | None) -> float:
     try:
         return float(text)
-    except (TypeError, ValueError):  # None: the row is short
-        raise UserError(f"{path}: row {row}, column {column}: {text!r} is no number") from None
+    except (TypeError, ValueError):  # the text is None where the row has too few fields
+        raise UserError(f"{path}: row {row}, column {column}: {text!r}; expected a number") from None
 
 
 def _class(path: Path, row: int, label: Any) -> int:
     number = _NUMBERS.get(str(label).strip().lower())
     if number is None:
         raise UserError(
-            f"{path}: row {row}: label {str(label)!r} is no emotion; there are: "
+            f"{path}: row {row}: unknown emotion {str(label)!r}; expected one of: "
             + ", ".join(f"{index} {name}" for index, name in enumerate(EMOTIONS))
         )
     return number
 
 
 def _refuse(path: Path, name: str, values: np.ndarray, bad: np.ndarray, reason: str) -> None:
-    """Raises on the first bad value, if there is one."""
+    """Raises UserError for the first value that the mask `bad` marks, if there is one."""
     if bad.any():
         row, column = np.argwhere(bad)[0]
         raise UserError(f"{path}: row {row}, {name}[{column}]: {values[row, column]:g} {reason}")

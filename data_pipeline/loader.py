@@ -1,6 +1,7 @@
-"""Clips from a built dataset to batches: random windows for training, whole clips in order for evaluation.
+"""Batches of clips: random windows for training, and whole clips in order for evaluation.
 
-Windows start on motion frames, so that sample `640 * i` of a window is the first one under its frame `i`.
+Every window starts on a motion frame, so that frame `i` of a window begins at its audio sample `640 * i`. Shapes and
+rates are those of docs/method.md, section 0.
 """
 
 import dataclasses
@@ -17,21 +18,21 @@ from data_pipeline.process_rows import process_rows
 from data_pipeline.records import DEFAULT_CACHE_BYTES, LABELS, Record, open_split
 from data_pipeline.unpacked import unpacked_split
 from deeptalk_jax.errors import UserError
-from deeptalk_jax.types import INT16_SCALE, MOTION_DIM, MOTION_RATE_HZ, SAMPLES_PER_FRAME
+from deeptalk_jax.types import INT16_SCALE, MOTION_DIM, SAMPLES_PER_FRAME
 
 Batch = dict[str, Any]
 
-_PREFETCH_BATCHES = 8  # how far reader threads are ahead
+_PREFETCH_BATCHES = 8  # batches that the reader threads prepare in advance
 
 
 class Window(NamedTuple):
-    """A stretch of a clip, not yet copied.
+    """A window of a clip; its samples and frames are copied only when `assemble` makes a batch.
 
     Attributes:
-        clip: number of the clip in its split.
-        record: the clip.
-        start_frame: first motion frame.
-        features: arrays that were computed for it, by name.
+        clip: Index of the clip in its split.
+        record: The clip.
+        start_frame: First motion frame of the window.
+        features: Precomputed arrays of this window, by name.
     """
 
     clip: int
@@ -42,9 +43,10 @@ class Window(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class _RandomWindow(grain.transforms.RandomMap):
-    """Chooses a window of a clip, by its number, that starts on a random frame.
+    """Maps the index of a clip to a window of it that starts on a random frame.
 
-    Grain passes numbers, not records: it looks at every leaf of what it passes, which took most of the time.
+    The elements of the grain dataset are indices and not records, because grain traverses every leaf of an element,
+    which took most of the loading time when the elements were records.
     """
 
     records: Sequence[Record]
@@ -58,7 +60,7 @@ class _RandomWindow(grain.transforms.RandomMap):
 
 @dataclasses.dataclass(frozen=True)
 class _OneOfWindows(grain.transforms.RandomMap):
-    """Chooses one of the windows that a clip has; see `window_start`."""
+    """Maps the index of a clip to one of its `windows_per_clip` fixed windows; see `window_start`."""
 
     records: Sequence[Record]
     window_frames: int
@@ -70,7 +72,7 @@ class _OneOfWindows(grain.transforms.RandomMap):
         return self.window(clip, int(rng.integers(self.windows_per_clip)))
 
     def window(self, clip: int, number: int) -> Window:
-        """One of the windows of a clip, with its features where there are any."""
+        """Returns window `number` of a clip, with its precomputed features if there are any."""
         record = self.records[clip]
         start = window_start(len(record.motion) - self.window_frames, self.seed, clip, number)
         if self.features is None:
@@ -79,7 +81,14 @@ class _OneOfWindows(grain.transforms.RandomMap):
 
 
 def window_start(spare_frames: int, seed: int, clip: int, number: int) -> int:
-    """First frame of a window of a clip that has several for good: a place drawn once."""
+    """Returns the first frame of a fixed window: a random position that depends on the arguments only.
+
+    Args:
+        spare_frames: Frames of the clip minus frames of the window.
+        seed: Seed of all window positions.
+        clip: Index of the clip in its split.
+        number: Number of the window in its clip, from 0.
+    """
     if spare_frames <= 0:
         return 0
     return int(np.random.default_rng((seed, clip, number)).integers(spare_frames + 1))
@@ -96,17 +105,20 @@ def window_batches(
     batch_size: int,
     rows: range,
 ) -> Iterator[Batch]:
-    """The windows that `train_loader` with `windows_per_clip` chooses from, in order: all of a clip, then the next's.
+    """Yields the fixed windows that `train_loader(windows_per_clip=...)` draws from, in order.
 
     Args:
-        data_dir: the root of all datasets.
-        dataset: see `records.open_split`.
-        split: see `records.open_split`.
-        window_frames: length of a window.
-        windows_per_clip: how many a clip has.
-        seed: of the places.
-        batch_size: rows of a batch; the last one is filled up with padding.
-        rows: which windows: `clip * windows_per_clip + number`.
+        data_dir: Root directory of all datasets.
+        dataset: Name of the dataset; see `records.open_split`.
+        split: Name of the split; see `records.open_split`.
+        window_frames: Length of a window in motion frames.
+        windows_per_clip: Number of fixed windows in each clip.
+        seed: Seed of the window positions.
+        batch_size: Rows per batch; the last batch is filled up with padding rows.
+        rows: Which windows to yield. Window `number` of clip `clip` is row `clip * windows_per_clip + number`.
+
+    Yields:
+        Batches as `assemble` returns them.
     """
     choose = _OneOfWindows(
         open_split(data_dir, dataset, split, cache_bytes=0), window_frames, windows_per_clip, seed, None
@@ -117,17 +129,22 @@ def window_batches(
 
 
 def assemble(windows: Sequence[Window], num_frames: int, num_rows: int | None = None) -> Batch:
-    """A batch of windows, each sample copied once; zero-padded where a clip ends before its window.
+    """Copies windows into one batch, padded with zeros where a clip ends before its window.
 
     Args:
-        windows: what the rows hold.
-        num_frames: length of every row.
-        num_rows: rows of the batch, by default as many as windows; the others are padding with label -1.
+        windows: The window of each row.
+        num_frames: Length of every row in motion frames.
+        num_rows: Rows of the batch; None means one per window. Rows without a window are padding: zeros with label -1.
 
     Returns:
-        audio `[b, 640 * num_frames]` int16, motion `[b, num_frames, 53]` float32, viseme `[b, num_frames]` int32 (-1
-        in padding and where unknown), and `[b]` int32 num_frames and num_samples (how much of a row is not
-        padding), clip, emotion, intensity, speaker, identity; and the windows' features, `[b, ...]`.
+        A dict with
+
+        * audio: `[b, 640 * num_frames]` int16 samples at 16 kHz.
+        * motion: `[b, num_frames, 53]` float32.
+        * viseme: `[b, num_frames]` int32; -1 in padding and where the viseme is unknown.
+        * num_frames, num_samples: `[b]` int32; frames and samples of each row that are not padding.
+        * clip, emotion, intensity, speaker, identity: `[b]` int32.
+        * the precomputed features of the windows: `[b, ...]` each.
     """
     num_rows = len(windows) if num_rows is None else num_rows
     num_samples = num_frames * SAMPLES_PER_FRAME
@@ -165,8 +182,7 @@ def train_loader(
     *,
     batch_size: int,
     seed: int,
-    window_frames: int | None = None,
-    window_s: float | None = None,
+    window_frames: int,
     num_processes: int = 1,
     process_index: int = 0,
     num_threads: int = 4,
@@ -175,36 +191,38 @@ def train_loader(
     windows_per_clip: int = 0,
     features: Sequence[Mapping[str, np.ndarray]] | None = None,
 ) -> grain.DatasetIterator:
-    """Endless batches of random windows: every clip once an epoch, in a new order with new windows.
+    """Returns endless batches of random windows; each epoch has every clip once, in a new order with new windows.
 
-    A global batch holds the same clips and windows, row by row, for any number of processes: process `i` of `n` gets
-    its `i`-th part, see `process_rows`. The state counts batches, so a run may go on with another number of them.
+    A global batch holds the same clips and windows, row by row, for any number of processes: process `i` of `n` reads
+    the `i`-th part of it (`process_rows`). The state of the iterator counts batches, so a run can resume with another
+    number of processes.
 
     Args:
-        data_dir: the root of all datasets.
-        dataset: see `records.open_split`.
-        split: see `records.open_split`.
-        batch_size: over all processes.
-        seed: of the order and the windows.
-        window_frames: length of a window in motion frames; give this or `window_s`.
-        window_s: length of a window in seconds, a whole number of frames.
-        num_processes: how many hosts share the batches.
-        process_index: which of them this is.
-        num_threads: reader threads; 0 reads in the caller.
-        cache_bytes: how much of the split to keep in memory; 0 reads every clip anew.
-        unpack_dir: where to lay the clips out flat, for windows to read their own bytes only; then nothing is kept in
-            memory but by the operating system. Empty: windows read whole records.
-        windows_per_clip: every window is one of so many of its clip, at places drawn once; 0: it is anywhere.
-        features: arrays to add to every row, by `clip * windows_per_clip + number of the window`.
+        data_dir: Root directory of all datasets.
+        dataset: Name of the dataset; see `records.open_split`.
+        split: Name of the split; see `records.open_split`.
+        batch_size: Rows of a global batch, over all processes.
+        seed: Seed of the order of the clips and of the window positions.
+        window_frames: Length of a window in motion frames, at least 1.
+        num_processes: Number of processes that share each batch.
+        process_index: Index of this process.
+        num_threads: Reader threads; 0 reads in the calling thread.
+        cache_bytes: Bytes of the split to keep in memory; 0 reads every clip again.
+        unpack_dir: Local directory for the clips in the layout of `unpacked`, in which a window reads only its own
+            bytes. `cache_bytes` is then ignored, because the page cache of the operating system serves the same
+            purpose. The empty string means that a window reads the whole record of its clip.
+        windows_per_clip: Number of fixed windows in each clip to draw from; 0 draws a new position every time.
+        features: Precomputed arrays to add to the rows, indexed by `clip * windows_per_clip + number of the window`.
 
     Returns:
-        An iterator of what `assemble` gives, with `b = batch_size / num_processes`; sound is int16, which the training
-        step decodes. Its `get_state` (as JSON has it) and `set_state` resume exactly.
+        An iterator of batches as `assemble` returns them, with `b = batch_size / num_processes`. Audio stays int16;
+        the training step converts it to floats. `get_state` (a value that JSON can hold) and `set_state` resume the
+        iterator exactly.
 
     Raises:
-        UserError: no such dataset or split, a window longer than every clip, a batch that cannot be shared evenly.
+        UserError: The dataset or split does not exist, the window is longer than every clip, or the processes cannot
+            share the batch evenly.
     """
-    window_frames = _window_frames(window_frames, window_s)
     source = _open_clips(data_dir, dataset, split, cache_bytes, unpack_dir)
     _check_window_fits(source, window_frames, split)
     choose = _RandomWindow(source, window_frames)
@@ -229,29 +247,29 @@ def clip_loader(
     batch_size: int,
     limit: int | None = None,
 ) -> Iterator[Batch]:
-    """Whole clips in their fixed order, each once.
+    """Returns batches of whole clips in their fixed order, each clip once.
 
-    A clip longer than `max_frames` loses its end: it counts with its first `max_frames` frames and the
-    samples under them. Rows that fill up the last batch have `num_frames` 0, label -1 and an empty name.
+    A clip longer than `max_frames` is cut: only its first `max_frames` frames, and the samples under them, are used.
+    The last batch is filled up with padding rows, which have `num_frames` 0, labels -1 and an empty name.
 
     Args:
-        data_dir: the root of all datasets.
-        dataset: see `records.open_split`.
-        split: see `records.open_split`.
-        max_frames: length of every row, in motion frames.
-        batch_size: rows of every batch.
-        limit: stop after so many clips.
+        data_dir: Root directory of all datasets.
+        dataset: Name of the dataset; see `records.open_split`.
+        split: Name of the split; see `records.open_split`.
+        max_frames: Length of every row in motion frames.
+        batch_size: Rows of every batch.
+        limit: Number of clips after which to stop; None means all.
 
-    Yields:
-        What `assemble` gives, but audio float32 in [-1, 1), with clip_name (a list of `b` strings) and valid `[b]`
-        bool.
+    Returns:
+        An iterator of batches as `assemble` returns them, except that audio is float32 in [-1, 1). Two keys are added:
+        clip_name (a list of `b` strings) and valid (`[b]` bool, false for padding rows).
 
     Raises:
-        UserError: no such dataset or split, or a size below 1.
+        UserError: The dataset or split does not exist, or a size is below 1.
     """
     for name, value in (("max_frames", max_frames), ("batch_size", batch_size), ("limit", limit)):
         if value is not None and value < 1:
-            raise UserError(f"{name}={value} is too small; expected at least 1")
+            raise UserError(f"{name}={value}: expected at least 1")
     source = open_split(data_dir, dataset, split, cache_bytes=0)
     num_clips = len(source) if limit is None else min(limit, len(source))
     return _whole_clips(source, num_clips, max_frames, batch_size)
@@ -270,36 +288,24 @@ def _whole_clips(
         yield batch
 
 
-def _window_frames(window_frames: int | None, window_s: float | None) -> int:
-    """The window in frames from whichever was given."""
-    if (window_frames is None) == (window_s is None):
-        raise UserError(f"give one of window_frames and window_s; got {window_frames} and {window_s}")
-    if window_frames is None:
-        exact = window_s * MOTION_RATE_HZ
-        window_frames = round(exact)
-        if abs(exact - window_frames) > 1e-6:
-            raise UserError(f"window_s={window_s} is not a whole number of frames of {1 / MOTION_RATE_HZ} s")
-    if window_frames < 1:
-        raise UserError(f"the window has {window_frames} frames; expected at least 1")
-    return window_frames
-
-
 def _open_clips(
     data_dir: str | Path, dataset: str, split: str, cache_bytes: int, unpack_dir: str | Path
 ) -> Sequence[Record]:
-    """The clips of a split as records or laid out flat; arguments as of `train_loader`."""
+    """Opens the clips of a split as records, or unpacked if `unpack_dir` is given; arguments as in `train_loader`."""
     if unpack_dir:
         return unpacked_split(data_dir, dataset, split, unpack_dir)
     return open_split(data_dir, dataset, split, cache_bytes=cache_bytes)
 
 
 def _check_window_fits(source: Sequence[Record], window_frames: int, split: str) -> None:
-    """Looks for one clip as long as the window; usually among the first few."""
+    """Raises UserError unless some clip is as long as the window; usually one of the first few is."""
+    if window_frames < 1:
+        raise UserError(f"window_frames={window_frames}: expected at least 1")
     longest = 0
     for index in range(len(source)):
         longest = max(longest, len(source[index].motion))
         if longest >= window_frames:
             return
     raise UserError(
-        f"a window of {window_frames} frames is longer than every clip of {split!r}: at most {longest} frames"
+        f"window_frames={window_frames} is longer than every clip of {split!r}: expected at most {longest}"
     )

@@ -1,7 +1,7 @@
-"""Preparing a dataset: nothing is complete until all of it is.
+"""Building of a dataset on disk, all or nothing.
 
-Records are written beside their place and renamed at the end, so that an interrupted build leaves nothing that
-looks whole.
+TFDS writes the records into a temporary directory and renames it at the end, so an interrupted build never leaves a
+directory that looks complete.
 """
 
 import os
@@ -26,22 +26,22 @@ def prepare(
     num_workers: int | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Builds a dataset unless it is built already, and prints what there is.
+    """Builds a dataset unless it exists already, and prints its directory and size.
 
     Args:
-        dataset: a key of `registry.BUILDERS`.
-        data_dir: root directory of all datasets; made if missing.
-        num_clips: over all splits.
-        seed: of the dataset.
-        num_shards: files of each split; None is 4, or as many as the smallest split has clips.
-        num_workers: processes; None is one per CPU core.
-        overwrite: build again.
+        dataset: A key of `registry.BUILDERS`.
+        data_dir: Root directory of all datasets; created if it does not exist.
+        num_clips: Number of clips, summed over all splits.
+        seed: Seed of the dataset, at least 0.
+        num_shards: Files per split; None means 4, or the number of clips of the smallest split if that is fewer.
+        num_workers: Worker processes; None means one per CPU core.
+        overwrite: Whether to build the dataset again if it exists.
 
     Returns:
         The directory of the dataset.
 
     Raises:
-        UserError: an unknown dataset, a number out of range, a directory that cannot be written.
+        UserError: The dataset is unknown, a number is out of range, or the directory cannot be written.
     """
     factory = registry.builder_factory(dataset)
     if not data_dir:
@@ -50,7 +50,7 @@ def prepare(
     num_workers = (os.cpu_count() or 1) if num_workers is None else num_workers
     for name, value, least in (("num_workers", num_workers, 1), ("seed", seed, 0)):
         if value < least:
-            raise UserError(f"--{name}={value} is too small; expected at least {least}")
+            raise UserError(f"--{name}={value}: expected at least {least}")
     builder = factory(data_dir=data_dir, num_clips=num_clips, seed=seed, num_workers=num_workers)
     directory = Path(builder.data_dir)
     if directory.exists() and not overwrite:
@@ -60,7 +60,7 @@ def prepare(
     num_shards = min(_DEFAULT_SHARDS, most_shards) if num_shards is None else num_shards
     if not 1 <= num_shards <= most_shards:
         raise UserError(
-            f"--num_shards={num_shards} is not in 1 to {most_shards}, the clips of the smallest split"
+            f"--num_shards={num_shards}: expected 1 to {most_shards}, the number of clips of the smallest split"
         )
     start_s = time.monotonic()
     _download_and_prepare(builder, num_shards, overwrite=overwrite)
@@ -74,15 +74,15 @@ def prepare(
 
 
 def _download_and_prepare(builder: Any, num_shards: int, *, overwrite: bool) -> None:
-    """Builds into a temporary directory beside the target, which replaces it at the end."""
+    """Runs TFDS, which builds into a temporary directory and moves it to the target at the end."""
     import tensorflow_datasets as tfds
 
-    tfds.disable_progress_bar()  # the builder has its own, with a total
+    tfds.disable_progress_bar()  # the builder shows a progress bar of its own, which knows the total
     modes = tfds.GenerateMode
     mode = modes.REUSE_CACHE_IF_EXISTS if overwrite else modes.REUSE_DATASET_IF_EXISTS
     config = tfds.download.DownloadConfig(num_shards=num_shards, download_mode=mode)
-    with tempfile.TemporaryDirectory() as nothing:  # TFDS wants a directory for downloads
-        builder.download_and_prepare(download_dir=nothing, download_config=config)
+    with tempfile.TemporaryDirectory() as empty:  # TFDS requires a directory for downloads
+        builder.download_and_prepare(download_dir=empty, download_config=config)
 
 
 def _check_writable(data_dir: str) -> None:

@@ -1,4 +1,7 @@
-"""Which rows of every global batch a process reads: the batches do not depend on how many processes share them."""
+"""Division of every global batch among processes.
+
+The content of a global batch does not depend on the number of processes, so a run can resume with another number.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +12,7 @@ from deeptalk_jax.errors import UserError
 
 
 class _ProcessRows(Sequence[Any]):
-    """Rows `first` to `first + num_rows` of each batch, one batch after the other."""
+    """Rows `first` to `first + num_rows - 1` of each batch, one batch after the other."""
 
     def __init__(self, rows: grain.MapDataset, batch_size: int, first: int, num_rows: int):
         self._rows, self._batch_size, self._first, self._num_rows = rows, batch_size, first, num_rows
@@ -25,20 +28,26 @@ class _ProcessRows(Sequence[Any]):
 def process_rows(
     rows: grain.MapDataset, batch_size: int, num_processes: int, process_index: int
 ) -> grain.MapDataset:
-    """This process's rows of an endless dataset, neighbours in every global batch.
+    """Returns the rows that one process reads: a contiguous part of every global batch.
+
+    Process `i` of `n` reads rows `i * batch_size / n` to `(i + 1) * batch_size / n - 1` of each batch.
 
     Args:
-        rows: of all processes.
-        batch_size: over all processes.
-        num_processes: how many share a batch.
-        process_index: which of them this is: of n processes, i holds the i-th n-th of each batch.
+        rows: Endless dataset of the rows of all processes.
+        batch_size: Rows of a global batch, over all processes.
+        num_processes: Number of processes that share each batch.
+        process_index: Index of this process.
 
     Raises:
-        UserError: there is no such process, or they cannot share the batch evenly.
+        UserError: The index of the process is out of range, or the processes cannot share the batch evenly.
     """
     if not 0 <= process_index < num_processes:
-        raise UserError(f"process_index={process_index} is not one of num_processes={num_processes}")
+        raise UserError(
+            f"process_index={process_index}: expected 0 to {num_processes - 1} with num_processes={num_processes}"
+        )
     if batch_size < 1 or batch_size % num_processes:
-        raise UserError(f"batch_size={batch_size} cannot be divided over num_processes={num_processes}")
+        raise UserError(
+            f"batch_size={batch_size}: expected a positive multiple of num_processes={num_processes}"
+        )
     share = batch_size // num_processes
     return grain.MapDataset.source(_ProcessRows(rows, batch_size, process_index * share, share))

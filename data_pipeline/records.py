@@ -1,4 +1,7 @@
-"""Random access to the clips of a built dataset."""
+"""Random access to the clips of a built dataset.
+
+`open_split` is the entry point; other tools read datasets through it too.
+"""
 
 import contextlib
 from collections.abc import Sequence
@@ -22,12 +25,12 @@ class Record(NamedTuple):
     """A clip as it is stored; see `features.clip_features`.
 
     Attributes:
-        audio: `[s]` int16, 16 kHz.
-        motion: `[t, 53]` float32.
-        labels: the int of each of `LABELS`.
-        clip_name: unique in the dataset.
-        text: what is said.
-        visemes: `[t]` uint8, index into `types.VISEME_CLASSES`; empty where unknown.
+        audio: `[s]` int16 samples at 16 kHz.
+        motion: `[t, 53]` float32 at 25 Hz.
+        labels: Integer label for each name in `LABELS`.
+        clip_name: Name of the clip, unique in the dataset.
+        text: Spoken words; empty if unknown.
+        visemes: `[t]` uint8, index of each frame into `types.VISEME_CLASSES`; empty if unknown.
     """
 
     audio: np.ndarray
@@ -39,18 +42,18 @@ class Record(NamedTuple):
 
 
 class Records(Sequence[Record]):
-    """The clips of a split, parsed here because TFDS's general parser takes longer than reading the file.
+    """The clips of a split, with a bounded cache in memory.
 
-    Clips are kept in memory once read, until `cache_bytes` are full: an epoch over the embedded corpus then reads
-    nothing.
+    Records are parsed here and not by TFDS, whose general parser takes longer than reading the file. Parsed clips stay
+    in memory until `cache_bytes` are used; further epochs over the embedded corpus then read no files.
     """
 
     def __init__(self, raw: Sequence[bytes], cache_bytes: int = DEFAULT_CACHE_BYTES):
         """Wraps serialised examples.
 
         Args:
-            raw: one serialised `tf.train.Example` per clip.
-            cache_bytes: how much to keep in memory; 0 keeps nothing.
+            raw: One serialised `tf.train.Example` per clip.
+            cache_bytes: Bytes of parsed clips to keep in memory; 0 keeps none.
         """
         self._raw = raw
         self._free_bytes = cache_bytes
@@ -61,24 +64,24 @@ class Records(Sequence[Record]):
 
     def __getitem__(self, index: int) -> Record:
         if not 0 <= index < len(self):
-            raise IndexError(f"clip {index} of {len(self)}")
+            raise IndexError(f"clip {index}: expected 0 to {len(self) - 1}")
         with contextlib.suppress(KeyError):
             return self._cache[index]
         record = parse_record(self._raw[index])
         size = record.audio.nbytes + record.motion.nbytes + record.visemes.nbytes
-        if size <= self._free_bytes:  # threads may overshoot by a clip each, which does no harm
+        if size <= self._free_bytes:  # each thread may exceed the limit by one clip, which is harmless
             self._free_bytes -= size
             self._cache[index] = record
         return record
 
 
 def parse_record(serialised: bytes) -> Record:
-    """Parses an example whose arrays are stored as bytes, as `features.clip_features` has them."""
+    """Parses a serialised example with the features of `features.clip_features`, which store arrays as bytes."""
     features = tf_example_pb2.Example.FromString(serialised).features.feature
     return Record(
         audio=np.frombuffer(features["audio"].bytes_list.value[0], np.int16),
         motion=np.frombuffer(features["motion"].bytes_list.value[0], np.float32).reshape(-1, MOTION_DIM),
-        # Data sets without phonemes, and those built before records held them, have none.
+        # This list is empty in datasets without phonemes and in those built before visemes were added.
         visemes=np.frombuffer(b"".join(features["visemes"].bytes_list.value), np.uint8),
         labels={name: features[name].int64_list.value[0] for name in LABELS},
         clip_name=features["clip_name"].bytes_list.value[0].decode(),
@@ -89,16 +92,20 @@ def parse_record(serialised: bytes) -> Record:
 def open_split(
     data_dir: str | Path, dataset: str, split: str, *, cache_bytes: int = DEFAULT_CACHE_BYTES
 ) -> Records:
-    """Opens a split.
+    """Opens a split of a built dataset for random access.
 
     Args:
-        data_dir: the root of all datasets.
-        dataset: name, with the configuration where several are built: `synthetic_talk/clips2000_seed0`.
-        split: train, validation, test, or a part of one in the notation of TFDS: `train[:100]`.
-        cache_bytes: see `Records`.
+        data_dir: Root directory of all datasets.
+        dataset: Name of the dataset. If it is built in several configurations, the name includes the configuration:
+            `synthetic_talk/clips2000_seed0`.
+        split: `train`, `validation` or `test`, or a part of one in the notation of TFDS: `train[:100]`.
+        cache_bytes: Bytes of parsed clips to keep in memory; 0 keeps none.
+
+    Returns:
+        The clips of the split in their fixed order.
 
     Raises:
-        UserError: no such dataset or split, or the split is empty; the message lists what exists.
+        UserError: The dataset or split does not exist, or the split is empty. The message lists what exists.
     """
     directory = registry.find_dataset(data_dir, dataset)
     builder = tfds.builder_from_directory(str(directory))
@@ -109,7 +116,7 @@ def open_split(
     try:
         num_clips = builder.info.splits[split].num_examples
     except (ValueError, AssertionError) as error:
-        raise UserError(f"cannot read the part {split!r} of {directory}: {error}") from error
+        raise UserError(f"cannot read split {split!r} of {directory}: {error}") from error
     if not num_clips:
         raise UserError(f"split {split!r} of {directory} is empty; found: {found}")
     source = builder.as_data_source(split, deserialize_method=tfds.core.decode.DeserializeMethod.RAW_BYTES)

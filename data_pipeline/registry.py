@@ -1,7 +1,7 @@
-"""The datasets that can be built and read, by name, and where a built one lies.
+"""Registry of dataset builders, and search for built datasets on disk.
 
-A dataset joins by an entry in `BUILDERS`. Builders are imported when asked for: worker processes import the
-main module again, and should not pay for TFDS.
+Only `data_pipeline.build` needs an entry in `BUILDERS`. Reading needs none: any dataset that TFDS has written below the
+data directory, with the features of `features.clip_features` and in ArrayRecord files, is found by its name.
 """
 
 import importlib
@@ -12,25 +12,25 @@ from typing import Any
 
 from deeptalk_jax.errors import UserError
 
-# Name -> "module:function"; the function is called with the flags of `data_pipeline.build` as keywords and
-# returns a TFDS builder with two properties more, `smallest_split_clips` and, once it has built, `speech_s`. It
-# raises UserError for values that it cannot build.
+# Name of a dataset -> "module:function". The function takes the keyword arguments data_dir, num_clips, seed and
+# num_workers, and returns a TFDS builder with two additional properties: `smallest_split_clips`, and `speech_s` (valid
+# after the build). It raises UserError for values that it cannot build. The entry is a string because worker processes
+# import the main module again and should not have to import TFDS.
 BUILDERS = {"synthetic_talk": "data_pipeline.synthetic_talk.builder:make_builder"}
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
-_METADATA = (
-    "dataset_info.json"  # TFDS renames the directory into place when this and the records are complete
-)
+# TFDS moves the directory to its final name only after this file and all records are complete.
+_METADATA = "dataset_info.json"
 
 
 def builder_factory(name: str) -> Callable[..., Any]:
-    """The function that makes the builder of a dataset.
+    """Imports and returns the function that creates the builder of a dataset.
 
     Args:
-        name: a key of `BUILDERS`.
+        name: A key of `BUILDERS`.
 
     Raises:
-        UserError: an unknown name.
+        UserError: The name is unknown; the message lists the known ones.
     """
     if name not in BUILDERS:
         raise UserError(f"unknown dataset {name!r}; expected one of: {', '.join(sorted(BUILDERS))}")
@@ -39,23 +39,23 @@ def builder_factory(name: str) -> Callable[..., Any]:
 
 
 def find_dataset(data_dir: str | Path, dataset: str) -> Path:
-    """The directory of a complete dataset.
+    """Returns the directory of a complete dataset, in its newest version.
 
     Args:
-        data_dir: the root of all datasets.
-        dataset: a name such as `synthetic_talk`, with the configuration where several are built:
-            `synthetic_talk/clips2000_seed0`.
+        data_dir: Root directory of all datasets.
+        dataset: Name of the dataset, such as `synthetic_talk`. If it is built in several configurations, the name
+            includes the configuration: `synthetic_talk/clips2000_seed0`.
 
     Returns:
-        The version directory, of the newest version.
+        The directory of the version, such as `data_dir/synthetic_talk/clips2000_seed0/1.3.0`.
 
     Raises:
-        UserError: none or several fit; the message lists what exists.
+        UserError: No dataset or several datasets have this name; the message lists what exists.
     """
     root = Path(data_dir)
     if not root.is_dir():
         raise UserError(f"no data directory {str(root)!r}; build one with python -m data_pipeline.build")
-    complete: dict[str, Path] = {}  # configuration -> newest version
+    complete: dict[str, Path] = {}  # name with configuration -> directory of the newest version
     for metadata in sorted(root.glob(f"*/**/{_METADATA}"), key=lambda path: _version_key(path.parent)):
         if _VERSION.fullmatch(metadata.parent.name):
             complete[metadata.parent.parent.relative_to(root).as_posix()] = metadata.parent
@@ -64,7 +64,7 @@ def find_dataset(data_dir: str | Path, dataset: str) -> Path:
         return complete[matches[0]]
     if matches:
         raise UserError(
-            f"dataset {dataset!r} is built {len(matches)} times in {root}; name one: {_listed(matches)}"
+            f"dataset {dataset!r} has {len(matches)} configurations in {root}; expected one of: {_listed(matches)}"
         )
     raise UserError(f"no complete dataset {dataset!r} in {root}; found: {_listed(complete) or 'none'}")
 

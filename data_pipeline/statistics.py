@@ -1,4 +1,7 @@
-"""Numbers of a whole split that losses and metrics need."""
+"""Statistics of a whole split: class counts and the mean pose.
+
+Stages compute class weights and a constant baseline from them before training.
+"""
 
 from pathlib import Path
 
@@ -10,10 +13,10 @@ from deeptalk_jax.types import EMOTIONS, MOTION_DIM, VISEME_CLASSES
 
 
 def emotion_frame_counts(data_dir: str | Path, dataset: str, split: str) -> np.ndarray:
-    """`[8]` frames of every emotion, in the order of `types.EMOTIONS`.
+    """Returns the number of frames of each emotion, `[8]` float64, in the order of `types.EMOTIONS`.
 
     Raises:
-        UserError: see `records.open_split`.
+        UserError: The dataset or split does not exist.
     """
     counts = np.zeros(len(EMOTIONS))
     for record in open_split(data_dir, dataset, split):
@@ -22,26 +25,26 @@ def emotion_frame_counts(data_dir: str | Path, dataset: str, split: str) -> np.n
 
 
 def viseme_frame_counts(data_dir: str | Path, dataset: str, split: str) -> np.ndarray:
-    """Frames of every class of `types.VISEME_CLASSES`.
+    """Returns the number of frames of each viseme class, `[12]` float64, in the order of `types.VISEME_CLASSES`.
 
     Raises:
-        UserError: see `records.open_split`; or no record says which viseme its frames are.
+        UserError: The dataset or split does not exist, or its records have no visemes.
     """
     counts = np.zeros(len(VISEME_CLASSES))
     for record in open_split(data_dir, dataset, split):
         counts += np.bincount(record.visemes, minlength=len(VISEME_CLASSES))
     if not counts.any():
         raise UserError(
-            f"records of {dataset!r} in {data_dir} hold no visemes; synthetic_talk has them from 1.3.0 on"
+            f"records of {dataset!r} in {data_dir} have no visemes; expected version 1.3.0 or later of synthetic_talk"
         )
     return counts
 
 
 def mean_motion(data_dir: str | Path, dataset: str, split: str) -> np.ndarray:
-    """`[53]` float32 mean over all frames: the pose that a motion-less prediction does best with.
+    """Returns the mean over all frames, `[53]` float32: the constant prediction with the smallest squared error.
 
     Raises:
-        UserError: see `records.open_split`.
+        UserError: The dataset or split does not exist.
     """
     total, num_frames = np.zeros(MOTION_DIM), 0
     for record in open_split(data_dir, dataset, split):

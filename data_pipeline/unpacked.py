@@ -1,8 +1,9 @@
-"""Clips of a split laid out flat on a local disk: a window reads its own bytes only, however long its clip is.
+"""Uncompressed copy of a split on a local disk, from which a window reads only its own bytes.
 
-A record is read, decompressed and parsed as a whole. Here the sound, the motion and the visemes of all clips stand one
-behind the other in a file each, which is mapped into memory: what is read stays in the page cache, once for all
-processes of a host, and nothing is parsed. A directory is whole once its index is there.
+A record has to be read, decompressed and parsed as a whole, even for a short window of a long clip. Here the audio of
+all clips is concatenated in one file, and so are the motion and the visemes. The files are mapped into memory: nothing
+is parsed, and the page cache keeps each page once for all processes of a host. A directory is complete when it has its
+index, which is written last.
 """
 
 import fcntl
@@ -21,21 +22,21 @@ import tqdm
 
 from data_pipeline import registry
 from data_pipeline.records import LABELS, Record, open_split
-from deeptalk_jax.errors import UserError
+from deeptalk_jax.errors import ConfigError, UserError
 from deeptalk_jax.files import is_remote
 from deeptalk_jax.types import MOTION_DIM
 
 INDEX = "index.json"
-# Of every file: type of its entries, and shape of a sample or frame.
+# Data type of each file, and shape of one sample or frame in it.
 _FILES = {"audio": (np.int16, ()), "motion": (np.float32, (MOTION_DIM,)), "visemes": (np.uint8, ())}
 
 
 class UnpackedRecords(Sequence[Record]):
-    """The clips of an unpacked directory; their arrays are views of its files.
+    """The clips of an unpacked directory; the arrays of a record are views of the mapped files.
 
     Args:
-        directory: a whole one.
-        index: what stands in its index.
+        directory: A complete directory.
+        index: The content of its index file.
     """
 
     def __init__(self, directory: Path, index: Mapping[str, Any]):
@@ -51,7 +52,7 @@ class UnpackedRecords(Sequence[Record]):
 
     def __getitem__(self, index: int) -> Record:
         if not 0 <= index < len(self):
-            raise IndexError(f"clip {index} of {len(self)}")
+            raise IndexError(f"clip {index}: expected 0 to {len(self) - 1}")
         arrays = {}
         for name, array in self._arrays.items():
             starts = self._starts[name]
@@ -65,21 +66,25 @@ class UnpackedRecords(Sequence[Record]):
 
 
 def unpacked_split(data_dir: str | Path, dataset: str, split: str, unpack_dir: str | Path) -> UnpackedRecords:
-    """Opens a split, unpacked below `unpack_dir`; unpacks it first where that is not done, or was of other records.
+    """Opens the unpacked copy of a split, and creates it if it is missing, damaged or made from other records.
 
-    Processes of one host wait for the one that unpacks.
+    One process of a host unpacks; the others wait for it.
 
     Args:
-        data_dir: the root of all datasets.
-        dataset: see `records.open_split`.
-        split: see `records.open_split`.
-        unpack_dir: a directory on a local disk.
+        data_dir: Root directory of all datasets.
+        dataset: Name of the dataset; see `records.open_split`.
+        split: Name of the split; see `records.open_split`.
+        unpack_dir: Directory on a local disk; the copy is written to a subdirectory.
 
     Raises:
-        UserError: no such dataset or split; a directory in an object store, or one that cannot be written.
+        ConfigError: `unpack_dir` is in an object store.
+        UserError: The dataset or split does not exist, or `unpack_dir` cannot be written.
     """
     if is_remote(unpack_dir):
-        raise UserError(f"data.unpack_dir={unpack_dir}: files there cannot be mapped; give a local directory")
+        raise ConfigError(
+            f"data.unpack_dir={unpack_dir}: expected a local directory, because files in an object store cannot be "
+            "mapped into memory"
+        )
     key = _key(registry.find_dataset(data_dir, dataset), split)
     directory = Path(unpack_dir) / re.sub(r"[^\w.-]+", "_", f"{key['dataset']}-{split}")
     try:
@@ -90,12 +95,12 @@ def unpacked_split(data_dir: str | Path, dataset: str, split: str, unpack_dir: s
         return UnpackedRecords(directory, index)
     except OSError as error:
         raise UserError(
-            f"data.unpack_dir={unpack_dir}: cannot unpack there ({error.strerror or error})"
+            f"data.unpack_dir={unpack_dir}: cannot write there ({error.strerror or error})"
         ) from error
 
 
 def _key(directory: Path, split: str) -> dict[str, Any]:
-    """What tells whether unpacked clips are those of a dataset: its files as they are now."""
+    """Returns what identifies the records of a split: the names, sizes and modification times of its files."""
     name = split.partition("[")[0]
     files = [(file, file.stat()) for file in sorted(directory.glob(f"*-{name}.array_record-*"))]
     return {
@@ -107,7 +112,7 @@ def _key(directory: Path, split: str) -> dict[str, Any]:
 
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """One process of this host at a time; a process that dies lets go."""
+    """Holds a lock on the directory among the processes of this host; the lock of a dead process is released."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     with directory.with_suffix(directory.suffix + ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -115,7 +120,7 @@ def _locked(directory: Path) -> Iterator[None]:
 
 
 def _read_index(directory: Path, key: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The index of a directory; None unless it is whole and of these records."""
+    """Returns the index of a directory, or None unless the directory is complete and made from the same records."""
     try:
         index = json.loads((directory / INDEX).read_text())
         sizes = {name: (directory / name).stat().st_size for name in _FILES}
@@ -131,9 +136,9 @@ def _num_bytes(index: Mapping[str, Any], name: str) -> int:
 
 
 def _unpack(records: Sequence[Record], directory: Path, key: Mapping[str, Any]) -> dict[str, Any]:
-    """Writes the files beside their place, and moves them there."""
+    """Writes all files into a temporary directory, moves it to its final name, and returns the index."""
     temporary = directory.with_name(f".{directory.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(temporary, ignore_errors=True)  # a process that was killed may have left one
     columns: dict[str, list] = {
         name: [] for name in ("clip_name", "text", *LABELS, *(f"{name}_length" for name in _FILES))
     }
@@ -161,6 +166,6 @@ def _unpack(records: Sequence[Record], directory: Path, key: Mapping[str, Any]) 
 
 
 def _mapped(path: Path, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
-    if not shape[0]:  # an empty file cannot be mapped
+    if not shape[0]:  # mmap refuses empty files
         return np.zeros(shape, dtype)
     return np.asarray(np.memmap(path, dtype, mode="r", shape=shape))

@@ -1,7 +1,8 @@
-"""Arrays that are computed once for every window of a split and kept as ArrayRecord beside an index.
+"""Files of window features: outputs of frozen networks, computed once for every training window.
 
-A directory holds `features.json` and one `features-*.array_record` for each process that wrote; it is whole once the
-index is there. Row `clip * windows_per_clip + number` is of that window of that clip (`loader.window_start`).
+A directory holds the index `features.json` and one `features-*.array_record` file per process that wrote. The index is
+written last, so a directory with an index is complete. Row `clip * windows_per_clip + number` belongs to fixed window
+`number` of that clip (`loader.window_start`).
 """
 
 import json
@@ -20,14 +21,14 @@ INDEX = "features.json"
 
 
 class WindowFeatures(Sequence[Mapping[str, np.ndarray]]):
-    """The rows of a directory, read when asked for.
+    """Random access to the rows of a directory; each row is read from disk on demand.
 
     Args:
-        directory: where they were written.
-        key: what they must be of.
+        directory: Directory that holds the index.
+        key: Properties of the windows and weights that the features must have been computed from.
 
     Raises:
-        UserError: they are of something else, or files are missing.
+        UserError: The features were computed from other windows or weights, or a file is missing or damaged.
     """
 
     def __init__(self, directory: Path, key: Mapping[str, Any]):
@@ -41,7 +42,7 @@ class WindowFeatures(Sequence[Mapping[str, np.ndarray]]):
         files = [directory / name for name in index["files"]]
         missing = [file.name for file in files if not file.exists()]
         if missing:
-            raise UserError(f"{directory}: {missing[0]} is missing; delete the directory, and run again")
+            raise UserError(f"{directory}: {missing[0]} is missing; delete the directory and run again")
         self._source = grain.sources.ArrayRecordDataSource([str(file) for file in files])
         self._shapes = {name: tuple(shape) for name, shape in index["shapes"].items()}
 
@@ -58,16 +59,24 @@ class WindowFeatures(Sequence[Mapping[str, np.ndarray]]):
 
 
 def has_features(directory: Path) -> bool:
-    """Whether a directory is whole."""
+    """Returns whether a directory is complete."""
     return (directory / INDEX).exists()
 
 
 def write_rows(file: Path, batches: Iterable[Mapping[str, np.ndarray]]) -> dict[str, tuple[int, ...]]:
-    """Writes float32 rows `[b, ...]` by name to a file that appears when it is whole; gives the shapes of a row."""
+    """Writes rows to a file, which gets its final name when it is complete.
+
+    Args:
+        file: File to write.
+        batches: Float arrays by name, `[b, ...]` each.
+
+    Returns:
+        The shape of each array in one row, by name.
+    """
     shapes = {}
     file.parent.mkdir(parents=True, exist_ok=True)
     with replace_when_whole(file) as temporary:
-        # Decompressing a row would take several times as long as reading it, and floats hardly shrink.
+        # Without compression: decompressing a row takes several times as long as reading it, and floats hardly shrink.
         writer = ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
         try:
             for batch in batches:
@@ -83,7 +92,14 @@ def write_rows(file: Path, batches: Iterable[Mapping[str, np.ndarray]]) -> dict[
 def write_index(
     directory: Path, key: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], files: Sequence[str]
 ) -> None:
-    """Makes a directory whole: says what its rows are of, and which files hold them, in order."""
+    """Writes the index, which completes a directory.
+
+    Args:
+        directory: Directory that holds the files.
+        key: Properties of the windows and weights that the features were computed from.
+        shapes: Shape of each array in one row, by name.
+        files: Names of the files in the order of their rows.
+    """
     index = {
         "key": dict(key),
         "shapes": {name: list(shape) for name, shape in shapes.items()},
@@ -97,4 +113,4 @@ def _read_index(directory: Path) -> dict[str, Any]:
     try:
         return json.loads((directory / INDEX).read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"{directory / INDEX}: cannot be used ({error})") from error
+        raise UserError(f"{directory / INDEX}: cannot be read ({error})") from error

@@ -1,1 +1,1 @@
-"""Emotional speech with known facial motion, made from nothing: no recording and no licence is needed."""
+"""Synthetic corpus of emotional speech with known facial motion; it needs no recordings and no licence."""

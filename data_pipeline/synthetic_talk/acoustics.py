@@ -1,11 +1,11 @@
-"""What emotion does to the voice, and the signal processing that does it.
+"""Effects of emotion on the voice, and the signal processing that applies them.
 
-Directions follow the reviews of vocal emotion by Scherer ("Vocal communication of emotion", 2003, table 3)
-and Juslin and Laukka ("Communication of emotions in vocal expression and music performance", 2003, table 7):
-anger is fast, loud and bright; fear high, fast and trembling; happiness high with a wide range; sadness slow,
-soft, low, narrow and dark with breath; surprise very high, wide and rising; disgust slow, low and dark with a
-narrow range; contempt slow, low and creaking. The sizes are ours, tuned by ear-free measures: full strength
-is clear to a classifier of log-mel statistics, a third of it is ambiguous.
+The directions of the effects follow the reviews of vocal emotion by Scherer ("Vocal communication of emotion", 2003,
+table 3) and Juslin and Laukka ("Communication of emotions in vocal expression and music performance", 2003, table 7).
+Anger is fast, loud and bright. Fear is high, fast and trembling. Happiness is high with a wide pitch range. Sadness is
+slow, soft, low, dark and breathy with a narrow range. Surprise is very high, wide and rising. Disgust is slow, low and
+dark with a narrow range. Contempt is slow, low and creaky. The magnitudes were chosen for this corpus, so that a
+classifier of log-mel statistics separates emotions of full strength well and emotions of a third of it poorly.
 """
 
 import dataclasses
@@ -22,19 +22,19 @@ _FULL_SCALE = 32767.0
 
 @dataclasses.dataclass(frozen=True)
 class Prosody:
-    """How a voice departs from its calm self; all zero is calm.
+    """Deviation of a voice from calm speech; all zeros are calm speech.
 
     Attributes:
-        rate: logarithm of the ratio of speaking rates.
-        pitch_semitones: shift of the mean pitch.
-        pitch_range: logarithm of the ratio of pitch ranges.
-        loudness_db: vocal effort.
-        tilt_db: gain per octave above 1 kHz, loss per octave below: positive is bright.
-        tremor: 0 to 1, slow modulation of pitch and loudness.
-        breath: 0 to 1, aspiration noise.
-        creak: 0 to 1, irregular low-frequency modulation of loudness.
-        rising: 0 to 1, probability of a question's intonation.
-        exclaiming: 0 to 1, probability of an exclamation's intonation.
+        rate: Logarithm of the speaking rate relative to calm speech.
+        pitch_semitones: Shift of the mean pitch in semitones.
+        pitch_range: Logarithm of the pitch range relative to calm speech.
+        loudness_db: Vocal effort in dB.
+        tilt_db: Spectral tilt in dB per octave around 1 kHz; positive values make the voice brighter.
+        tremor: Depth of a slow modulation of pitch and loudness, 0 to 1.
+        breath: Level of aspiration noise, 0 to 1.
+        creak: Depth of an irregular low-frequency modulation of loudness, 0 to 1.
+        rising: Probability of question intonation, 0 to 1.
+        exclaiming: Probability of exclamation intonation, 0 to 1.
     """
 
     rate: float = 0.0
@@ -49,7 +49,7 @@ class Prosody:
     exclaiming: float = 0.0
 
 
-# Rate, pitch, pitch range, loudness, tilt.
+# Positional arguments: rate, pitch_semitones, pitch_range, loudness_db, tilt_db.
 EMOTION_PROSODY = {
     "neutral": Prosody(),
     "happy": Prosody(0.2, 4.0, 0.65, 3.5, 1.4, exclaiming=0.6),
@@ -61,17 +61,17 @@ EMOTION_PROSODY = {
     "contempt": Prosody(-0.18, -3.5, -0.5, -2.5, 1.2, creak=0.95),
 }
 
-# Standard deviations from clip to clip, of speakers who feel nothing in particular.
+# Standard deviation of each field from clip to clip, for every emotion.
 _SPREAD = Prosody(0.07, 1.1, 0.15, 1.8, 0.8, tremor=0.07, breath=0.09, creak=0.07)
 
 
 def draw_prosody(emotion: str, strength: float, rng: np.random.Generator) -> Prosody:
-    """The prosody of one clip.
+    """Draws the prosody of one clip.
 
     Args:
-        emotion: a key of `EMOTION_PROSODY`.
-        strength: 0 is calm, 1 is full.
-        rng: draws what varies from clip to clip.
+        emotion: A key of `EMOTION_PROSODY`.
+        strength: Strength of the emotion; 0 is calm, 1 is full strength.
+        rng: Random generator for the variation from clip to clip.
     """
     direction, spread = EMOTION_PROSODY[emotion], _SPREAD
     values = {}
@@ -86,17 +86,18 @@ def draw_prosody(emotion: str, strength: float, rng: np.random.Generator) -> Pro
 def render(
     samples: np.ndarray, prosody: Prosody, *, lead_s: float, tail_s: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Turns the synthesiser's output into the clip's sound.
+    """Turns the output of the synthesiser into the audio of a clip.
 
     Args:
-        samples: `[n]` int16 at 22 050 Hz.
-        prosody: what rate and pitch have not said already: tilt, tremor, creak, breath, loudness.
-        lead_s: silence to put before.
-        tail_s: silence to put after.
-        rng: draws modulations, noise and microphone gain.
+        samples: `[s]` int16 samples at 22 050 Hz.
+        prosody: Prosody of the clip. Only tilt, tremor, creak, breath and loudness are applied here; the synthesiser
+            has applied rate, pitch and intonation already.
+        lead_s: Silence before the speech, in seconds.
+        tail_s: Silence after the speech, in seconds.
+        rng: Random generator for modulations, noise and microphone gain.
 
     Returns:
-        `[s]` int16 at 16 kHz, a whole number of motion frames long.
+        `[s]` int16 samples at 16 kHz, a whole number of motion frames long.
     """
     voice = _resample_and_tilt(samples, prosody.tilt_db)
     voice = _modulate(voice, prosody, rng)
@@ -113,24 +114,27 @@ def render(
 
 
 def frame_level_db(audio: np.ndarray) -> np.ndarray:
-    """Root-mean-square level of each motion frame.
+    """Computes the root-mean-square level of each motion frame.
 
     Args:
-        audio: `[s]` int16 at 16 kHz, a whole number of frames.
+        audio: `[s]` int16 samples at 16 kHz, a whole number of motion frames long.
 
     Returns:
-        `[t]` dB relative to full scale, at least -90.
+        `[t]` level in dB relative to full scale, at least -90.
     """
     frames = audio.reshape(-1, SAMPLES_PER_FRAME).astype(np.float32) / _FULL_SCALE
     return 10 * np.log10(np.maximum(np.mean(frames**2, axis=1), 1e-9))
 
 
 def pitch_hz(audio: np.ndarray, time_s: float) -> float:
-    """Pitch around an instant by autocorrelation (70 to 500 Hz), or 0 where the sound is not voiced.
+    """Estimates the pitch around a time by autocorrelation (70 to 500 Hz).
 
     Args:
-        audio: `[s]` int16 at 16 kHz.
-        time_s: the instant.
+        audio: `[s]` int16 samples at 16 kHz.
+        time_s: Centre of the analysis window, in seconds.
+
+    Returns:
+        The pitch in Hz; 0 if the sound is unvoiced, or if the window exceeds the clip.
     """
     width = 1024
     start = round(time_s * AUDIO_RATE_HZ) - width // 2
@@ -145,12 +149,13 @@ def pitch_hz(audio: np.ndarray, time_s: float) -> float:
 
 
 def _resample_and_tilt(samples: np.ndarray, tilt_db: float) -> np.ndarray:
-    """22 050 -> 16 000 Hz and the spectral slope, both in one transform; `[n]` int16 -> `[s]` float32.
+    """Resamples from 22 050 to 16 000 Hz and tilts the spectrum, both in one Fourier transform.
 
-    160 / 441 * 2 is the ratio of the rates, so a length that is a multiple of 441 maps to a whole number of
-    samples.
+    The ratio of the rates is 320 / 441, so a length that is a multiple of 441 maps to a whole number of samples.
+    `samples` is `[s]` int16; the result is `[s]` float32.
     """
-    blocks = -(-(len(samples) + 2048) // 441)  # zeros at the end keep the circular ends apart
+    # The transform is circular: zeros at the end keep the end of the speech from wrapping around to its start.
+    blocks = -(-(len(samples) + 2048) // 441)
     blocks += -blocks % 64
     spectrum = np.fft.rfft(samples.astype(np.float32) / _FULL_SCALE, 441 * blocks)
     num_out = 320 * blocks
@@ -163,13 +168,17 @@ def _resample_and_tilt(samples: np.ndarray, tilt_db: float) -> np.ndarray:
 
 
 def _modulate(voice: np.ndarray, prosody: Prosody, rng: np.random.Generator) -> np.ndarray:
-    """Tremor (5 to 8 Hz, of pitch and loudness) and creak (irregular dips of loudness, 22 to 38 Hz)."""
+    """Adds tremor (pitch and loudness vary at 5 to 8 Hz) and creak (irregular dips of loudness at 22 to 38 Hz)."""
     time_s = np.arange(len(voice), dtype=np.float32) / AUDIO_RATE_HZ
     tremor_hz, phase, creak_hz = rng.uniform(5.0, 8.0), rng.uniform(0.0, 2 * math.pi), rng.uniform(22.0, 38.0)
-    wander = np.cumsum(rng.standard_normal(len(voice) // 800 + 2)) * 0.9  # 50 ms steps, radians
+    wander = (
+        np.cumsum(rng.standard_normal(len(voice) // 800 + 2)) * 0.9
+    )  # random walk in radians, in steps of 50 ms
     if prosody.tremor > 0.02:
         wave = np.sin(2 * math.pi * tremor_hz * time_s + phase).astype(np.float32)
-        delay = prosody.tremor * 0.035 / (2 * math.pi * tremor_hz) * AUDIO_RATE_HZ  # 3.5 % of pitch at most
+        delay = (
+            prosody.tremor * 0.035 / (2 * math.pi * tremor_hz) * AUDIO_RATE_HZ
+        )  # at most 3.5 % of the pitch
         positions = np.arange(len(voice)) + delay * wave
         voice = np.interp(positions, np.arange(len(voice)), voice).astype(np.float32)
         voice = voice * (1 + 0.45 * prosody.tremor * wave)
@@ -181,24 +190,24 @@ def _modulate(voice: np.ndarray, prosody: Prosody, rng: np.random.Generator) -> 
 
 
 def _add_breath(voice: np.ndarray, breath: float, rng: np.random.Generator) -> np.ndarray:
-    """Noise that rises with frequency and follows the envelope of the voice."""
+    """Adds noise that rises with frequency and follows the envelope of the voice."""
     if breath <= 0.02:
         return voice
     blocks = np.abs(voice[: len(voice) // 160 * 160]).reshape(-1, 160).mean(axis=1)
     smooth = np.convolve(blocks, np.ones(5, np.float32) / 5, mode="same")
     envelope = np.interp(np.arange(len(voice)), 160 * np.arange(len(smooth)) + 80, smooth).astype(np.float32)
-    noise = np.diff(rng.standard_normal(len(voice) + 1, np.float32))  # +6 dB an octave
+    noise = np.diff(rng.standard_normal(len(voice) + 1, np.float32))  # rises by 6 dB per octave
     return voice + 0.6 * breath * envelope * noise
 
 
 def _active_level(voice: np.ndarray) -> float:
-    """Root-mean-square over the louder half of the 10 ms blocks, so that pauses do not count."""
+    """Computes the root-mean-square over the louder half of all 10 ms blocks, so that pauses do not count."""
     energies = np.mean(voice[: len(voice) // 160 * 160].reshape(-1, 160) ** 2, axis=1)
     return float(np.sqrt(np.mean(np.sort(energies)[len(energies) // 2 :])))
 
 
 def _limit(clip: np.ndarray) -> np.ndarray:
-    """Leaves values below 0.7 alone and bends the rest to stay below 1."""
+    """Compresses amplitudes above 0.7 so that they stay below 1."""
     knee = 0.7
     over = np.maximum(np.abs(clip) - knee, 0) / (1 - knee)
     return np.where(over > 0, np.sign(clip) * (knee + (1 - knee) * np.tanh(over)), clip)

@@ -1,4 +1,7 @@
-"""The TFDS builder of the synthetic corpus; needs no TensorFlow, no download and no accelerator."""
+"""TFDS builder of the synthetic corpus.
+
+It needs no TensorFlow, no download and no accelerator, so that the demo and the tests run anywhere.
+"""
 
 import concurrent.futures
 import dataclasses
@@ -20,43 +23,43 @@ _HELD_OUT_FRACTION = 1 / 8  # 4 of 32 speakers each for validation and test
 
 @dataclasses.dataclass(kw_only=True)
 class SyntheticTalkConfig(tfds.core.BuilderConfig):
-    """Size and seed of a corpus; they are part of its name, so that corpora do not mix in one directory.
+    """Size and seed of a corpus; both are part of its name, so each combination has its own directory.
 
     Attributes:
-        num_clips: over all splits.
-        seed: every clip follows from it, the split and the number of the clip in its split.
+        num_clips: Number of clips, summed over all splits.
+        seed: Seed of the corpus. A clip depends only on the seed, its split and its index in the split.
     """
 
     num_clips: int
     seed: int
 
 
-def config_name(num_clips: int, seed: int) -> str:
-    """The name of a configuration, such as `clips2000_seed0`."""
+def _config_name(num_clips: int, seed: int) -> str:
+    """Returns the name of a configuration, such as `clips2000_seed0`."""
     return f"clips{num_clips}_seed{seed}"
 
 
-def split_sizes(num_clips: int) -> dict[str, int]:
-    """Clips of each split: an eighth each for validation and test, the rest for training."""
+def _split_sizes(num_clips: int) -> dict[str, int]:
+    """Returns the number of clips per split: an eighth each for validation and test, the rest for training."""
     held_out = round(num_clips * _HELD_OUT_FRACTION)
     return {"train": num_clips - 2 * held_out, "validation": held_out, "test": held_out}
 
 
 def make_builder(*, data_dir: str, num_clips: int, seed: int, num_workers: int) -> "SyntheticTalk":
-    """The entry of `registry.BUILDERS`.
+    """Creates the builder; this is the entry in `registry.BUILDERS`.
 
     Args:
-        data_dir: the root of all datasets.
-        num_clips: over all splits.
-        seed: of the corpus.
-        num_workers: processes that make clips.
+        data_dir: Root directory of all datasets.
+        num_clips: Number of clips, summed over all splits.
+        seed: Seed of the corpus.
+        num_workers: Number of processes that generate clips.
 
     Raises:
-        UserError: too few clips for three splits.
+        UserError: There are too few clips for three splits.
     """
     if num_clips < MIN_CLIPS:
         raise UserError(
-            f"--num_clips={num_clips} is too small; expected at least {MIN_CLIPS}, one clip for each split"
+            f"--num_clips={num_clips}: expected at least {MIN_CLIPS}, so that every split has a clip"
         )
     return SyntheticTalk(data_dir=data_dir, num_clips=num_clips, seed=seed, num_workers=num_workers)
 
@@ -65,31 +68,30 @@ class SyntheticTalk(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Emotional speech by 32 synthetic speakers with known facial motion."""
 
     name = "synthetic_talk"
-    VERSION = tfds.core.Version(
-        "1.3.0"
-    )  # raised whenever a record changes: old corpora are not taken for new
-    RELEASE_NOTES = {  # noqa: RUF012 (TFDS reads it)
+    # The version must increase whenever a record changes, so that an old corpus is not taken for a new one.
+    VERSION = tfds.core.Version("1.3.0")
+    # TFDS copies these notes into dataset_info.json: a change of their text changes the corpus.
+    RELEASE_NOTES = {  # noqa: RUF012 (TFDS reads this attribute)
         "1.0.0": "32 speakers, 8 emotions, 3 intensities.",
         "1.3.0": "Records say the viseme class of every frame; speech and motion as in 1.2.0.",
         "1.2.0": "Slower speech, softer coarticulation, stronger expressions.",
         "1.1.0": "Happy, surprised and angry voices further apart; lips rest in short pauses at the ends.",
     }
-    code_path = (
-        None  # where TFDS would look for checksums of downloads, through a package it does not require
-    )
+    # Without a path TFDS skips the search for download checksums, which needs a package that TFDS does not require.
+    code_path = None
 
     def __init__(self, *, data_dir: str, num_clips: int, seed: int, num_workers: int, progress: bool = True):
-        """Prepares to build or to read.
+        """Initialises the builder, for building or for reading.
 
         Args:
-            data_dir: the root of all datasets.
-            num_clips: over all splits, at least `MIN_CLIPS`.
-            seed: of the corpus.
-            num_workers: processes that make clips; the result does not depend on it.
-            progress: show a progress bar.
+            data_dir: Root directory of all datasets.
+            num_clips: Number of clips, summed over all splits; at least `MIN_CLIPS`.
+            seed: Seed of the corpus.
+            num_workers: Number of processes that generate clips; the corpus does not depend on it.
+            progress: Whether to show a progress bar.
         """
         config = SyntheticTalkConfig(
-            name=config_name(num_clips, seed),
+            name=_config_name(num_clips, seed),
             description=f"{num_clips} clips from seed {seed}",
             num_clips=num_clips,
             seed=seed,
@@ -104,7 +106,7 @@ class SyntheticTalk(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             features=clip_features(),
             description="Synthetic emotional speech with known facial motion.",
             homepage="https://github.com/espeak-ng/espeak-ng",
-            disable_shuffling=True,  # the order is the plan's, whatever the number of shards
+            disable_shuffling=True,  # keeps the order of the plans for any number of shards
         )
 
     def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
@@ -113,18 +115,18 @@ class SyntheticTalk(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     @property
     def smallest_split_clips(self) -> int:
-        """Clips of the smallest split: there cannot be more shards."""
-        return min(split_sizes(self.builder_config.num_clips).values())
+        """Number of clips of the smallest split, which is the largest possible number of shards."""
+        return min(_split_sizes(self.builder_config.num_clips).values())
 
     @property
     def speech_s(self) -> float:
-        """Seconds of speech made by this object; 0 if it has built nothing."""
+        """Seconds of speech that this object has generated; 0 before a build."""
         return self._num_samples / AUDIO_RATE_HZ
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
-        del dl_manager  # nothing to download
+        del dl_manager  # there is nothing to download
         config = self.builder_config
-        sizes = split_sizes(config.num_clips)
+        sizes = _split_sizes(config.num_clips)
         bar = tqdm.tqdm(total=config.num_clips, desc=self.name, unit="clip", disable=not self._progress)
         return {
             split: self._generate_examples(plan_split(split, size, config.seed), self._pool, bar)

@@ -1,4 +1,7 @@
-"""One clip of the corpus: which one it is (`ClipPlan`), and how it is made (`make_clip`)."""
+"""Clips of the corpus: the plan of a clip (`ClipPlan`) and its generation (`make_clip`).
+
+A clip depends on its plan only, so workers can generate clips in any order and number.
+"""
 
 from typing import NamedTuple
 
@@ -8,25 +11,27 @@ from data_pipeline.synthetic_talk import acoustics, espeak, motion, speakers, vi
 from data_pipeline.synthetic_talk.sentences import SENTENCES
 from deeptalk_jax.types import EMOTIONS, NUM_INTENSITIES
 
-_STRENGTHS = (0.3, 0.62, 1.0)  # mean strength of each intensity
-_SHARED_STD = 0.09  # of the strength, in voice and face alike
-_OWN_STD = 0.06  # of the strength, in each of them alone
-_PITCH_PER_SEMITONE = 50 / 12  # eSpeak's pitch parameter: 50 more is an octave
-_LONG_SILENCE_RATE = 0.15  # of clips that end in silence of a second: a model must see mouths at rest
-_RATE_FACTOR = 0.78  # of the rates in the table, which are brisk: about 175 words a minute in all
+_STRENGTHS = (0.3, 0.62, 1.0)  # mean emotion strength for intensities 0, 1 and 2
+_SHARED_STD = 0.09  # standard deviation of the strength that voice and face have in common
+_OWN_STD = 0.06  # standard deviation of the strength that voice and face have separately
+_PITCH_PER_SEMITONE = 50 / 12  # eSpeak's pitch parameter rises by 50 per octave
+# Fraction of clips that end in about a second of silence, so that models are trained on resting mouths too.
+_LONG_SILENCE_RATE = 0.15
+# Factor on the speaking rates in `speakers.VOICES`; it gives about 175 words per minute over the corpus.
+_RATE_FACTOR = 0.78
 
 
 class ClipPlan(NamedTuple):
-    """What is decided about a clip before it is made.
+    """Properties of a clip that are fixed before it is generated.
 
     Attributes:
-        seed: of the corpus.
-        split: name of the split.
-        index: number of the clip in its split.
-        speaker: 0 to 31.
-        emotion: index into `EMOTIONS`.
+        seed: Seed of the corpus.
+        split: Name of the split.
+        index: Index of the clip in its split.
+        speaker: Number of the speaker, 0 to 31.
+        emotion: Index into `EMOTIONS`.
         intensity: 0 to 2 for levels 1 to 3.
-        name: unique in the corpus, such as `speaker07_happy_3_0012`.
+        name: Name of the clip, unique in the corpus, such as `speaker07_happy_3_0012`.
     """
 
     seed: int
@@ -39,13 +44,13 @@ class ClipPlan(NamedTuple):
 
 
 class Clip(NamedTuple):
-    """A clip.
+    """A generated clip.
 
     Attributes:
-        audio: `[s]` int16 at 16 kHz, a whole number of motion frames.
+        audio: `[s]` int16 samples at 16 kHz, a whole number of motion frames long.
         motion: `[t, 53]` float32 at 25 Hz, `t = s / 640`.
-        visemes: `[t]` uint8, index into `types.VISEME_CLASSES` of what the mouth is at in every frame.
-        text: the sentence.
+        visemes: `[t]` uint8, index of each frame into `types.VISEME_CLASSES`.
+        text: The spoken sentence.
     """
 
     audio: np.ndarray
@@ -55,15 +60,16 @@ class Clip(NamedTuple):
 
 
 def plan_split(split: str, num_clips: int, seed: int) -> list[ClipPlan]:
-    """The plans of a split, the first of them the same for any number of clips.
+    """Returns the plans of a split.
 
-    Emotions take turns; every block of 8 emotions x 3 intensities x speakers of the split holds each
-    combination once, and neighbours in it have different speakers.
+    The plan of a clip does not depend on the number of clips, so a larger corpus begins with the clips of a smaller
+    one. Emotions alternate from clip to clip. Every block of 8 emotions x 3 intensities x speakers of the split has
+    each combination once, with different speakers in neighbouring clips.
 
     Args:
-        split: one of `speakers.SPLITS`.
-        num_clips: how many.
-        seed: of the corpus.
+        split: One of `speakers.SPLITS`.
+        num_clips: Number of clips in the split.
+        seed: Seed of the corpus.
     """
     cast = speakers.split_speakers(split)
     plans = []
@@ -79,7 +85,12 @@ def plan_split(split: str, num_clips: int, seed: int) -> list[ClipPlan]:
 
 
 def make_clip(plan: ClipPlan, sentence: str | None = None) -> Clip:
-    """Speaks and moves; depends on the plan alone, and on the sentence where one is given."""
+    """Generates the speech and the motion of a clip.
+
+    Args:
+        plan: Plan of the clip, which determines everything random in it.
+        sentence: Sentence to speak; None draws one of `SENTENCES`.
+    """
     key = [plan.seed, speakers.SPLITS.index(plan.split), plan.index]
     voice_rng, face_rng = (np.random.default_rng(s) for s in np.random.SeedSequence(key).spawn(2))
     emotion = EMOTIONS[plan.emotion]
@@ -118,7 +129,7 @@ def make_clip(plan: ClipPlan, sentence: str | None = None) -> Clip:
 
 
 def _punctuate(sentence: str, prosody: acoustics.Prosody, rng: np.random.Generator) -> str:
-    """Ends a statement with the mark whose intonation the emotion asks for."""
+    """Replaces the full stop of a statement by the mark with the intonation of the emotion."""
     rising, exclaiming = rng.uniform(size=2) < (prosody.rising, prosody.exclaiming)
     if sentence.endswith("?") or not (rising or exclaiming):
         return sentence

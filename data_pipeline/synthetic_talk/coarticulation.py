@@ -1,15 +1,14 @@
-"""Coarticulation by dominance functions.
+"""Coarticulation by dominance functions, after Cohen and Massaro (1993).
 
-After Cohen and Massaro, "Modeling coarticulation in synthetic visual speech", 1993.
-Each speech segment pulls every articulator towards a target with a dominance that falls off exponentially
-with the time to the segment; the motion is the dominance-weighted mean of the targets. Departure: the
-fall-off starts at the edge of the segment's core and not at its centre, so that a long vowel or pause is held
-at its target.
+"Modeling coarticulation in synthetic visual speech": each speech segment pulls every articulator towards a target, with
+a dominance that decays exponentially with the temporal distance from the segment. The motion is the dominance-weighted
+mean of the targets. One detail departs from the paper: the decay starts at the edge of the segment's core and not at
+its centre, so that a long vowel or pause stays at its target.
 """
 
 import numpy as np
 
-CORE_FRACTION = 0.5  # of a segment's duration, around its centre
+CORE_FRACTION = 0.5  # duration of the core, which is centred in its segment, as a fraction of the segment
 
 
 def dominance(
@@ -20,15 +19,15 @@ def dominance(
     anticipation_per_s: np.ndarray,
     carryover_per_s: np.ndarray,
 ) -> np.ndarray:
-    """How strongly each segment pulls each articulator at each time.
+    """Computes the dominance of each segment over each articulator at each time.
 
     Args:
-        times_s: `[t]` where to evaluate.
-        starts_s: `[n]` first instant of each segment.
-        ends_s: `[n]` last instant of each segment.
+        times_s: `[t]` times of the motion frames, in seconds.
+        starts_s: `[n]` start of each segment, in seconds.
+        ends_s: `[n]` end of each segment, in seconds.
         peaks: `[n, p]` dominance inside the core (alpha in the paper).
-        anticipation_per_s: `[p]` rate of growth before the core (theta of the onset).
-        carryover_per_s: `[p]` rate of decay after the core (theta of the offset).
+        anticipation_per_s: `[p]` rate of growth before the core, per second (theta of the onset).
+        carryover_per_s: `[p]` rate of decay after the core, per second (theta of the offset).
 
     Returns:
         `[t, n, p]` dominance: the peak inside the core, `peak * exp(-rate * time to the core)` outside.
@@ -42,11 +41,11 @@ def dominance(
 
 
 def blend(weights: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """The dominance-weighted mean of the targets.
+    """Computes the dominance-weighted mean of the targets.
 
     Args:
-        weights: `[t, n, p]` dominance.
-        targets: `[n, p]` targets.
+        weights: `[t, n, p]` dominance of each segment.
+        targets: `[n, p]` target of each segment.
 
     Returns:
         `[t, p]` motion of the articulators.

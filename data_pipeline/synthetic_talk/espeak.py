@@ -1,9 +1,8 @@
-"""Speech synthesis with eSpeak NG through ctypes: samples and the time of every phoneme.
+"""Speech synthesis with eSpeak NG through ctypes: samples and the times of all phonemes.
 
-eSpeak keeps state between sentences (resonators, noise, the phase of the voice, its random numbers) that no
-call resets: the same sentence spoken twice differs by a sample or two in length. A clip must not depend on
-what was spoken before it, so `speak` loads the library anew each time (1.4 ms), which starts from the same
-memory image.
+eSpeak keeps state between sentences (resonators, noise, the phase of the voice, random numbers), and no call resets it:
+the same sentence spoken twice differs by a sample or two in length. A clip must not depend on the sentences before it,
+so `speak` loads the library again for each sentence (1.4 ms), which restores its initial memory image.
 """
 
 import _ctypes
@@ -31,16 +30,16 @@ _POSITION_CHARACTER = 1
 _EVENT_END_OF_LIST = 0
 _EVENT_PHONEME = 7
 _RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
-_VOLUME_PERCENT = 60  # at 100 several variants saturate
+_VOLUME_PERCENT = 60  # several variants clip at 100
 
 
 class Phoneme(NamedTuple):
-    """One phoneme event.
+    """One phoneme of an utterance.
 
     Attributes:
-        symbol: IPA with stress and length marks, as eSpeak spells it; `PAUSE` for silence.
-        start_s: where it begins, in seconds.
-        end_s: where the next one begins.
+        symbol: IPA with stress and length marks in eSpeak's spelling; `PAUSE` for silence.
+        start_s: Start of the phoneme, in seconds.
+        end_s: Start of the next phoneme, in seconds.
     """
 
     symbol: str
@@ -49,11 +48,11 @@ class Phoneme(NamedTuple):
 
 
 class Utterance(NamedTuple):
-    """What the synthesiser said.
+    """Speech of one sentence.
 
     Attributes:
-        samples: `[s]` int16 at `ESPEAK_RATE_HZ`.
-        phonemes: in order, without gaps.
+        samples: `[s]` int16 samples at `ESPEAK_RATE_HZ`.
+        phonemes: Phonemes in order, without gaps.
     """
 
     samples: np.ndarray
@@ -82,19 +81,19 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes
 
 @functools.cache
 def _check_that_library_unloads(path: str) -> None:
-    """Raises RuntimeError where closing the library keeps it in memory, and with it its state."""
+    """Raises RuntimeError if the library, and with it its state, stays in memory after it is closed."""
     _ctypes.dlclose(ctypes.CDLL(path)._handle)
     with contextlib.suppress(OSError):
         ctypes.CDLL(path, mode=os.RTLD_NOLOAD | os.RTLD_NOW)
         raise RuntimeError(
-            f"{path} stays loaded after dlclose (another user of it in this process?): "
-            "clips would depend on the order in which they are made"
+            f"{path} stays loaded after dlclose, so clips would depend on their order; expected no other user of "
+            "the library in this process"
         )
 
 
 @contextlib.contextmanager
 def _fresh_library() -> Iterator[ctypes.CDLL]:
-    """The library, initialised, in the state that a new process would see."""
+    """Loads and initialises the library in the state that it has in a new process."""
     path = str(espeakng_loader.get_library_path())
     _check_that_library_unloads(path)
     library = ctypes.CDLL(path)
@@ -103,7 +102,9 @@ def _fresh_library() -> Iterator[ctypes.CDLL]:
         options = _PHONEME_EVENTS_AS_IPA | _DONT_EXIT
         rate_hz = library.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, _BUFFER_MS, data_path, options)
         if rate_hz != ESPEAK_RATE_HZ:
-            raise RuntimeError(f"espeak_Initialize gave {rate_hz}, expected a rate of {ESPEAK_RATE_HZ} Hz")
+            raise RuntimeError(
+                f"espeak_Initialize returned {rate_hz}; expected a rate of {ESPEAK_RATE_HZ} Hz"
+            )
         yield library
         library.espeak_Terminate()
     finally:
@@ -111,32 +112,32 @@ def _fresh_library() -> Iterator[ctypes.CDLL]:
 
 
 def _check_variant(voice: str) -> None:
-    """An unknown variant would silently give the base voice."""
+    """Raises ValueError for an unknown variant, for which eSpeak would silently use the base voice."""
     _, _, variant = voice.partition("+")
     folder = Path(str(espeakng_loader.get_data_path())) / "voices" / "!v"
     if variant and not (folder / variant).is_file():
-        raise ValueError(f"eSpeak has no voice variant {variant!r} (asked for {voice!r})")
+        raise ValueError(f"eSpeak has no voice variant {variant!r} (requested voice: {voice!r})")
 
 
 def speak(
     text: str, voice: str, *, seed: int, rate_wpm: float, pitch: float, pitch_range: float
 ) -> Utterance:
-    """Says a sentence.
+    """Synthesises a sentence.
 
     Args:
-        text: English, ended by a full stop, a question mark or an exclamation mark, which set the intonation.
-        voice: language and variant, such as `en-us+f3`.
-        seed: for the aspiration noise and the flutter of the voice.
-        rate_wpm: words a minute, 80 to 350 (clipped).
-        pitch: 0 to 100 (clipped); 50 is the voice's own, 50 more is about an octave up.
-        pitch_range: 0 to 100 (clipped); 50 is the voice's own, 0 is a monotone.
+        text: An English sentence. Its full stop, question mark or exclamation mark sets the intonation.
+        voice: eSpeak language and variant, such as `en-us+f3`.
+        seed: Seed of the aspiration noise and the flutter of the voice.
+        rate_wpm: Speaking rate in words per minute, clipped to 80 to 350.
+        pitch: eSpeak pitch, clipped to 0 to 100; 50 is the default of the voice, and 50 more is about an octave.
+        pitch_range: eSpeak pitch range, clipped to 0 to 100; 50 is the default of the voice, 0 is monotone.
 
     Returns:
-        The samples and the phonemes; the same for the same arguments, whatever was spoken before.
+        The samples and phonemes, which depend on the arguments only and not on sentences before.
 
     Raises:
-        ValueError: the voice or its variant does not exist.
-        RuntimeError: the library fails, or cannot be reset.
+        ValueError: The voice or its variant does not exist.
+        RuntimeError: The library fails or cannot be reset.
     """
     _check_variant(voice)
     chunks: list[bytes] = []
@@ -166,13 +167,13 @@ def speak(
         size = ctypes.c_size_t(len(encoded) + 1)
         status = library.espeak_Synth(encoded, size, 0, _POSITION_CHARACTER, 0, _CHARS_UTF8, None, None)
         if status or not chunks:
-            raise RuntimeError(f"eSpeak said nothing for {text!r} in {voice!r} (status {status})")
+            raise RuntimeError(f"eSpeak returned no samples for {text!r} in {voice!r} (status {status})")
     samples = np.frombuffer(b"".join(chunks), np.int16)
     return Utterance(samples, _phonemes(events, len(samples)))
 
 
 def _phonemes(events: list[tuple[str, int]], num_samples: int) -> tuple[Phoneme, ...]:
-    """Phonemes from (symbol, first sample) pairs: each lasts until the next, silence fills both ends."""
+    """Returns phonemes for (symbol, first sample) pairs; each lasts until the next, and silence fills both ends."""
     bounds = [(PAUSE, 0), *events, (PAUSE, num_samples)]
     phonemes = []
     for (symbol, start), (_, end) in itertools.pairwise(bounds):

@@ -1,9 +1,9 @@
-"""What the face does besides speaking: emotional expressions, blinks, brow emphasis and small noise.
+"""Facial motion besides speech: emotional expressions, blinks, brow emphasis and small noise.
 
-The expressions are the prototypes of the Facial Action Coding System (Ekman, Friesen and Hager, 2002, and
-EMFACS): happiness 6+12, sadness 1+4+15+17, surprise 1+2+5+26, fear 1+2+4+5+7+20, disgust 9+10+15+17, anger
-4+5+7+23+24, contempt one-sided 12+14. Surprise's AU26 is a factor on the speaking jaw (see `articulation`),
-because a silent mouth stays closed here.
+The expressions are prototypes of the Facial Action Coding System (Ekman, Friesen and Hager, 2002, and EMFACS), given
+here as action units: happiness 6+12, sadness 1+4+15+17, surprise 1+2+5+26, fear 1+2+4+5+7+20, disgust 9+10+15+17, anger
+4+5+7+23+24, contempt 12+14 on one side. AU 26 of surprise (jaw drop) is a factor on the speaking jaw in
+`motion.compose`, because a silent mouth stays closed in this corpus.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from data_pipeline.synthetic_talk.speakers import MotionStyle
 from deeptalk_jax.head.actions import ACTION_INDEX
 from deeptalk_jax.types import EXPRESSION_DIM, MOTION_RATE_HZ
 
-# Action (without side: both sides) -> strength of the full expression.
+# Action -> strength at full expression; an action named without its side applies to both sides.
 PROTOTYPES = {
     "neutral": {},
     "happy": {"cheek_raise": 0.8, "lip_corner_pull": 0.9, "lid_tighten": 0.2, "lips_part": 0.12},
@@ -58,21 +58,24 @@ PROTOTYPES = {
     },
     "contempt": {"chin_raise": 0.15, "eye_close": 0.12, "lip_tighten": 0.1},
 }
-_CONTEMPT_ONE_SIDED = {"dimple": 0.95, "lip_corner_pull": 0.4}  # the other side gets a tenth
+_CONTEMPT_ONE_SIDED = {
+    "dimple": 0.95,
+    "lip_corner_pull": 0.4,
+}  # the other side has a tenth of these strengths
 _CORNERS = ("lip_corner_pull", "lip_corner_depress", "dimple")
 _NOISE_STD = 0.012
-_BLINK = (0.45, 1.0, 0.9, 0.55, 0.2)  # closes in 2 frames, opens in 3
+_BLINK = (0.45, 1.0, 0.9, 0.55, 0.2)  # closure per frame: closing takes 2 frames, opening 3
 
 
 def sides(action: str) -> tuple[int, ...]:
-    """The coefficients of an action: left and right, or the single one."""
+    """Returns the indices of an action's coefficients: left and right, or the only one."""
     if action in ACTION_INDEX:
         return (ACTION_INDEX[action],)
     return ACTION_INDEX[f"{action}_left"], ACTION_INDEX[f"{action}_right"]
 
 
 def prototype(emotion: str, style: MotionStyle) -> np.ndarray:
-    """A speaker's own full-strength expression of an emotion, `[EXPRESSION_DIM]`."""
+    """Returns a speaker's expression of an emotion at full strength, `[50]`."""
     face = np.zeros(EXPRESSION_DIM)
     for action, strength in PROTOTYPES[emotion].items():
         face[list(sides(action))] += strength
@@ -90,9 +93,9 @@ def prototype(emotion: str, style: MotionStyle) -> np.ndarray:
 
 
 def envelope(num_frames: int, rng: np.random.Generator) -> np.ndarray:
-    """Onset, apex and offset of an expression, `[t]` in 0 to about 1.1.
+    """Draws the onset, apex and offset of an expression over time, `[t]` from 0 to about 1.1.
 
-    The face starts between a third and two thirds of the apex, takes 0.2 to 0.6 s to reach it, wavers slowly
+    The expression starts at a third to two thirds of the apex, reaches the apex within 0.2 to 0.6 s, varies slowly
     around it, and relaxes a little in the last 0.3 to 0.6 s.
     """
     time_s = (np.arange(num_frames) + 0.5) / MOTION_RATE_HZ
@@ -105,7 +108,7 @@ def envelope(num_frames: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def blinks(num_frames: int, style: MotionStyle, rng: np.random.Generator) -> np.ndarray:
-    """Closure of both eyes, `[t]` in 0 to 1: blinks of 3 to 7 frames, 2 to 6 s apart."""
+    """Draws the closure of both eyes, `[t]` from 0 to 1: blinks of 3 to 7 frames that start 2 to 6 s apart."""
     closure = np.zeros(num_frames)
     time_s = rng.uniform(0.0, style.blink_interval_s)
     while time_s * MOTION_RATE_HZ < num_frames:
@@ -120,12 +123,12 @@ def blinks(num_frames: int, style: MotionStyle, rng: np.random.Generator) -> np.
 
 
 def brow_emphasis(num_frames: int, times_s: np.ndarray, strengths: np.ndarray) -> np.ndarray:
-    """Brow raises of about half a second around stressed vowels, `[t]`.
+    """Computes brow raises of about half a second around stressed vowels, `[t]`.
 
     Args:
-        num_frames: length of the clip.
-        times_s: `[n]` centres of the vowels.
-        strengths: `[n]` strength of each raise.
+        num_frames: Length of the clip in motion frames.
+        times_s: `[n]` centres of the vowels, in seconds.
+        strengths: `[n]` strength of the raise at each vowel.
     """
     frame_s = (np.arange(num_frames) + 0.5) / MOTION_RATE_HZ
     bumps = strengths * np.exp(-0.5 * ((frame_s[:, None] - times_s) / 0.14) ** 2)
@@ -133,7 +136,7 @@ def brow_emphasis(num_frames: int, times_s: np.ndarray, strengths: np.ndarray) -
 
 
 def noise(num_frames: int, num_channels: int, rng: np.random.Generator) -> np.ndarray:
-    """Small slow noise, `[t, num_channels]`, with a standard deviation of 0.012."""
+    """Draws small slow noise with a standard deviation of 0.012, `[t, num_channels]`."""
     white = rng.standard_normal((num_frames + 8, num_channels))
     kernel = np.hanning(11)[1:-1]
     kernel /= np.sqrt(np.sum(kernel**2))

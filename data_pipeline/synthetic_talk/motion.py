@@ -1,4 +1,7 @@
-"""The 53 numbers a frame of a synthetic clip: the speaking mouth, and the rest of the face on top of it."""
+"""Motion of a synthetic clip, 53 numbers per frame: speech articulation plus the rest of the face.
+
+The lips have priority: expressions that would part closed lips, or press open ones, are attenuated.
+"""
 
 import numpy as np
 
@@ -8,8 +11,9 @@ from data_pipeline.synthetic_talk.visemes import ARTICULATOR_INDEX, Segments
 from deeptalk_jax.head.actions import ACTION_INDEX
 from deeptalk_jax.types import EXPRESSION_DIM, MOTION_DIM, MOTION_RATE_HZ
 
-LIP_CLOSE_JAW_RAD = 0.1  # the opening of the jaw that `lip_close` = 1 bridges
-_JAW_PER_DB = 0.03  # Opening grows with vocal effort: about 20 % for 6 dB (Geumann, 2001; Schulman, 1989)
+LIP_CLOSE_JAW_RAD = 0.1  # opening of the jaw over which lip_close = 1 still closes the lips
+# Growth of the jaw's opening with vocal effort: about 20 % for 6 dB (Geumann, 2001; Schulman, 1989).
+_JAW_PER_DB = 0.03
 _MAX_JAW_RAD = 0.42
 _SURPRISE_JAW = 0.35
 _OPENING_ACTIONS = ("lips_part", "upper_lip_raise", "lower_lip_depress", "lower_lip_protrude")
@@ -20,17 +24,17 @@ _MIN, _MAX = -0.5, 1.5
 def articulate(
     segments: Segments, level_db: np.ndarray, *, effort_db: float, jaw_factor: float, style: MotionStyle
 ) -> np.ndarray:
-    """Motion of the articulators.
+    """Computes the motion of the articulators.
 
     Args:
-        segments: the sounds of the clip.
-        level_db: `[t]` level of each frame, relative to full scale.
-        effort_db: vocal effort of the clip against calm speech.
-        jaw_factor: the emotion's factor on the opening of the jaw.
-        style: the speaker's habits.
+        segments: Sounds of the clip in time.
+        level_db: `[t]` level of each frame in dB relative to full scale.
+        effort_db: Vocal effort of the clip in dB relative to calm speech.
+        jaw_factor: Factor of the emotion on the opening of the jaw.
+        style: Motion style of the speaker.
 
     Returns:
-        `[t, p]` in the order of `visemes.ARTICULATORS`; the jaw in radians.
+        `[t, p]` in the order of `visemes.ARTICULATORS`; the jaw is in radians.
     """
     times_s = (np.arange(len(level_db)) + 0.5) / MOTION_RATE_HZ
     weights = coarticulation.dominance(
@@ -47,17 +51,17 @@ def articulate(
     loudness = np.exp(_JAW_PER_DB * (relative_db + np.clip(effort_db, -10.0, 12.0)))
     gains = np.full((len(level_db), shapes.shape[1]), style.articulation)
     gains[:, jaw] = style.jaw * jaw_factor * loudness
-    gains[:, closure] = 1.0  # everybody closes the lips
+    gains[:, closure] = 1.0  # all speakers close the lips completely
     shapes = shapes * gains
     shapes[:, jaw] = np.clip(shapes[:, jaw], 0.0, _MAX_JAW_RAD)
     return shapes
 
 
 def lip_actions(shapes: np.ndarray) -> np.ndarray:
-    """Articulators as action coefficients, `[t, p]` -> `[t, EXPRESSION_DIM]`.
+    """Converts articulators to action coefficients, `[t, p]` -> `[t, 50]`.
 
-    The lips close over the jaw: `lip_close` grows with the opening that it has to bridge, and whatever parts
-    the lips gives way to it.
+    The lips can close while the jaw is open: `lip_close` grows with the opening of the jaw, and actions that part the
+    lips fade as the lips close.
     """
     column = {name: shapes[:, index] for name, index in ARTICULATOR_INDEX.items()}
     open_lips = 1 - np.clip(column["closure"], 0, 1)
@@ -82,10 +86,13 @@ def lip_actions(shapes: np.ndarray) -> np.ndarray:
 
 
 def stress_strengths(segments: Segments, audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Stressed vowels whose pitch stands out: centres in seconds, and strengths in 0 to 1.
+    """Finds stressed vowels with raised pitch, which get brow emphasis.
 
-    The strength is the rise of the vowel's pitch over the median of the stressed vowels, 6 semitones counting
-    full.
+    The strength grows linearly with the pitch of the vowel relative to the median of all voiced stressed vowels, from 0
+    at -1 semitone to 1 at 5 semitones.
+
+    Returns:
+        The centres of the vowels in seconds, `[n]`, and their strengths from 0 to 1, `[n]`.
     """
     centres_s = ((segments.starts_s + segments.ends_s) / 2)[segments.stressed]
     pitches = np.array([acoustics.pitch_hz(audio, time_s) for time_s in centres_s])
@@ -106,19 +113,19 @@ def compose(
     style: MotionStyle,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """The motion of a clip.
+    """Composes the motion of a clip.
 
     Args:
-        segments: the sounds of the clip.
-        audio: `[s]` int16 at 16 kHz, a whole number of frames.
-        emotion: name of the emotion.
-        strength: amplitude of the expression, 1 is the full prototype.
-        effort_db: vocal effort against calm speech.
-        style: the speaker's habits.
-        rng: draws the timing of the expression, blinks, emphasis and noise.
+        segments: Sounds of the clip in time.
+        audio: `[s]` int16 samples at 16 kHz, a whole number of motion frames long.
+        emotion: Name of the emotion.
+        strength: Amplitude of the expression; 1 is the full prototype.
+        effort_db: Vocal effort in dB relative to calm speech.
+        style: Motion style of the speaker.
+        rng: Random generator for the timing of the expression, blinks, emphasis and noise.
 
     Returns:
-        `[t, 53]` float32: action coefficients in [-0.5, 1.5], then jaw axis-angle in radians.
+        `[t, 53]` float32: action coefficients in [-0.5, 1.5], then the jaw's axis-angle in radians.
     """
     level_db = acoustics.frame_level_db(audio)
     num_frames = len(level_db)
@@ -147,7 +154,7 @@ def compose(
 
 
 def _give_way_to_speech(feeling: np.ndarray, shapes: np.ndarray) -> np.ndarray:
-    """Lets go of what would part closed lips, or press open ones, `[t, EXPRESSION_DIM]`."""
+    """Attenuates, in place, expressions `[t, 50]` that would part closed lips or press open ones."""
     closure = np.clip(shapes[:, ARTICULATOR_INDEX["closure"]], 0, 1)
     opening = np.clip(shapes[:, ARTICULATOR_INDEX["jaw"]] / 0.15, 0, 1)
     for action in _OPENING_ACTIONS:
@@ -158,7 +165,7 @@ def _give_way_to_speech(feeling: np.ndarray, shapes: np.ndarray) -> np.ndarray:
 
 
 def _habits(style: MotionStyle) -> np.ndarray:
-    """The speaker's resting face, `[EXPRESSION_DIM]`."""
+    """Returns the speaker's resting face, `[50]`."""
     face = np.zeros(EXPRESSION_DIM)
     for action in ("inner_brow_raise", "outer_brow_raise"):
         face[list(expressions.sides(action))] = max(style.brow_raise, 0.0)
@@ -170,6 +177,6 @@ def _habits(style: MotionStyle) -> np.ndarray:
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
-    """Mean over 3 frames, `[t]`."""
+    """Averages over 3 neighbouring frames, `[t]` -> `[t]`."""
     padded = np.pad(values, 1, mode="edge")
     return (padded[:-2] + padded[1:-1] + padded[2:]) / 3

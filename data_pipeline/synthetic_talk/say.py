@@ -1,6 +1,8 @@
-"""A sentence of your own, spoken by a voice of the test split.
+"""Command that speaks a given sentence with a synthetic voice of the test split.
 
-python -m data_pipeline.synthetic_talk.say --text="Say this." --emotion=sad --out=speech.wav
+    python -m data_pipeline.synthetic_talk.say --text="Say this." --emotion=sad --out=speech.wav
+
+Voices of the test split are not in the training data of models that are trained on the corpus.
 """
 
 import numpy as np
@@ -15,25 +17,26 @@ from deeptalk_jax.types import AUDIO_RATE_HZ, EMOTIONS, NUM_INTENSITIES
 
 
 def say(text: str, *, emotion: str, speaker: int = 0, intensity: int = NUM_INTENSITIES) -> np.ndarray:
-    """`[s]` int16 at 16 kHz.
+    """Synthesises a sentence and returns its samples, `[s]` int16 at 16 kHz.
 
     Args:
-        text: English.
-        emotion: one of `types.EMOTIONS`.
-        speaker: which voice of the test split.
-        intensity: 1 to 3.
+        text: English text to speak.
+        emotion: One of `types.EMOTIONS`.
+        speaker: Index of the voice in the test split, 0 to 3.
+        intensity: Intensity of the emotion, 1 to 3.
 
     Raises:
-        UserError: nothing to say, or an unknown emotion, speaker or intensity.
+        UserError: The text has no words, or the emotion, speaker or intensity is unknown.
     """
     voices = split_speakers("test")
     if not any(character.isalnum() for character in text):
-        raise UserError(f"text={text!r} holds no word to speak")
+        raise UserError(f"text={text!r} contains no words; expected English text")
     if emotion not in EMOTIONS:
-        raise UserError(f"emotion={emotion!r} is not one of {', '.join(EMOTIONS)}")
+        raise UserError(f"emotion={emotion!r}: expected one of {', '.join(EMOTIONS)}")
     if not 0 <= speaker < len(voices) or not 1 <= intensity <= NUM_INTENSITIES:
         raise UserError(
-            f"speaker={speaker}, intensity={intensity}: expected 0 to {len(voices) - 1} and 1 to 3"
+            f"speaker={speaker}, intensity={intensity}: expected a speaker of 0 to {len(voices) - 1} and an intensity "
+            f"of 1 to {NUM_INTENSITIES}"
         )
     plan = ClipPlan(0, "test", 0, voices[speaker], EMOTIONS.index(emotion), intensity - 1, "say")
     return make_clip(plan, text).audio
@@ -48,9 +51,11 @@ def _say() -> None:
 
 
 if __name__ == "__main__":
-    _TEXT = flags.DEFINE_string("text", None, "What to say.", required=True)
-    _EMOTION = flags.DEFINE_string("emotion", "neutral", f"One of {', '.join(EMOTIONS)}.")
-    _SPEAKER = flags.DEFINE_integer("speaker", 0, "Voice of the test split.")
-    _INTENSITY = flags.DEFINE_integer("intensity", 3, "1 to 3.")
+    _TEXT = flags.DEFINE_string("text", None, "English text to speak.", required=True)
+    _EMOTION = flags.DEFINE_string(
+        "emotion", "neutral", f"Emotion of the voice: one of {', '.join(EMOTIONS)}."
+    )
+    _SPEAKER = flags.DEFINE_integer("speaker", 0, "Index of the voice in the test split, 0 to 3.")
+    _INTENSITY = flags.DEFINE_integer("intensity", 3, "Intensity of the emotion, 1 to 3.")
     _OUT = flags.DEFINE_string("out", None, "Sound file to write.", required=True)
     run_tool(_say)

@@ -1,7 +1,7 @@
-"""What the synthetic speakers say: original English sentences of 3 to 14 words.
+"""Sentences of the synthetic corpus: original English sentences of 3 to 14 words.
 
-The words carry little emotion of their own, so that emotion has to be heard in the voice. Between them the
-sentences hold every English phoneme in many contexts, with extra bilabials, labiodentals and rounded vowels.
+The words carry little emotion, so a model has to recognise emotion from the voice. Together the sentences contain every
+English phoneme in many contexts, with many bilabials, labiodentals and rounded vowels, which show best on the lips.
 """
 
 from importlib.resources import files

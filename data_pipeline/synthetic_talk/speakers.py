@@ -1,8 +1,8 @@
-"""The 32 synthetic speakers: voices, splits, identities and habits of the face.
+"""The 32 synthetic speakers: voices, splits, identities and motion styles.
 
-Even numbers have low voices, odd ones high voices. Splits are by speaker: 24 train, 4 validation, 4 test,
-each half low and half high. The habits (`MotionStyle`) make the identity condition of the model mean
-something, and are small enough for a speaker outside the training set to be predicted.
+Speakers with even numbers have low voices, those with odd numbers high voices. Splits are by speaker: 24 train, 4
+validation and 4 test, each with as many low as high voices. The motion styles (`MotionStyle`) make the speaker identity
+informative for the model. They are small enough that motion of a speaker outside the training set can be predicted.
 """
 
 import functools
@@ -14,16 +14,16 @@ SPLITS = ("train", "validation", "test")
 HELD_OUT = {"validation": (6, 15, 22, 31), "test": (2, 11, 18, 27)}
 UNKNOWN_IDENTITY = -1
 
-_STYLE_SEED = 53  # the speakers are the same people in every build
+_STYLE_SEED = 53  # fixed, so that the motion styles are the same in every corpus
 
 
 class Voice(NamedTuple):
-    """How a speaker sounds when calm.
+    """Voice of a speaker in calm speech.
 
     Attributes:
         name: eSpeak language and variant.
-        pitch: eSpeak pitch, 0 to 100; 50 is the variant's own and 4 is about a semitone.
-        rate_wpm: words a minute.
+        pitch: eSpeak pitch, 0 to 100; 50 is the default of the variant, and 4 more is about a semitone.
+        rate_wpm: Speaking rate in words per minute, before the factor `clip._RATE_FACTOR`.
     """
 
     name: str
@@ -32,17 +32,17 @@ class Voice(NamedTuple):
 
 
 class MotionStyle(NamedTuple):
-    """A speaker's habits of the face.
+    """Speaker-specific style of facial motion.
 
     Attributes:
-        articulation: factor on the shapes of the lips.
-        jaw: factor on the opening of the jaw.
-        expressiveness: factor on emotional expressions.
-        smile_asymmetry: -1 (right only) to 1 (left only), of one-sided and two-sided mouth corners.
-        brow_raise: habitual height of the brows, an action strength.
-        mouth_corners: habitual pull (positive) or depression (negative) of the mouth corners.
-        contempt_side: 1 for the left side of the face, -1 for the right.
-        blink_interval_s: mean time between blinks.
+        articulation: Factor on the shapes of the lips.
+        jaw: Factor on the opening of the jaw.
+        expressiveness: Factor on emotional expressions.
+        smile_asymmetry: Asymmetry of the mouth corners, from -1 (right side only) to 1 (left side only).
+        brow_raise: Action strength of the brows at rest: raised if positive, lowered if negative.
+        mouth_corners: Action strength of the mouth corners at rest: pulled up if positive, down if negative.
+        contempt_side: Side of the face that shows contempt: 1 for the left, -1 for the right.
+        blink_interval_s: Mean time between blinks, in seconds.
     """
 
     articulation: float
@@ -93,13 +93,13 @@ NUM_SPEAKERS = len(VOICES)
 
 
 def split_speakers(split: str) -> tuple[int, ...]:
-    """The speakers of a split, in order.
+    """Returns the speakers of a split, in order.
 
     Args:
-        split: one of `SPLITS`.
+        split: One of `SPLITS`.
 
     Raises:
-        ValueError: an unknown split.
+        ValueError: The split is unknown.
     """
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; expected one of {', '.join(SPLITS)}")
@@ -110,14 +110,14 @@ def split_speakers(split: str) -> tuple[int, ...]:
 
 
 def identity_of(speaker: int) -> int:
-    """The identity index of a speaker: its position among the train speakers, or `UNKNOWN_IDENTITY`."""
+    """Returns the identity index of a speaker: its index among the training speakers, or `UNKNOWN_IDENTITY`."""
     train = split_speakers("train")
     return train.index(speaker) if speaker in train else UNKNOWN_IDENTITY
 
 
 @functools.cache
 def motion_style(speaker: int) -> MotionStyle:
-    """The habits of a speaker; the same in every build."""
+    """Returns the motion style of a speaker, which is the same in every corpus."""
     rng = np.random.default_rng([_STYLE_SEED, speaker])
     return MotionStyle(
         articulation=rng.uniform(0.85, 1.15),

@@ -1,9 +1,9 @@
-"""From eSpeak's IPA phonemes to mouth shapes: targets and dominance of every articulator.
+"""Visemes: mouth shapes for eSpeak's IPA phonemes, as target and dominance of every articulator.
 
-A phoneme string is cut into single sounds (a diphthong into its two vowels, an affricate into stop and
-fricative, "ɑːɹ" into vowel and r), each with its share of the duration. Shapes follow the usual viseme
-classes (Fisher, 1968; Cohen and Massaro, 1993): bilabials close the lips, labiodentals tuck the lower lip
-under the teeth, /u w/ pucker, /i/ stretches, open vowels lower the jaw. Jaw angles are for calm speech.
+A phoneme string is split into single sounds (a diphthong into two vowels, an affricate into stop and fricative, "ɑːɹ"
+into vowel and r), each with its share of the duration. The shapes follow the usual viseme classes (Fisher, 1968; Cohen
+and Massaro, 1993): bilabials close the lips, labiodentals tuck the lower lip under the teeth, /u w/ pucker the lips,
+/i/ stretches them, open vowels lower the jaw. Jaw angles are for calm speech.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from deeptalk_jax.types import MOTION_RATE_HZ, VISEME_CLASSES
 
 ARTICULATORS = (
     "jaw",  # radians
-    "closure",  # 1: the lips touch, whatever the jaw does
+    "closure",  # at 1 the lips touch, for any angle of the jaw
     "part",
     "pucker",
     "funnel",
@@ -29,7 +29,7 @@ ARTICULATORS = (
 )
 ARTICULATOR_INDEX = {name: index for index, name in enumerate(ARTICULATORS)}
 
-# Rates of the dominance functions, per second: the jaw is slow, the lips are fast, closures are abrupt.
+# Rates of the dominance functions per second (anticipation, carry-over): the jaw is slow, lip closures are fast.
 _RATES = {"jaw": (15.0, 14.0), "closure": (32.0, 32.0), "tuck": (24.0, 24.0), "pucker": (10.0, 11.0)}
 _DEFAULT_RATES = (15.0, 16.0)
 ANTICIPATION_PER_S = np.array([_RATES.get(name, _DEFAULT_RATES)[0] for name in ARTICULATORS])
@@ -37,21 +37,21 @@ CARRYOVER_PER_S = np.array([_RATES.get(name, _DEFAULT_RATES)[1] for name in ARTI
 
 SILENCE = "_"
 _GLOTTAL_STOP = "ʔ"
-_SHORTEST_PAUSE_S = 0.08  # a shorter break is a glottal stop or the hold of a consonant: the lips go on
+_SHORTEST_PAUSE_S = 0.08  # a shorter break is a glottal stop or the hold of a consonant; the lips keep moving
 _STRESS_MARKS = "ˈˌ"
 _PRIMARY_STRESS = "ˈ"
 _LENGTH_MARKS = "ː:"
-_OTHER_MARKS = "̩ʲ̪"  # syllabic, palatalised, dental: the lips do not show them
+_OTHER_MARKS = "̩ʲ̪"  # syllabic, palatalised and dental: not visible on the lips
 
 
 class Viseme(NamedTuple):
     """A mouth shape.
 
     Attributes:
-        targets: articulator -> target; those not named have target 0.
-        strong: dominance of the named articulators.
-        weak: dominance of the others: small where the lips are free to follow the neighbours.
-        share: weight when one phoneme holds several sounds.
+        targets: Target of each named articulator; all others have target 0.
+        strong: Dominance of the named articulators.
+        weak: Dominance of the other articulators; a small value lets them follow neighbouring sounds.
+        share: Relative duration of this sound in a phoneme of several sounds.
     """
 
     targets: dict[str, float]
@@ -76,7 +76,7 @@ _POSTALVEOLAR = _consonant(0.035, 1.6, funnel=0.7, protrude=0.4, part=0.35)
 _VELAR = _consonant(0.075, 0.5, part=0.25)
 _DENTAL = _consonant(0.05, 1.2, tongue_out=0.45, part=0.3)
 _ROUNDED_GLIDE = _consonant(0.04, 1.8, pucker=0.9, part=0.1)
-_FREE = _consonant(0.08, 0.12, part=0.2)  # h and the glottal stop take the shape of what surrounds them
+_FREE = _consonant(0.08, 0.12, part=0.2)  # h and the glottal stop take the shape of the sounds around them
 _HIGH_FRONT = _vowel(0.055, stretch=0.6, part=0.35, lower_depress=0.15)
 _NEAR_HIGH_FRONT = _vowel(0.075, stretch=0.35, part=0.35, lower_depress=0.1)
 _SCHWA = _vowel(0.095, strong=0.7, part=0.3)
@@ -122,7 +122,7 @@ VISEMES = {
 }
 
 
-# Class of `types.VISEME_CLASSES` -> its sounds.
+# Class of `types.VISEME_CLASSES` -> sounds in it.
 CLASS_SOUNDS = {
     "silence": SILENCE,
     "bilabial": "pbm",
@@ -145,11 +145,11 @@ class Segments(NamedTuple):
 
     Attributes:
         sounds: `n` single IPA letters, or "_" for silence.
-        stressed: `[n]` bool, the sound opens a vowel with primary stress.
-        starts_s: `[n]` seconds.
-        ends_s: `[n]` seconds.
+        stressed: `[n]` bool, true where a phoneme with primary stress starts.
+        starts_s: `[n]` start of each sound, in seconds.
+        ends_s: `[n]` end of each sound, in seconds.
         targets: `[n, p]` target of each articulator.
-        peaks: `[n, p]` dominance of each articulator.
+        peaks: `[n, p]` dominance of each articulator inside the core.
     """
 
     sounds: tuple[str, ...]
@@ -161,13 +161,15 @@ class Segments(NamedTuple):
 
 
 def split_phoneme(symbol: str) -> list[tuple[str, float]]:
-    """Cuts a phoneme into sounds and their weights, which a length mark raises by half.
+    """Splits a phoneme into sounds and their relative durations.
+
+    A length mark multiplies the duration of the sound before it by 1.5.
 
     Args:
-        symbol: IPA as eSpeak spells it; `PAUSE` gives silence.
+        symbol: IPA in eSpeak's spelling; `PAUSE` gives silence.
 
     Raises:
-        ValueError: a letter has no viseme.
+        ValueError: A letter has no viseme.
     """
     if symbol == PAUSE:
         return [(SILENCE, 1.0)]
@@ -185,22 +187,22 @@ def split_phoneme(symbol: str) -> list[tuple[str, float]]:
 
 
 def segment(phonemes: tuple[Phoneme, ...], *, lead_s: float, total_s: float) -> Segments:
-    """Lays out the sounds of an utterance, with silence before and after it.
+    """Places the sounds of an utterance in time, with silence before and after it.
 
     Args:
-        phonemes: in order, without gaps, times counted from the start of the utterance.
-        lead_s: silence before the utterance.
-        total_s: length of the clip.
+        phonemes: Phonemes in order, without gaps; times count from the start of the utterance.
+        lead_s: Silence before the utterance, in seconds.
+        total_s: Length of the clip, in seconds.
 
     Raises:
-        ValueError: a phoneme has a letter without a viseme.
+        ValueError: A phoneme has a letter without a viseme.
     """
     sounds, stressed, edges_s = [SILENCE], [False], [0.0, lead_s]
     for index, phoneme in enumerate(phonemes):
         parts = split_phoneme(phoneme.symbol)
         if _is_break(phonemes, index):
             parts = [(_GLOTTAL_STOP, 1.0)]
-        if not parts:  # a lone mark prolongs the sound before it
+        if not parts:  # a phoneme of marks only prolongs the sound before it
             edges_s[-1] += phoneme.end_s - phoneme.start_s
         total_weight = sum(weight for _, weight in parts)
         for position, (sound, weight) in enumerate(parts):
@@ -222,14 +224,14 @@ def segment(phonemes: tuple[Phoneme, ...], *, lead_s: float, total_s: float) -> 
 
 
 def frame_classes(segments: Segments, num_frames: int) -> np.ndarray:
-    """`[t]` uint8: index into `types.VISEME_CLASSES` of the sound in the middle of every motion frame."""
+    """Returns the viseme class at the middle of each motion frame, `[t]` uint8 indices into `types.VISEME_CLASSES`."""
     middles_s = (np.arange(num_frames) + 0.5) / MOTION_RATE_HZ
     index = np.minimum(np.searchsorted(segments.ends_s, middles_s, side="right"), len(segments.sounds) - 1)
     return np.array([_CLASS_OF[sound] for sound in segments.sounds], np.uint8)[index]
 
 
 def _is_break(phonemes: tuple[Phoneme, ...], index: int) -> bool:
-    """Whether a phoneme is a pause inside speech, too short for the mouth to close."""
+    """Returns whether a phoneme is a pause inside speech that is too short for the mouth to close."""
     phoneme = phonemes[index]
     around = phonemes[max(index - 1, 0)], phonemes[min(index + 1, len(phonemes) - 1)]
     short = phoneme.end_s - phoneme.start_s < _SHORTEST_PAUSE_S

@@ -1,4 +1,7 @@
-"""Makes clips in worker processes, in order, holding only a few at a time."""
+"""Worker processes that generate clips in parallel.
+
+Clips are returned in the order of their plans, and only a few are in memory at a time.
+"""
 
 import collections
 import concurrent.futures
@@ -14,33 +17,37 @@ if TYPE_CHECKING:
     from data_pipeline.synthetic_talk.clip import Clip, ClipPlan
 
 _CLIPS_PER_TASK = 4
-_TASKS_AHEAD = 4  # per worker
+_TASKS_AHEAD = 4  # pending tasks per worker
 
 
 def _start_worker() -> None:
-    """Keeps a worker to one thread and off any accelerator: NumPy is all that it computes with."""
+    """Limits a worker to one thread and keeps it off accelerators, because it computes with NumPy only."""
     os.environ.update(JAX_PLATFORMS="cpu", OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """A killed parent closes no queue: without this its workers would wait for work for ever."""
+    """Exits when the parent dies: a killed parent does not close its queue, and workers would wait forever."""
     multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
     os._exit(1)
 
 
 def _make_clips(plans: "list[ClipPlan]") -> "list[Clip]":
-    from data_pipeline.synthetic_talk.clip import make_clip  # after `_start_worker` has set the environment
+    from data_pipeline.synthetic_talk.clip import (
+        make_clip,
+    )  # imported after `_start_worker` set the environment
 
     return [make_clip(plan) for plan in plans]
 
 
 @contextlib.contextmanager
 def worker_pool(num_workers: int) -> Iterator[concurrent.futures.Executor]:
-    """Worker processes, started afresh (not forked, so that the caller may hold threads); stopped at the end.
+    """Starts worker processes, and stops them at the end of the context.
+
+    They are spawned and not forked, so the caller may have threads.
 
     Args:
-        num_workers: at least 1.
+        num_workers: Number of processes, at least 1.
     """
     pool = concurrent.futures.ProcessPoolExecutor(
         num_workers, multiprocessing.get_context("spawn"), initializer=_start_worker
@@ -54,15 +61,15 @@ def worker_pool(num_workers: int) -> Iterator[concurrent.futures.Executor]:
 def make_clips(
     plans: "Iterable[ClipPlan]", pool: concurrent.futures.Executor, num_workers: int
 ) -> "Iterator[tuple[ClipPlan, Clip]]":
-    """Makes clips in parallel.
+    """Generates clips in parallel.
 
     Args:
-        plans: what to make.
-        pool: from `worker_pool`.
-        num_workers: how many processes the pool has.
+        plans: Plans of the clips.
+        pool: Processes from `worker_pool`.
+        num_workers: Number of processes in the pool.
 
     Yields:
-        Each plan with its clip, in the order of the plans; the clips do not depend on the workers.
+        Each plan with its clip, in the order of the plans. The clips do not depend on the number of workers.
     """
     pending: collections.deque[tuple[list[ClipPlan], concurrent.futures.Future[list[Clip]]]] = (
         collections.deque()

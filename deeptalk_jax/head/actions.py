@@ -1,19 +1,19 @@
-"""The 50 expression directions of the embedded head, by the facial action that each one makes.
+"""Names of the 50 expression directions of the embedded head: one facial action per direction.
 
-FLAME's expression space is an anonymous PCA; the embedded head's is named, after the Facial Action Coding
-System (Ekman, Friesen and Hager, 2002; AU numbers below), so that the embedded corpus can write motion by
-name. A coefficient of 1 is the action at full natural strength, 0 is absent; the corpus stays in [-0.5, 1.5].
-Sides are the speaker's own: left is +x.
+FLAME's expression directions are anonymous principal components. The embedded head names its directions after the
+Facial Action Coding System (Ekman, Friesen and Hager, 2002; the AU numbers below), so that the embedded corpus can
+describe motion by action name. A coefficient of 0 leaves the action out and 1 is its full natural strength; the corpus
+uses values in [-0.5, 1.5]. Left and right are the speaker's own: left is +x.
 """
 
 EXPRESSION_ACTIONS = (
-    "lips_part",  # AU25, jaw still
+    "lips_part",  # AU25, without jaw motion
     "lip_pucker",  # AU18
     "lip_funnel",  # AU22
     "lip_press",  # AU24
-    "lip_close",  # closes the lips over an open jaw (for p, b, m)
-    "upper_lip_suck",  # AU28, upper
-    "lower_lip_suck",  # AU28, lower: under the upper teeth (for f, v)
+    "lip_close",  # closes the lips while the jaw is open, for p, b, m
+    "upper_lip_suck",  # AU28, upper lip
+    "lower_lip_suck",  # AU28, lower lip; tucks it under the upper teeth, for f, v
     "lip_tighten",  # AU23
     "upper_lip_protrude",
     "lower_lip_protrude",
@@ -27,7 +27,7 @@ EXPRESSION_ACTIONS = (
     "lip_corner_pull_right",
     "lip_corner_depress_left",  # AU15
     "lip_corner_depress_right",
-    "dimple_left",  # AU14, contempt when one-sided
+    "dimple_left",  # AU14; one-sided, it expresses contempt
     "dimple_right",
     "chin_raise",  # AU17
     "mouth_shift_left",
@@ -53,7 +53,7 @@ EXPRESSION_ACTIONS = (
     "upper_lid_raise_right",
     "lid_tighten_left",  # AU7
     "lid_tighten_right",
-    "eye_close_left",  # AU43, blinks
+    "eye_close_left",  # AU43, used for blinks
     "eye_close_right",
     "nostril_compress",  # AU39
     "neck_tighten",  # AU21

@@ -1,8 +1,8 @@
-"""The 68 facial landmarks of FLAME (Li et al., 2017): 17 on the contour of the face, 51 inside it.
+"""The 68 facial landmarks of FLAME (Li et al., SIGGRAPH Asia 2017): 17 on the face contour and 51 inside it.
 
-Inner landmarks are fixed points of the surface. The contour slides over it with the yaw of the head, so that it stays
-where a camera in front sees the outline; the file holds one contour for every degree. Both files come with FLAME and
-are licensed with it: `flame_static_embedding.pkl` and `flame_dynamic_embedding.npy`.
+The inner landmarks are fixed points of the surface. The contour landmarks slide over the surface as the head yaws, so
+that they stay on the outline that a camera in front sees; their file stores one contour per degree of yaw. Both files
+are distributed with FLAME under its licence: `flame_static_embedding.pkl` and `flame_dynamic_embedding.npy`.
 """
 
 import os
@@ -23,19 +23,19 @@ from deeptalk_jax.types import Array
 NUM_CONTOUR, NUM_INNER = 17, 51
 _MAX_YAW_DEG = 39
 _NUM_YAWS = 2 * _MAX_YAW_DEG + 1  # 0 to 39 degrees to the speaker's right, then 1 to 39 to the left
-_EXPECTED = "a landmark file of FLAME with lmk_face_idx and lmk_b_coords"
+_EXPECTED = "a FLAME landmark file with the entries lmk_face_idx and lmk_b_coords"
 
 
 @flax.struct.dataclass
 class FlameLandmarks:
-    """Points of a surface, each inside one triangle.
+    """Landmarks as points inside triangles of the surface.
 
     Attributes:
-        inner: `[51, 3]` vertices of each triangle.
-        inner_weights: `[51, 3]` barycentric, rows sum to 1.
-        contour: `[79, 17, 3]` the same for the contour at yaws of 0 to 39 degrees to the speaker's
-            right, then 1 to 39 to the left.
-        contour_weights: `[79, 17, 3]`.
+        inner: `[51, 3]` indices of the three vertices around each inner landmark.
+        inner_weights: `[51, 3]` barycentric weights of these vertices; each row sums to 1.
+        contour: `[79, 17, 3]` vertex indices of the contour landmarks, one row per yaw: 0 to 39 degrees to the
+            speaker's right, then 1 to 39 degrees to the left.
+        contour_weights: `[79, 17, 3]` barycentric weights of the contour landmarks.
     """
 
     inner: Int[Array, "51 3"]
@@ -47,10 +47,18 @@ class FlameLandmarks:
 def load_flame_landmarks(
     static: str | os.PathLike, dynamic: str | os.PathLike, faces: np.ndarray
 ) -> FlameLandmarks:
-    """Reads both landmark files for a head with these faces, `[f, 3]`; runs no code from them.
+    """Reads the two landmark files of FLAME without running code from them.
+
+    Args:
+        static: path of `flame_static_embedding.pkl`, the inner landmarks.
+        dynamic: path of `flame_dynamic_embedding.npy`, the contour landmarks.
+        faces: `[f, 3]` faces of the head that the landmarks belong to.
+
+    Returns:
+        The landmarks as vertex indices and weights.
 
     Raises:
-        UserError: a file is missing, is of another kind or shape, or names faces that the head has not.
+        UserError: A file is missing, has another format or shape, or refers to faces that the head does not have.
     """
     inner = _read(Path(static), (NUM_INNER,), faces)
     contour = _read(Path(dynamic), (_NUM_YAWS, NUM_CONTOUR), faces)
@@ -61,7 +69,7 @@ def _read(path: Path, shape: tuple[int, ...], faces: np.ndarray) -> tuple[Array,
     if not path.is_file():
         raise UserError(f"{path}: no such file; expected {_EXPECTED}")
     with path.open("rb") as file:
-        if path.suffix == ".npy":  # an object array: a pickle behind a header
+        if path.suffix == ".npy":  # An object array is a pickle that follows the npy header.
             try:
                 np.lib.format.read_magic(file)
                 np.lib.format.read_array_header_1_0(file)
@@ -75,13 +83,16 @@ def _read(path: Path, shape: tuple[int, ...], faces: np.ndarray) -> tuple[Array,
     _check(path, index, shape)
     _check(path, weights, (*shape, 3))
     if index.min() < 0 or index.max() >= len(faces):
-        raise UserError(f"{path}: names faces {index.min()} to {index.max()}, the head has {len(faces)}")
+        raise UserError(
+            f"{path}: refers to faces {index.min()} to {index.max()}, but the head has {len(faces)} faces; "
+            "use the landmark file of the same head"
+        )
     return jnp.asarray(faces[index.astype(np.int64)]), jnp.asarray(weights.astype(np.float32))
 
 
 def _check(path: Path, array: Any, shape: tuple[int, ...]) -> None:
     if array is None or array.shape != shape:
-        found = "nothing" if array is None else f"shape {array.shape}"
+        found = "no such entry" if array is None else f"shape {array.shape}"
         raise UserError(f"{path}: expected an entry of shape {shape}, found {found}; expected {_EXPECTED}")
 
 
@@ -92,13 +103,16 @@ def flame_landmarks(
     global_rotation: Float[Array, "*b 3"],
     neck_pose: Float[Array, "*b 3"],
 ) -> Float[Array, "*b 68 3"]:
-    """Landmarks of posed vertices: the contour from the speaker's right ear to the left, then the inner ones.
+    """Computes the landmarks of posed vertices.
 
     Args:
-        landmarks: from `load_flame_landmarks`.
-        vertices: `[..., v, 3]` metres.
-        global_rotation: `[..., 3]` axis-angle of the root, radians.
-        neck_pose: `[..., 3]` axis-angle of the neck, radians.
+        landmarks: result of `load_flame_landmarks`.
+        vertices: `[..., v, 3]` posed vertices, metres.
+        global_rotation: `[..., 3]` axis-angle of the root joint, radians.
+        neck_pose: `[..., 3]` axis-angle of the neck joint, radians.
+
+    Returns:
+        `[..., 68, 3]` metres: the contour from the speaker's right ear to the left ear, then the inner landmarks.
     """
     rotation = jnp.matmul(rotation_matrix(global_rotation), rotation_matrix(neck_pose))
     row = _yaw_row(rotation)
@@ -112,7 +126,7 @@ def flame_landmarks(
 
 
 def _yaw_row(rotation: Float[Array, "*b 3 3"]) -> Int[Array, "*b"]:
-    """Row of the contour table: the yaw in whole degrees, at most 39 to either side."""
+    """Returns the row of the contour table for the yaw, rounded to whole degrees and limited to 39 to either side."""
     cosine = jnp.hypot(rotation[..., 0, 0], rotation[..., 1, 0])
     yaw = jnp.rad2deg(jnp.arctan2(rotation[..., 2, 0], cosine))  # positive to the speaker's right
     degrees = jnp.round(jnp.clip(yaw, -_MAX_YAW_DEG, _MAX_YAW_DEG)).astype(jnp.int32)

@@ -1,8 +1,8 @@
-"""Named vertex regions of a FLAME head: from its mask file if there is one, else by geometry.
+"""Named vertex regions of a FLAME head, from the FLAME mask file or, without it, from geometry.
 
-`FLAME_masks.pkl` (from the FLAME site) is looked for beside the model. Without it the regions are boxes in
-units of the distance between the eye joints, placed by the proportions of an average face: good enough to
-weight or to plot a region, and not the hand-drawn FLAME masks, which a measurement for publication needs.
+`FLAME_masks.pkl` (from the FLAME web site) is expected in the folder of the model file. Without it, the regions are
+boxes measured in distances between the eye joints and placed by the proportions of an average face. The boxes are good
+enough to weight or plot a region. Measurements for publication need the hand-drawn FLAME masks.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ _SKIN_COLOUR = (0.80, 0.62, 0.53)
 
 
 def _masks_from_file(path: Path, num_vertices: int) -> dict[str, np.ndarray]:
-    expected = "the FLAME vertex masks (a dictionary of index arrays)"
+    expected = "the FLAME vertex masks, a dictionary of index arrays"
     with path.open("rb") as file:
         contents = restricted_load(file, source=str(path), expected=expected, allowed=NUMPY_GLOBALS)
     masks = {}
@@ -28,25 +28,28 @@ def _masks_from_file(path: Path, num_vertices: int) -> dict[str, np.ndarray]:
         if indices is None:
             raise UserError(f"{path}: no entry {key}; expected {expected}")
         if indices.size and (indices.min() < 0 or indices.max() >= num_vertices):
-            raise UserError(f"{path}: {key} names vertices outside 0..{num_vertices - 1}")
+            raise UserError(
+                f"{path}: mask {key} refers to vertices outside 0..{num_vertices - 1}; "
+                "use the mask file of the same head"
+            )
         masks[name] = np.unique(indices.astype(np.int32))
     return masks
 
 
 def geometric_masks(template: np.ndarray, joints: np.ndarray) -> dict[str, np.ndarray]:
-    """Regions as boxes placed by the two eye joints.
+    """Returns regions as boxes placed relative to the two eye joints.
 
     Args:
-        template: `[v, 3]` metres.
-        joints: `[5, 3]` rest joints; 3 and 4 are the eyes.
+        template: `[v, 3]` neutral vertices, metres.
+        joints: `[5, 3]` joints at rest, metres; joints 3 and 4 are the eyes.
 
     Returns:
-        lips, eyes, forehead and face: sorted vertex indices.
+        Sorted vertex indices of the regions lips, eyes, forehead and face.
     """
     left, right = joints[3], joints[4]
     centre = 0.5 * (left + right)
     unit = float(np.linalg.norm(left - right))
-    x, y, z = ((template - centre) / unit).T  # in distances between the eyes
+    x, y, z = ((template - centre) / unit).T  # unit: the distance between the eyes
     front = z > -0.1
     lips = front & (np.abs(x) < 0.45) & (y > -1.45) & (y < -0.95)
     eyes = front & (np.abs(np.abs(x) - 0.5) < 0.4) & (np.abs(y) < 0.3)
@@ -59,19 +62,19 @@ def geometric_masks(template: np.ndarray, joints: np.ndarray) -> dict[str, np.nd
 def flame_surface(
     model_path: Path, template: np.ndarray, faces: np.ndarray, joints: np.ndarray
 ) -> HeadSurface:
-    """Surface of a FLAME head: plain skin, with masks.
+    """Builds the surface of a FLAME head: skin of one colour, with masks.
 
     Args:
-        model_path: the model file; `FLAME_masks.pkl` is looked for beside it.
-        template: `[v, 3]` metres.
-        faces: `[f, 3]` int32.
-        joints: `[5, 3]` rest joints, metres.
+        model_path: the model file; `FLAME_masks.pkl` is read from the same folder if it exists.
+        template: `[v, 3]` neutral vertices, metres.
+        faces: `[f, 3]` int32 vertex indices.
+        joints: `[5, 3]` joints at rest, metres.
 
     Returns:
-        The surface; `mouth_interior` is empty, FLAME's mouth is open at the back.
+        The surface. Its mask `mouth_interior` is empty because FLAME does not model the inside of the mouth.
 
     Raises:
-        UserError: if there is a mask file and it cannot be used.
+        UserError: A mask file exists but cannot be used.
     """
     mask_path = model_path.with_name(MASK_FILE_NAME)
     num_vertices = template.shape[0]

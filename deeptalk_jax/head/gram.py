@@ -1,19 +1,19 @@
-"""Exact squared vertex distances between motions, without computing vertices (SPEC section 3).
+"""Exact squared vertex distances between two motions, without computing vertices (docs/method.md, section 3.1).
 
-With shape, neck, eyes and global rotation at rest, a skinned vertex is p + w (R - I)(p - J): w its jaw weight, R
-the jaw rotation, p the shaped and pose-corrected vertex and J the jaw joint. With q = [1, e, vec(R - I)], p and J
-are linear in q, so every vertex is linear in the motion feature
+With shape, neck, eyes and global rotation at rest, a skinned vertex is p + w (R - I)(p - J). Here w is its jaw weight,
+R the jaw rotation, p the shaped and pose-corrected vertex, and J the jaw joint. With e the expression and
+q = [1, e, vec(R - I)], both p and J are linear in q, so every vertex is linear in the motion feature
 
     phi = [e, vec(R - I), vec(R - I) x q]          (50 + 9 + 9 * 60 = 599 numbers)
 
-and any weighted sum of squared vertex distances is a quadratic form in a difference of two phi. Its Gram matrix is
-computed once for a head in float64; a factor A of it turns the distance into ||A (phi_1 - phi_2)||^2. Velocities
-are differences of vertices, so the same factor serves them. For another identity, bake its shape into the
-template: `head.replace(template=shaped_vertices(head, zeros, shape))`.
+and any weighted sum of squared vertex distances is a quadratic form in the difference of two phi. The Gram matrix of
+this form is computed once per head, in float64. A factor A of the matrix turns the distance into
+||A (phi_1 - phi_2)||^2. Velocities are differences of vertices, so the same factor applies to them. For another
+identity, write its shape into the template: `head.replace(template=shaped_vertices(head, zeros, shape))`.
 
-In float32 the difference of two phi is formed before the product, so nothing as large as the head cancels: what
-remains is the rounding of R - I at the length of a jaw lever, up to two nanometres (`squared_distance`). Explicit
-float32 vertices lose up to seven times as much.
+In float32, the difference of two phi is formed before the product, so no quantity as large as the head cancels. The
+remaining error is the rounding of R - I times the length of the jaw lever, at most two nanometres
+(see `squared_distance`). Explicit float32 vertices lose up to seven times as much.
 """
 
 from collections.abc import Iterable
@@ -32,29 +32,24 @@ _ROTATION_DIM = 9
 _AFFINE_DIM = 1 + EXPRESSION_DIM + _ROTATION_DIM
 _LINEAR_DIM = EXPRESSION_DIM + _ROTATION_DIM
 FEATURE_DIM = _LINEAR_DIM + _ROTATION_DIM * _AFFINE_DIM
-# Pivots below this many roundings of the largest are rounding themselves.
+# Pivots smaller than this many machine epsilons of the largest pivot are rounding errors.
 _RANK_TOLERANCE = 10.0
 
 
 def _outer_features(motion: Float[Array, "*b 53"]) -> Float[Array, "*b 600"]:
-    """[1, vec(R - I)] x q: a constant one, then phi."""
+    """Returns [1, vec(R - I)] x q: a constant 1 followed by the 599 entries of phi, for every frame."""
     leading = motion.shape[:-1]
     rotation = rotation_offset(motion[..., EXPRESSION_DIM:]).reshape(*leading, _ROTATION_DIM)
     one = jnp.ones((*leading, 1), motion.dtype)
     rows = jnp.concatenate([one, rotation], axis=-1)
     affine = jnp.concatenate([one, motion[..., :EXPRESSION_DIM], rotation], axis=-1)
-    # As a contraction, not a product: its gradient is two contractions too, which saves a third of the time on a CPU.
+    # An einsum rather than a broadcast product: the gradient is then two einsums, which saves a third of the CPU time.
     outer = jnp.einsum("...i,...j->...ij", rows, affine, precision=jax.lax.Precision.HIGHEST)
     return outer.reshape(*leading, 1 + FEATURE_DIM)
 
 
-def motion_features(motion: Float[Array, "*b 53"]) -> Float[Array, "*b 599"]:
-    """The feature phi of every frame; leading axes are kept."""
-    return _outer_features(motion)[..., 1:]
-
-
 def _vertex_maps(head: HeadModel) -> tuple[np.ndarray, np.ndarray]:
-    """Linear maps of q to p and to w (p - J) of every vertex, `[v, 3, 60]` float64 each."""
+    """Returns the linear maps from q to p and from q to w (p - J), each `[v, 3, 60]` float64."""
     skinning = np.asarray(head.skinning_weights, np.float64)
     template = np.asarray(head.template, np.float64)
     expression = np.asarray(head.expression_directions, np.float64)
@@ -62,20 +57,28 @@ def _vertex_maps(head: HeadModel) -> tuple[np.ndarray, np.ndarray]:
     correctives = np.asarray(head.pose_directions, np.float64)[first : first + _ROTATION_DIM]  # [9, v, 3]
     affine = np.concatenate([template[:, :, None], expression, correctives.transpose(1, 2, 0)], axis=-1)
     joint = np.tensordot(np.asarray(head.joint_regressor, np.float64)[JAW], affine, axes=1)
-    joint[:, 1 + EXPRESSION_DIM :] = 0.0  # joints are regressed before the pose correctives
-    # Blending scales p by the sum of a vertex's weights, in float32 not quite one.
+    joint[:, 1 + EXPRESSION_DIM :] = 0.0  # Joints are regressed before pose correctives are added.
+    # Skinning scales p by the sum of the vertex's weights, which is not exactly 1 in float32.
     return skinning.sum(axis=1)[:, None, None] * affine, skinning[:, JAW, None, None] * (affine - joint)
 
 
 def _coordinate_maps(affine: np.ndarray, lever: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """`[m, 599]` J such that |J (phi_1 - phi_2)|^2 is the weighted sum of squared distances; m at most 3 * 357.
+    """Returns J such that |J (phi_1 - phi_2)|^2 is the weighted sum of squared vertex distances.
 
-    Coordinate `row` of a vertex takes the linear part of phi, and of its products the block that belongs to row
-    `row` of R - I. The numbers of all vertices stand in one matrix, of which only the triangle of its QR
-    factorisation counts: unlike products of it, that loses no digits.
+    Coordinate `row` of a vertex depends on the linear part of phi and on the block of products that belongs to row
+    `row` of R - I. The maps of all vertices are rows of one matrix, which is replaced by the triangle of its QR
+    factorisation. Unlike the product of the matrix with its transpose, the factorisation loses no digits.
+
+    Args:
+        affine: `[v, 3, 60]` map from q to p.
+        lever: `[v, 3, 60]` map from q to w (p - J).
+        weights: `[v]` non-negative weights.
+
+    Returns:
+        `[m, 599]` with m at most 3 * 357.
     """
     linear = affine[:, :, 1:].reshape(len(affine), 3 * _LINEAR_DIM)
-    block_dim = 3 * _AFFINE_DIM  # axes: column of R - I, entry of q
+    block_dim = 3 * _AFFINE_DIM  # indexed by the column of R - I, then by the entry of q
     maps = np.concatenate([linear, lever.reshape(len(lever), block_dim)], axis=1)
     triangle = np.linalg.qr(np.sqrt(weights)[:, None] * maps, mode="r")
     linear, lever = np.split(triangle, [3 * _LINEAR_DIM], axis=1)
@@ -94,30 +97,31 @@ def distance_factor(
     *,
     dtype: np.dtype | type = np.float32,
 ) -> Float[np.ndarray, "r 599"]:
-    """Factor A such that `||A (phi_1 - phi_2)||^2` is the mean squared coordinate error, m^2.
+    """Computes the factor A such that `||A (phi_1 - phi_2)||^2` is the mean squared coordinate error, m^2.
 
-    That is sum_v w_v ||v_1 - v_2||^2 / (3 sum_v w_v), with the weights w_v of the vertices v that count.
+    The mean squared coordinate error is sum_v w_v ||v_1 - v_2||^2 / (3 sum_v w_v) over the selected vertices v with
+    weights w_v.
 
     Args:
-        head: any head model.
-        vertices: indices of the vertices that count; all by default.
-        weights: one non-negative weight for each of them; equal by default.
-        dtype: of the factor; float64 takes effect under `jax.enable_x64` only.
+        head: the head model.
+        vertices: indices of the selected vertices; None selects all.
+        weights: one non-negative weight per selected vertex; None weights them equally.
+        dtype: type of the factor. JAX uses float64 only under `jax.enable_x64`.
 
     Returns:
-        `[r, 599]`, r the numerical rank of the Gram matrix; at most 599, and 3 for each vertex that counts.
+        `[r, 599]`, where r is the numerical rank of the Gram matrix: at most 599 and at most 3 per selected vertex.
 
     Raises:
-        ValueError: no vertex, an index that is no vertex, a number of weights other than of vertices, or weights
-            that are negative, not finite, or all zero.
+        ValueError: No vertex is selected, an index is out of range, the number of weights differs from the number of
+            vertices, or the weights are negative, not finite, or all zero.
     """
     vertices = np.arange(head.num_vertices) if vertices is None else np.asarray(vertices)
     weights = np.ones(len(vertices)) if weights is None else np.asarray(weights, np.float64)
     _check_weighting(head, vertices, weights)
     affine, lever = _vertex_maps(head)
     maps = _coordinate_maps(affine[vertices], lever[vertices], weights / (3.0 * weights.sum()))
-    # Columns differ by orders of magnitude (metres per radian, per unit of expression). Scaled to length one, each
-    # is exact to its own rounding, and the rank does not depend on units.
+    # Columns differ by orders of magnitude (metres per radian, metres per unit of expression). Scaling them to length 1
+    # keeps the relative precision of each column and makes the rank independent of units.
     scale = np.linalg.norm(maps, axis=0)
     triangle, order = scipy.linalg.qr(maps / np.where(scale > 0.0, scale, 1.0), mode="r", pivoting=True)
     pivots = np.abs(np.diag(triangle))
@@ -129,18 +133,26 @@ def distance_factor(
 
 def _check_weighting(head: HeadModel, vertices: np.ndarray, weights: np.ndarray) -> None:
     if not len(vertices) or weights.shape != vertices.shape:
-        raise ValueError(f"{len(vertices)} vertices with weights of shape {weights.shape}")
+        raise ValueError(
+            f"{len(vertices)} vertices with weights of shape {weights.shape}; "
+            "expected at least one vertex and one weight per vertex"
+        )
     if vertices.min() < 0 or vertices.max() >= head.num_vertices:
-        raise ValueError(f"vertices {vertices.min()}..{vertices.max()} of a head with {head.num_vertices}")
+        raise ValueError(
+            f"vertex indices {vertices.min()}..{vertices.max()}; the head has {head.num_vertices} vertices"
+        )
     if not (np.isfinite(weights).all() and weights.min() >= 0.0 and weights.sum() > 0.0):
         raise ValueError(
-            f"weights must be finite, not negative and not all zero; they lie in "
-            f"[{weights.min()}, {weights.max()}]"
+            "weights must be finite, not negative and not all zero; "
+            f"found values in [{weights.min()}, {weights.max()}]"
         )
 
 
 def head_regions(head: HeadModel) -> dict[str, np.ndarray]:
-    """Vertex indices of the head's masks, of "all", and of "rest", outside every mask; no empty region."""
+    """Returns the vertex indices of every region that is not empty.
+
+    The regions are the head's masks, "all" (every vertex) and "rest" (the vertices outside all masks).
+    """
     everything = np.arange(head.num_vertices)
     masked = np.concatenate([(), *head.masks.values()])
     regions = {"all": everything, **head.masks, "rest": np.setdiff1d(everything, masked)}
@@ -150,23 +162,31 @@ def head_regions(head: HeadModel) -> dict[str, np.ndarray]:
 def region_factors(
     head: HeadModel, names: Iterable[str] | None = None, *, dtype: np.dtype | type = np.float32
 ) -> dict[str, Float[np.ndarray, "r 599"]]:
-    """`distance_factor` of the named regions, by default of all in `head_regions`.
+    """Computes `distance_factor` for several regions.
+
+    Args:
+        head: the head model.
+        names: names of regions in `head_regions`; None takes all of them.
+        dtype: type of the factors, see `distance_factor`.
+
+    Returns:
+        Region name -> factor `[r, 599]`.
 
     Raises:
-        ValueError: a region that the head does not have.
+        ValueError: The head does not have a named region.
     """
     regions = head_regions(head)
     names = list(regions if names is None else names)
     missing = [name for name in names if name not in regions]
     if missing:
-        raise ValueError(f"head {head.name!r} has no region {missing[0]!r}; it has {', '.join(regions)}")
+        raise ValueError(f"head {head.name!r} has no region {missing[0]!r}; choose from {', '.join(regions)}")
     return {name: distance_factor(head, regions[name], dtype=dtype) for name in names}
 
 
 def _squared_norm(factor: Array, difference: Array) -> Array:
-    """`||A d||^2` of differences of `_outer_features`, whose first entry is zero."""
+    """Computes `||A d||^2` for differences d of `_outer_features`; the first entry of d is always zero."""
     factor = jnp.pad(factor, ((0, 0), (1, 0)))
-    # Full float32 products: the loss weighs these squares by 1e6.
+    # Full float32 precision, because the loss weights these squares by 1e6.
     projected = jnp.einsum("rf,...f->...r", factor, difference, precision=jax.lax.Precision.HIGHEST)
     return jnp.sum(jnp.square(projected), axis=-1)
 
@@ -174,10 +194,16 @@ def _squared_norm(factor: Array, difference: Array) -> Array:
 def squared_distance(
     factor: Float[Array, "r 599"], motion: Float[Array, "*b 53"], target: Float[Array, "*b 53"]
 ) -> Float[Array, "*b"]:
-    """Mean squared coordinate error of every frame, m^2; `factor` is from `distance_factor`.
+    """Computes the mean squared coordinate error of every frame, m^2.
 
-    In float32 its root is off by at most 2e-9 m and 1e-6 of itself, so a loss of 1e6 times this value by 4e-5 of
-    itself at 0.1 mm and by 3e-6 at 1 cm; gradients by as much of their largest entry.
+    In float32 the error of the square root is at most 2e-9 m plus a relative 1e-6. A loss of 1e6 times this value is
+    therefore exact to a relative 4e-5 at a distance of 0.1 mm and 3e-6 at 1 cm. Gradients are exact to the same
+    fractions of their largest entry.
+
+    Args:
+        factor: result of `distance_factor`.
+        motion: `[..., 53]` motion frames: expression and jaw axis-angle in radians.
+        target: `[..., 53]` motion frames to compare with.
     """
     return _squared_norm(factor, _outer_features(motion) - _outer_features(target))
 
@@ -185,6 +211,9 @@ def squared_distance(
 def squared_velocity_distance(
     factor: Float[Array, "r 599"], motion: Float[Array, "*b t 53"], target: Float[Array, "*b t 53"]
 ) -> Float[Array, "*b t-1"]:
-    """Mean squared coordinate error of the displacement from each frame to the next, m^2 per frame^2."""
+    """Computes the mean squared coordinate error of the displacement from each frame to the next, m^2 per frame^2.
+
+    Arguments are those of `squared_distance`.
+    """
     difference = _outer_features(motion) - _outer_features(target)
     return _squared_norm(factor, difference[..., 1:, :] - difference[..., :-1, :])

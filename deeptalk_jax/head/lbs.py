@@ -1,7 +1,8 @@
 """Linear blend skinning in the convention of FLAME and smplx (Li et al., SIGGRAPH Asia 2017).
 
-Joints are regressed from the shaped mesh, which includes the expression; pose correctives act on R - I of
-every joint but the root. Departure from smplx: any leading axes, and no term that is undefined at zero pose.
+Joints are regressed from the shaped mesh, which includes the expression. Pose correctives are linear in R - I of every
+joint except the root. Departures from smplx: any number of leading axes is accepted, and all terms are defined and
+differentiable at zero pose.
 """
 
 import jax
@@ -11,10 +12,10 @@ from jaxtyping import Float
 from deeptalk_jax.head.model import JAW, HeadModel
 from deeptalk_jax.types import EXPRESSION_DIM, MOTION_DIM, Array
 
-# smplx adds this to every entry of an axis-angle vector before it takes the norm: the angle is never zero.
+# smplx adds this to every entry of an axis-angle vector before taking the norm, so that the angle is never zero.
 _AXIS_ANGLE_OFFSET = 1e-8
 
-# Metres at micrometre accuracy: the bfloat16 passes that TPUs use by default would lose half a millimetre.
+# Vertices need micrometre accuracy. The bfloat16 passes that TPUs use by default would lose half a millimetre.
 _PRECISION = jax.lax.Precision.HIGHEST
 
 
@@ -27,16 +28,18 @@ def _identity(like: Array) -> Array:
 
 
 def rotation_offset(axis_angle: Float[Array, "*b 3"]) -> Float[Array, "*b 3 3"]:
-    """R - I by Rodrigues' formula, with the angle taken as smplx does; small rotations keep their digits.
+    """Computes R - I by Rodrigues' formula, with the angle computed as in smplx.
+
+    Subtracting the identity afterwards would lose the digits of small rotations.
 
     Args:
-        axis_angle: `[..., 3]` axis times angle in radians.
+        axis_angle: `[..., 3]` axis times angle, radians.
 
     Returns:
-        `[..., 3, 3]` rotation matrices less the identity. The derivative at zero is the exact one, [e_i]_x.
+        `[..., 3, 3]` rotation matrices minus the identity. The derivative at zero is exact: [e_i]_x.
     """
     offset = axis_angle + _AXIS_ANGLE_OFFSET
-    # Only a vector of exactly -1e-8 has norm zero; the floor keeps its square root differentiable too.
+    # The norm is zero only for a vector of exactly -1e-8; the floor keeps the square root differentiable there.
     angle = jnp.sqrt(jnp.maximum(jnp.sum(offset * offset, axis=-1), 1e-24))[..., None, None]
     x, y, z = jnp.moveaxis(axis_angle, -1, 0)
     zero = jnp.zeros_like(x)
@@ -48,7 +51,7 @@ def rotation_offset(axis_angle: Float[Array, "*b 3"]) -> Float[Array, "*b 3 3"]:
 
 
 def rotation_matrix(axis_angle: Float[Array, "*b 3"]) -> Float[Array, "*b 3 3"]:
-    """Rotation matrices `[..., 3, 3]` of `[..., 3]` axis times angle in radians; see `rotation_offset`."""
+    """Computes rotation matrices `[..., 3, 3]` from axis-angle vectors `[..., 3]` in radians; see `rotation_offset`."""
     offset = rotation_offset(axis_angle)
     return _identity(offset) + offset
 
@@ -61,15 +64,18 @@ def _check_last_axis(name: str, array: Array, expected: int) -> None:
 def shaped_vertices(
     head: HeadModel, expression: Float[Array, "*b 50"], shape: Float[Array, "*b s"] | None = None
 ) -> Float[Array, "*b v 3"]:
-    """Neutral vertices plus expression and identity offsets, before any rotation.
+    """Adds expression and identity offsets to the neutral vertices, before any rotation.
 
     Args:
-        head: the head model, v vertices.
-        expression: `[..., 50]` coefficients.
-        shape: `[..., s]` identity coefficients, s at most `head.num_shape_coeffs`; None is the mean head.
+        head: the head model with v vertices.
+        expression: `[..., 50]` expression coefficients.
+        shape: `[..., s]` identity coefficients, s at most `head.num_shape_coeffs`; None gives the mean head.
 
     Returns:
         `[..., v, 3]` metres.
+
+    Raises:
+        ValueError: `shape` has more coefficients than the head.
     """
     offsets = _einsum("vce,...e->...vc", head.expression_directions, expression)
     vertices = jnp.broadcast_to(head.template, offsets.shape) + offsets
@@ -77,7 +83,7 @@ def shaped_vertices(
         num_coeffs = shape.shape[-1]
         if num_coeffs > head.num_shape_coeffs:
             raise ValueError(
-                f"shape has {num_coeffs} coefficients; head {head.name!r} has {head.num_shape_coeffs}"
+                f"shape has {num_coeffs} coefficients; head {head.name!r} has at most {head.num_shape_coeffs}"
             )
         vertices = vertices + _einsum("vce,...e->...vc", head.shape_directions[..., :num_coeffs], shape)
     return vertices
@@ -86,7 +92,7 @@ def shaped_vertices(
 def _posed_joints(
     head: HeadModel, rotations: Float[Array, "*b 5 3 3"], joints: Float[Array, "*b 5 3"]
 ) -> tuple[Array, Array]:
-    """World rotation `[..., 5, 3, 3]` and position `[..., 5, 3]` of every joint."""
+    """Computes the world rotation `[..., 5, 3, 3]` and position `[..., 5, 3]` of every joint."""
     world_rotations = [rotations[..., 0, :, :]]
     world_positions = [joints[..., 0, :]]
     for joint, parent in enumerate(head.parents[1:], start=1):
@@ -102,12 +108,12 @@ def _posed_joints(
 def skin(
     head: HeadModel, shaped: Float[Array, "*b v 3"], axis_angles: Float[Array, "*b 5 3"]
 ) -> tuple[Float[Array, "*b v 3"], Float[Array, "*b 5 3"]]:
-    """Pose correctives and linear blend skinning of shaped vertices.
+    """Applies pose correctives and linear blend skinning to shaped vertices.
 
     Args:
         head: the head model.
         shaped: `[..., v, 3]` output of `shaped_vertices`, metres.
-        axis_angles: `[..., 5, 3]` rotation of each joint relative to its parent, radians.
+        axis_angles: `[..., 5, 3]` axis-angle of each joint relative to its parent, radians.
 
     Returns:
         Posed vertices `[..., v, 3]` and posed joints `[..., 5, 3]`, metres.
@@ -120,7 +126,7 @@ def skin(
     pose_feature = relative.reshape(*relative.shape[:-3], head.pose_directions.shape[0])  # [..., 36]
     posed = shaped + _einsum("...p,pvc->...vc", pose_feature, head.pose_directions)
     world_rotations, world_positions = _posed_joints(head, rotations, joints)
-    # A joint maps u to R u + (position - R rest_position); blend rotation and offset, then apply once.
+    # A joint maps u to R u + (position - R rest_position). Blend R and the offset first, then apply them once.
     offsets = world_positions - _einsum("...jcd,...jd->...jc", world_rotations, joints)
     blended_rotation = _einsum("vj,...jcd->...vcd", head.skinning_weights, world_rotations)
     blended_offset = _einsum("vj,...jc->...vc", head.skinning_weights, offsets)
@@ -139,23 +145,23 @@ def head_vertices(
     eye_pose: Float[Array, "*b 6"] | None = None,
     translation: Float[Array, "*b 3"] | None = None,
 ) -> Float[Array, "*b v 3"]:
-    """Vertices of a head in a given expression and pose; leading axes broadcast.
+    """Computes the vertices of a head in a given expression and pose. Leading axes broadcast.
 
     Args:
-        head: the head model, v vertices.
-        expression: `[..., 50]` coefficients.
-        jaw_pose: `[..., 3]` axis-angle, radians; a positive x opens the mouth.
-        shape: `[..., s]` identity coefficients; None is the mean head.
-        global_rotation: `[..., 3]` axis-angle of the root, radians; None is zero, as for those below.
+        head: the head model with v vertices.
+        expression: `[..., 50]` expression coefficients.
+        jaw_pose: `[..., 3]` axis-angle of the jaw, radians; a positive x opens the mouth.
+        shape: `[..., s]` identity coefficients; None gives the mean head.
+        global_rotation: `[..., 3]` axis-angle of the root, radians. None means zero, here and below.
         neck_pose: `[..., 3]` axis-angle of the neck, radians.
-        eye_pose: `[..., 6]` axis-angle of the left eye, then of the right, radians.
-        translation: `[..., 3]` metres, added last.
+        eye_pose: `[..., 6]` axis-angle of the left eye followed by that of the right eye, radians.
+        translation: `[..., 3]` offset added after all rotations, metres.
 
     Returns:
         `[..., v, 3]` metres.
 
     Raises:
-        ValueError: if a last axis has another size than stated.
+        ValueError: The last axis of an argument does not have the size stated above.
     """
     _check_last_axis("expression", expression, EXPRESSION_DIM)
     _check_last_axis("jaw_pose", jaw_pose, 3)
@@ -182,28 +188,29 @@ def head_vertices(
 
 
 def motion_coordinates(head: HeadModel, motion: Float[Array, "*b 53"]) -> tuple[Float[Array, "*b v"], ...]:
-    """x, y and z of the vertices of motion frames: expression first, then jaw axis-angle; everything else at rest.
+    """Computes the vertices of motion frames as separate x, y and z arrays, with all other pose inputs at rest.
 
-    What `head_vertices` gives, without blending the four joints that stay: a vertex p with jaw weight w moves by
-    w (R - I)(p - J), where R turns about the jaw joint J. Coordinates are kept apart, since arrays whose last axis is
-    3 cost several times as much on vector units.
+    The result equals that of `head_vertices`, but only the jaw is blended, because the other four joints do not move:
+    a vertex p with jaw weight w moves by w (R - I)(p - J), where R is the jaw rotation and J the jaw joint. The
+    coordinates are separate arrays because arrays with a last axis of size 3 are several times slower on vector units.
 
     Args:
-        head: the head model, v vertices; no joint hangs on its jaw.
-        motion: `[..., 53]`, usually `[b, t, 53]`.
+        head: the head model with v vertices; its jaw has no child joints.
+        motion: `[..., 53]` motion frames, usually `[b, t, 53]`: 50 expression coefficients, then the jaw axis-angle
+            in radians.
 
     Returns:
         Three arrays `[..., v]`, metres.
 
     Raises:
-        ValueError: if the last axis is not 53.
+        ValueError: The last axis of `motion` is not 53.
     """
     _check_last_axis("motion", motion, MOTION_DIM)
     expression, turn = motion[..., :EXPRESSION_DIM], rotation_offset(motion[..., EXPRESSION_DIM:])
     features = turn.reshape(*turn.shape[:-2], 9)
     correctives = head.pose_directions[9 * (JAW - 1) : 9 * JAW]
     regressor, weights = head.joint_regressor[JAW], head.skinning_weights[:, JAW]
-    total = jnp.sum(head.skinning_weights, axis=1)  # one, but for rounding
+    total = jnp.sum(head.skinning_weights, axis=1)  # 1 up to rounding
     posed, levers = [], []
     for axis in range(3):
         directions, template = head.expression_directions[:, axis], head.template[:, axis]
@@ -223,5 +230,5 @@ def motion_coordinates(head: HeadModel, motion: Float[Array, "*b 53"]) -> tuple[
 
 
 def motion_vertices(head: HeadModel, motion: Float[Array, "*b 53"]) -> Float[Array, "*b v 3"]:
-    """Vertices `[..., v, 3]` of motion frames, metres; see `motion_coordinates`."""
+    """Computes the vertices `[..., v, 3]` of motion frames `[..., 53]`, metres; see `motion_coordinates`."""
     return jnp.stack(motion_coordinates(head, motion), axis=-1)

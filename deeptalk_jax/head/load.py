@@ -1,12 +1,12 @@
-"""Where heads come from: the embedded one, FLAME model files, and our own npz.
+"""Loads heads: the embedded head, FLAME model files, and npz files written by `save_head`.
 
-FLAME (Li et al., 2017) is licensed separately; this reads `generic_model.pkl` (2020), `flame2023.pkl` or an
-npz with the same keys, and takes the first 100 of its 300 identity and 50 of its 100 expression directions.
+FLAME (Li et al., SIGGRAPH Asia 2017) has its own licence and is not part of this project. The reader accepts
+`generic_model.pkl` (FLAME 2020), `flame2023.pkl` or an npz with the same keys. It keeps the first 100 of the 300
+identity directions and the first 50 of the 100 expression directions.
 """
 
 import json
 import os
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from deeptalk_jax.errors import UserError
+from deeptalk_jax.files import replace_when_whole
 from deeptalk_jax.head.flame_masks import flame_surface
 from deeptalk_jax.head.model import JOINT_PARENTS, NUM_POSE_FEATURES, HeadModel, HeadSurface
 from deeptalk_jax.head.procedural import procedural_head
@@ -25,7 +26,7 @@ PROCEDURAL = "procedural"
 
 _FLAME_KEYS = ("v_template", "f", "shapedirs", "posedirs", "J_regressor", "weights")
 _EXPECTED = "a FLAME model (generic_model.pkl, flame2023.pkl or npz with the same keys)"
-_NUM_FLAME_IDENTITY = 300  # identity directions come first in shapedirs, expression directions after them
+_NUM_FLAME_IDENTITY = 300  # shapedirs holds the identity directions first, then the expression directions
 _NUM_SHAPE_COEFFS = 100
 _FORMAT = "deeptalk_jax head 1"
 _ARRAYS = (
@@ -39,16 +40,16 @@ _ARRAYS = (
 
 
 def load_head(spec: str) -> HeadModel:
-    """Gives the head that a flag names.
+    """Loads the head that a flag names.
 
     Args:
         spec: "procedural" for the embedded head, or the path of a `.pkl` or `.npz` file.
 
     Returns:
-        The head, float32.
+        The head, with float32 arrays.
 
     Raises:
-        UserError: if the file is missing, is no head, or is damaged; one line that says which.
+        UserError: The file is missing, damaged, or not a head; the message is one line and names the file.
     """
     if spec == PROCEDURAL:
         return procedural_head()
@@ -62,35 +63,31 @@ def load_head(spec: str) -> HeadModel:
         return _head_from_flame(path, arrays)
     if path.suffix in (".pkl", ".pickle"):
         return _head_from_flame(path, _read_pickle(path))
-    raise UserError(f"{spec}: unknown ending {path.suffix!r}; expected {_EXPECTED}")
+    raise UserError(f"{spec}: unknown file extension {path.suffix!r}; expected {_EXPECTED}")
 
 
 def save_head(path: str | os.PathLike, head: HeadModel) -> None:
-    """Writes a head as npz, so that `load_head(path)` gives an equal one; the file appears whole or not at all.
+    """Writes a head to an npz file, so that `load_head(path)` returns an equal head.
+
+    The write is atomic: an interrupted call leaves no partial file.
 
     Args:
         path: file to write; must end in `.npz`.
-        head: any head.
+        head: the head to write.
 
     Raises:
-        UserError: if the path does not end in `.npz`.
+        UserError: The path does not end in `.npz`.
     """
     path = Path(path)
     if path.suffix != ".npz":
-        raise UserError(f"{path}: heads are written as .npz")
+        raise UserError(f"{path}: heads are written as .npz; choose a path that ends in .npz")
     surface = head.surface
     contents = {name: np.asarray(getattr(head, name)) for name in _ARRAYS}
     contents |= {f"mask/{name}": indices for name, indices in surface.masks.items()}
     contents |= {name: getattr(surface, name) for name in ("faces", "materials", "albedo")}
     header = {"name": head.name, "parents": head.parents, "landmarks": dict(surface.landmarks)}
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=".npz")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            np.savez_compressed(file, format=_FORMAT, header=json.dumps(header), **contents)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with replace_when_whole(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, format=_FORMAT, header=json.dumps(header), **contents)
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
@@ -118,7 +115,7 @@ def _flame_arrays(path: Path, contents: dict[str, Any]) -> dict[str, np.ndarray]
     arrays = {key: as_array(contents[key]) for key in _FLAME_KEYS}
     for key, array in arrays.items():
         if array is None:
-            raise UserError(f"{path}: entry {key} holds no array; expected {_EXPECTED}")
+            raise UserError(f"{path}: entry {key} does not hold an array; expected {_EXPECTED}")
     num_vertices = arrays["v_template"].shape[0] if arrays["v_template"].ndim else 0
     num_joints = len(JOINT_PARENTS)
     wanted = {
@@ -143,14 +140,17 @@ def _flame_arrays(path: Path, contents: dict[str, Any]) -> dict[str, np.ndarray]
         )
     faces = arrays["f"]
     if faces.size == 0 or faces.max() >= num_vertices or faces.min() < 0:
-        raise UserError(f"{path}: faces name vertices outside 0..{num_vertices - 1}")
+        raise UserError(f"{path}: faces refer to vertices outside 0..{num_vertices - 1}; the file is damaged")
     return arrays
 
 
 def _check_tree(path: Path, contents: dict[str, Any]) -> None:
     tree = as_array(contents.get("kintree_table"))
     if tree is not None and tuple(int(p) for p in np.atleast_2d(tree)[0][1:]) != JOINT_PARENTS[1:]:
-        raise UserError(f"{path}: joint parents {np.atleast_2d(tree)[0].tolist()}, expected those of FLAME")
+        raise UserError(
+            f"{path}: the joint parents are {np.atleast_2d(tree)[0].tolist()}; "
+            f"expected those of FLAME, {list(JOINT_PARENTS)}"
+        )
 
 
 def _head_from_flame(path: Path, contents: dict[str, Any]) -> HeadModel:
@@ -188,4 +188,6 @@ def _head_from_arrays(path: Path, arrays: dict[str, np.ndarray]) -> HeadModel:
             name=header["name"],
         )
     except KeyError as error:
-        raise UserError(f"{path}: no entry {error.args[0]}; written by another version?") from None
+        raise UserError(
+            f"{path}: no entry {error.args[0]}; the file may come from another version, write it again with save_head"
+        ) from None

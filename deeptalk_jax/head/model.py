@@ -1,7 +1,7 @@
-"""The head model as data: a FLAME-compatible blend-shape head that JAX treats as a pytree.
+"""The data of a FLAME-compatible blend-shape head, as a JAX pytree.
 
-Coordinates are metres, y up, z out of the face, x to the speaker's own left. The arithmetic that turns
-coefficients into vertices is in `lbs.py`; where heads come from is in `load.py`.
+Coordinates are in metres: x points to the speaker's own left, y up, and z out of the face. `lbs.py` turns coefficients
+into vertices; `load.py` loads heads.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from deeptalk_jax.types import Array
 JOINT_NAMES = ("root", "neck", "jaw", "left_eye", "right_eye")
 JAW = JOINT_NAMES.index("jaw")
 JOINT_PARENTS = (-1, 0, 1, 1, 1)
-NUM_POSE_FEATURES = 9 * (len(JOINT_NAMES) - 1)  # entries of R - I for every joint but the root
+NUM_POSE_FEATURES = 9 * (len(JOINT_NAMES) - 1)  # entries of R - I of every joint except the root
 
 MATERIALS = ("skin", "lips", "eye_white", "iris", "pupil", "hair", "teeth", "tongue", "inner_mouth")
 MASK_NAMES = ("lips", "eyes", "forehead", "face", "mouth_interior")
@@ -25,18 +25,18 @@ MASK_NAMES = ("lips", "eyes", "forehead", "face", "mouth_interior")
 
 @dataclass(frozen=True, eq=False)
 class HeadSurface:
-    """What a head has besides arithmetic: connectivity, named regions and colours.
+    """The parts of a head that do not enter the vertex arithmetic: connectivity, named regions and colours.
 
-    Two surfaces are equal when their contents are, and the hash follows the contents, so a surface can be
-    static under `jax.jit` without a new trace for every copy.
+    Equality and hash depend on the contents only, so a surface can be static under `jax.jit` and an equal copy does
+    not cause a new trace.
 
     Attributes:
-        faces: `[f, 3]` int32 vertex indices, counter-clockwise seen from outside.
+        faces: `[f, 3]` int32 vertex indices, counter-clockwise as seen from outside.
         materials: `[v]` uint8 indices into `MATERIALS`.
         albedo: `[v, 3]` float32 diffuse colour in sRGB, 0 to 1.
-        masks: region name -> sorted int32 vertex indices; every name of `MASK_NAMES` is present, and
-            `mouth_interior` is empty for heads that have none (FLAME).
-        landmarks: point name -> vertex index; empty where a head does not name any.
+        masks: region name -> sorted int32 vertex indices. All names of `MASK_NAMES` are present; `mouth_interior` is
+            empty for heads without one (FLAME).
+        landmarks: point name -> vertex index; empty for heads without named points.
     """
 
     faces: np.ndarray
@@ -47,7 +47,7 @@ class HeadSurface:
 
     @cached_property
     def digest(self) -> str:
-        """Hexadecimal hash of all contents."""
+        """Hexadecimal hash of the contents."""
         state = hashlib.sha1(usedforsecurity=False)
         for array in (self.faces, self.materials, self.albedo):
             state.update(np.ascontiguousarray(array).tobytes())
@@ -69,14 +69,15 @@ class HeadModel:
 
     Attributes:
         template: `[v, 3]` neutral vertices, metres.
-        expression_directions: `[v, 3, 50]` metres per unit of an expression coefficient.
-        shape_directions: `[v, 3, s]` metres per unit of an identity coefficient.
-        pose_directions: `[36, v, 3]` metres per unit of the entries of R - I of neck, jaw, left and right eye.
-        joint_regressor: `[5, v]` rows sum to 1; joints = regressor @ shaped vertices.
-        skinning_weights: `[v, 5]` rows sum to 1.
-        surface: faces, masks and colours; static, not traced.
-        parents: parent of each joint, -1 for the root; static.
-        name: where the head came from; static.
+        expression_directions: `[v, 3, 50]` vertex offsets, metres per unit of an expression coefficient.
+        shape_directions: `[v, 3, s]` vertex offsets, metres per unit of an identity coefficient.
+        pose_directions: `[36, v, 3]` vertex offsets, metres per unit of an entry of R - I; the entries belong to neck,
+            jaw, left eye and right eye, 9 each.
+        joint_regressor: `[5, v]` weights of the joints: joints = joint_regressor @ shaped vertices. Rows sum to 1.
+        skinning_weights: `[v, 5]` weights of the joints for each vertex. Rows sum to 1.
+        surface: faces, masks and colours; static under jit.
+        parents: index of each joint's parent, -1 for the root; static under jit.
+        name: name of the file or generator that the head comes from; static under jit.
     """
 
     template: Array
@@ -106,12 +107,12 @@ class HeadModel:
 
     @property
     def masks(self) -> Mapping[str, np.ndarray]:
-        """Region name -> sorted vertex indices."""
+        """Sorted vertex indices by region name."""
         return self.surface.masks
 
     @property
     def landmarks(self) -> Mapping[str, int]:
-        """Point name -> vertex index; empty where unknown."""
+        """Vertex index by point name; empty for heads without named points."""
         return self.surface.landmarks
 
     @property

@@ -1,4 +1,7 @@
-"""A part of a head that moves as the whole does, at a fraction of the arithmetic."""
+"""Head models that keep only some vertices of a head.
+
+A loss or picture that needs few vertices then costs a fraction of the arithmetic of the whole head.
+"""
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,30 +12,33 @@ from deeptalk_jax.types import Array
 
 
 def head_subset(head: HeadModel, vertices: Int[np.ndarray, " n"]) -> HeadModel:
-    """The head of some of the vertices; `lbs` gives them where it puts them in the whole head.
+    """Returns a head with some of the vertices; they move exactly as in the whole head.
 
-    Joints are regressed from all vertices of a head. They are linear in the coefficients, so the part carries the
-    five of them as vertices of its own, behind the others, and regresses each joint from its stand-in.
+    The joints of a head are regressed from all of its vertices, which the subset does not have. Joints are linear in
+    the coefficients, so the subset stores the five joints as additional vertices and regresses each joint from the
+    vertex that stores it.
 
     Args:
-        head: the whole.
+        head: the whole head.
         vertices: sorted indices of the n vertices to keep.
 
     Returns:
-        A head of n + 5 vertices: those kept, in their order, then the stand-ins, which belong to no face.
+        A head with n + 5 vertices: the kept vertices in their order, then the five joints, which belong to no face.
 
     Raises:
-        ValueError: an index is out of range, or they are not sorted.
+        ValueError: The indices are empty, not sorted, repeated, or out of range.
     """
     vertices = np.asarray(vertices)
     if len(vertices) == 0 or (np.diff(vertices) <= 0).any() or not 0 <= vertices[0] <= vertices[-1]:
-        raise ValueError(f"vertices {vertices} are not sorted indices, each once")
+        raise ValueError(f"vertices {vertices} are not sorted; expected distinct indices in ascending order")
     if vertices[-1] >= head.num_vertices:
-        raise ValueError(f"vertex {vertices[-1]} is not one of the head's {head.num_vertices}")
+        raise ValueError(
+            f"vertex index {vertices[-1]} is out of range; the head has {head.num_vertices} vertices"
+        )
     num_joints = len(JOINT_NAMES)
 
-    def with_joints(values: Array, of_joints: Array) -> Array:
-        return jnp.concatenate([values[vertices], of_joints])
+    def with_joints(values: Array, joint_values: Array) -> Array:
+        return jnp.concatenate([values[vertices], joint_values])
 
     def regressed(values: Array) -> Array:
         return jnp.einsum("jv,v...->j...", head.joint_regressor, values, precision="highest")
@@ -52,7 +58,7 @@ def head_subset(head: HeadModel, vertices: Int[np.ndarray, " n"]) -> HeadModel:
 
 
 def _surface(surface: HeadSurface, vertices: np.ndarray, num_joints: int) -> HeadSurface:
-    """What of the surface lies within the vertices, renumbered."""
+    """Returns the part of a surface whose faces and points use only the given vertices, renumbered."""
     number = np.full(len(surface.materials), -1, np.int32)
     number[vertices] = np.arange(len(vertices), dtype=np.int32)
     faces = number[surface.faces]

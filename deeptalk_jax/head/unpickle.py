@@ -1,9 +1,9 @@
 """Reads pickles of arrays without running code from them.
 
-A pickle is a small program that may call any function it names. Here it may name only what a table allows;
-the first other name stops the reading. Classes of packages that need not be installed (chumpy,
-scipy.sparse) are stood in for by `PickledState`, which only keeps what the file says about them. The same
-reader serves other formats (PyTorch's `.pt`) with another table and a `persistent_load`.
+A pickle is a small program that can call any function by name. This reader resolves only the names in a table and
+stops at the first other name. Classes of packages that need not be installed (chumpy, scipy.sparse) are replaced by
+`PickledState`, which only stores the state from the file. The reader also serves other formats, such as PyTorch's
+`.pt`, with another table and a `persistent_load` function.
 """
 
 import io
@@ -19,18 +19,18 @@ import numpy as np
 from deeptalk_jax.errors import UserError
 
 Globals = Mapping[tuple[str, str], Any]
-_PLAIN_KINDS = "fiubcSU"  # of dtypes: numbers and text
+_PLAIN_KINDS = "fiubcSU"  # dtype kinds of numbers and text
 
 
 class RefusedGlobalError(pickle.UnpicklingError):
-    """A pickle named something outside its table."""
+    """A pickle refers to a name outside the table of allowed names."""
 
 
 class PickledState:
-    """Stands in for an instance of a class that is not loaded: keeps its state, has no behaviour.
+    """Replaces an instance of a class that is not loaded; stores its state and has no behaviour.
 
     Attributes:
-        state: the instance dictionary (or other state) as the file gives it; None if it gives none.
+        state: the instance dictionary (or other state) in the file; None if the file has none.
     """
 
     def __init__(self, *_: Any) -> None:
@@ -40,7 +40,7 @@ class PickledState:
         self.state = state
 
     def get(self, *names: str) -> Any:
-        """The first of these entries that the state holds, else None."""
+        """Returns the first of these entries that the state has, or None."""
         if isinstance(self.state, dict):
             for name in names:
                 if name in self.state:
@@ -55,11 +55,11 @@ def _reconstruct_instance(cls: type, _base: Any = None, _state: Any = None) -> P
 
 
 class _ArrayClass:
-    """Stands in for the name `numpy.ndarray`: called, that would give memory of any size."""
+    """Replaces the name `numpy.ndarray`, because calling the real class can allocate memory of any size."""
 
 
 class _Dtype:
-    """Stands in for `numpy.dtype`, whose own state may describe fields outside of the array's memory."""
+    """Replaces `numpy.dtype`, because the state of the real class can describe fields outside the array's memory."""
 
     kinds = _PLAIN_KINDS
 
@@ -73,25 +73,25 @@ class _Dtype:
 
 
 class _ObjectDtype(_Dtype):
-    """The same for arrays of other things that the pickle holds."""
+    """Replaces `numpy.dtype` and also allows arrays of other objects of the same pickle."""
 
     kinds = _PLAIN_KINDS + "O"
 
 
 class _Array(np.ndarray):
-    """An array whose state comes from a pickle: shape, type and bytes, nothing else."""
+    """An array that takes its shape, type and bytes, and nothing else, from the pickle."""
 
     def __setstate__(self, state: tuple) -> None:
         version, shape, dtype, fortran, raw = state
         if isinstance(raw, list) and math.prod(shape) != len(raw):
-            raise ValueError(f"array of shape {shape} from a list of {len(raw)}")
+            raise ValueError(f"array of shape {shape} from a list of {len(raw)} items")
         super().__setstate__((version, shape, dtype.dtype, fortran, raw))
 
 
 def _reconstruct_array(cls: type, _shape: Any, _dtype: Any) -> np.ndarray:
     if cls is not _ArrayClass:
         raise RefusedGlobalError(f"array of {cls!r}")
-    return _Array((0,), "b")  # its __setstate__ gives shape, dtype and bytes
+    return _Array((0,), "b")  # __setstate__ sets the shape, dtype and bytes.
 
 
 def _encode_latin1(text: str, encoding: str = "latin1") -> bytes:
@@ -120,7 +120,7 @@ def _numpy_globals() -> dict[tuple[str, str], Any]:
 
 
 NUMPY_GLOBALS: Globals = _numpy_globals()
-# What `numpy.save` writes of an array of objects.
+# Names in the pickles that `numpy.save` writes for arrays of objects.
 OBJECT_ARRAY_GLOBALS: Globals = {**NUMPY_GLOBALS, ("numpy", "dtype"): _ObjectDtype}
 
 _SPARSE_MODULES = ("csc", "csr", "coo", "_csc", "_csr", "_coo")
@@ -174,20 +174,20 @@ def restricted_load(
     allowed: Globals = NUMPY_GLOBALS,
     persistent_load: Callable[[Any], Any] | None = None,
 ) -> Any:
-    """Unpickles a stream, with nothing callable but the entries of a table.
+    """Unpickles a stream in which only the entries of a table can be called.
 
     Args:
-        stream: binary stream, positioned at the pickle.
-        source: name of the file, for messages.
-        expected: what the file should have been, for messages.
-        allowed: (module, name) -> the object that the pickle gets for it.
-        persistent_load: resolves persistent ids; None refuses them.
+        stream: binary stream, positioned at the start of the pickle.
+        source: name of the file, used in error messages.
+        expected: description of the expected file, used in error messages.
+        allowed: (module, name) -> the object that replaces this name.
+        persistent_load: function that resolves persistent ids; None refuses them.
 
     Returns:
-        The unpickled object. Pickles written by Python 2 are read as latin-1.
+        The unpickled object. Strings written by Python 2 are decoded as latin-1.
 
     Raises:
-        UserError: if the pickle names anything outside the table, or is truncated, or is no pickle.
+        UserError: The pickle refers to a name outside the table, is truncated, or is not a pickle.
     """
     program = stream.read()
     try:
@@ -195,18 +195,22 @@ def restricted_load(
         return _TableUnpickler(io.BytesIO(program), allowed, persistent_load).load()
     except RefusedGlobalError as error:
         raise UserError(
-            f"{source}: the pickle asks for {error}, which {expected} does not need; refused, nothing was run"
+            f"{source}: the pickle asks for {error}, which {expected} does not need; "
+            "the file was refused and none of its code was run"
         ) from None
-    except Exception as error:  # a damaged pickle can raise nearly anything
+    except Exception as error:  # A damaged pickle can raise almost any exception.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{source}: not a readable pickle ({reason}); expected {expected}") from None
 
 
 def _check_memo(program: bytes) -> None:
-    """Refuses memo places that no pickle of this size needs: the interpreter makes room for all below them."""
+    """Refuses memo indices that a pickle of this size cannot need.
+
+    The interpreter allocates memory for all indices below the largest one.
+    """
     for opcode, argument, _ in pickletools.genops(program):
         if opcode.name in ("PUT", "LONG_BINPUT") and argument > len(program):
-            raise ValueError(f"memo place {argument} in a pickle of {len(program)} bytes")
+            raise ValueError(f"memo index {argument} in a pickle of {len(program)} bytes")
 
 
 def _dense_from_sparse(stored: PickledState) -> np.ndarray | None:
@@ -220,7 +224,7 @@ def _dense_from_sparse(stored: PickledState) -> np.ndarray | None:
     dense = np.zeros(tuple(int(n) for n in shape))
     if indices is not None and pointers is not None:
         major = np.repeat(np.arange(len(pointers) - 1), np.diff(pointers))
-        # One pointer more than there are columns marks compressed columns; square matrices say it by format.
+        # Compressed columns have one pointer more than columns. For square matrices, only the format tells.
         by_column = len(pointers) == dense.shape[1] + 1 and stored.get("format") != "csr"
         row, column = (indices, major) if by_column else (major, indices)
     if row is None or column is None:
@@ -230,13 +234,13 @@ def _dense_from_sparse(stored: PickledState) -> np.ndarray | None:
 
 
 def as_array(value: Any) -> np.ndarray | None:
-    """The array inside an unpickled value: an array itself, a sparse matrix, or a chumpy array.
+    """Returns the numbers of an unpickled array, sparse matrix or chumpy array.
 
     Args:
-        value: what `restricted_load` gave for it.
+        value: an object from `restricted_load`.
 
     Returns:
-        A NumPy array, or None if there is none inside.
+        A dense NumPy array, or None if the value does not contain numbers.
     """
     if isinstance(value, PickledState):
         if value.get("data") is not None and value.get("_shape", "shape") is not None:

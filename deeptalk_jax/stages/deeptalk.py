@@ -190,6 +190,7 @@ class DEEPTalkStage(Stage):
                 identity,
                 num_frames=batch["motion"].shape[1],
                 tau=linear_tau(step, start=config.tau_start, end=config.tau_end, num_steps=config.num_steps),
+                train=True,
                 encoded=encoded,
                 rngs={"dropout": dropout_key, "sample": sample_key},
             )

@@ -1,16 +1,18 @@
-"""The figures that a demo run must show: `python -m deeptalk_jax.tools.demo_report outputs/demo/report.json`.
+"""Checks the report of a demo run against the bounds that every figure must keep.
 
-Prints a table of every figure, what it must reach and what it did; exits with 1 where one falls short and with 2
-where the report cannot be read.
+    python -m deeptalk_jax.tools.demo_report outputs/demo/report.json
+
+Prints a table of the figures with their bounds. The exit status is 1 if a figure misses its bound, and 2 if the report
+cannot be read.
 """
 
 import json
 import math
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from deeptalk_jax.cli import run_tool
 from deeptalk_jax.errors import UserError
 
 Report = Mapping[str, Any]
@@ -45,13 +47,13 @@ SCALARS = ("real_time_factor", "wall_s")
 
 
 class Figure(NamedTuple):
-    """A figure with the bound it must keep.
+    """A figure of the report and its bound.
 
     Attributes:
-        name: what a reader sees.
-        value: computes it from the report.
-        bound: smallest (or largest) value that passes.
-        at_most: the bound is the largest value.
+        name: text in the printed table.
+        value: computes the figure from the report.
+        bound: smallest value that passes, or the largest one with `at_most`.
+        at_most: whether `bound` is the largest value that passes.
     """
 
     name: str
@@ -60,7 +62,7 @@ class Figure(NamedTuple):
     at_most: bool = False
 
     def passes(self, report: Report) -> bool:
-        """Whether the report keeps the bound; NaN never does."""
+        """Returns whether the report keeps the bound; NaN never does."""
         value = self.value(report)
         return value <= self.bound if self.at_most else value >= self.bound
 
@@ -96,7 +98,7 @@ FIGURES = (
         0.3,
     ),
     Figure(
-        "generator: lip vertex error of shuffled audio / of the right one",
+        "generator: lip vertex error with shuffled audio / with the right audio",
         _ratio("generator", "shuffled_audio_lip_error_mm", "lip_error_mm"),
         1.2,
     ),
@@ -107,7 +109,7 @@ FIGURES = (
         at_most=True,
     ),
     Figure(
-        "stage 2: agreement with the emotion that is heard / that of stage 1",
+        "stage 2: agreement of face and speech in emotion / that of stage 1",
         lambda report: (
             report["stage2"]["heard_emotion_agreement"] / report["generator"]["heard_emotion_agreement"]
         ),
@@ -117,10 +119,10 @@ FIGURES = (
 
 
 def read_report(path: Path) -> Report:
-    """Reads a report and checks that every key is there and a finite number.
+    """Reads a report and checks that it holds every key with a finite number.
 
     Raises:
-        UserError: no such file, no JSON, or the first key that is missing or no number.
+        UserError: the file cannot be read, is not JSON, or lacks a finite number for a key.
     """
     try:
         report = json.loads(path.read_text())
@@ -136,12 +138,12 @@ def read_report(path: Path) -> Report:
         if not isinstance(value, int | float) or not math.isfinite(value):
             raise UserError(f"{path}: {'.'.join(keys)} is {value!r}, expected a finite number")
     if not isinstance(report.get("versions"), dict):
-        raise UserError(f"{path}: versions is missing")
+        raise UserError(f"{path}: versions is missing, expected the versions of the packages by name")
     return report
 
 
 def table(report: Report) -> str:
-    """All figures against their bounds, one a line."""
+    """Returns a text table of all figures and their bounds, one figure per line."""
     width = max(len(figure.name) for figure in FIGURES)
     lines = [f"{'figure':{width}}  {'value':>8}  {'bound':>8}"]
     for figure in FIGURES:
@@ -156,19 +158,21 @@ def table(report: Report) -> str:
     return "\n".join(lines)
 
 
-def main(arguments: list[str]) -> int:
-    """Checks the report named by the only argument; returns the exit status."""
+def check_report(arguments: list[str]) -> int:
+    """Prints the figures of the report that the only argument names.
+
+    Returns:
+        Exit status: 0 if all figures keep their bounds, otherwise 1.
+
+    Raises:
+        UserError: not exactly one argument, or a report that cannot be read.
+    """
     if len(arguments) != 1:
-        print("usage: python -m deeptalk_jax.tools.demo_report REPORT.json", file=sys.stderr)
-        return 2
-    try:
-        report = read_report(Path(arguments[0]))
-    except UserError as error:
-        print(f"report: {error}", file=sys.stderr)
-        return 2
+        raise UserError(f"{len(arguments)} arguments; expected one, the REPORT.json of a demo run")
+    report = read_report(Path(arguments[0]))
     print(table(report))
     return int(not all(figure.passes(report) for figure in FIGURES))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_tool(check_report, takes_arguments=True)

@@ -1,3 +1,5 @@
+"""Tests of vocal emotion: signal processing, levels, pitch and prosody."""
+
 import numpy as np
 import pytest
 
@@ -13,15 +15,15 @@ def _tone(frequency_hz, amplitude=8000.0, seconds=1.0):
     return np.round(amplitude * np.sin(2 * np.pi * frequency_hz * time_s)).astype(np.int16)
 
 
-def test_resampling_keeps_a_tone():
+def test_resampling_preserves_a_tone():
     ours = acoustics._resample_and_tilt(_tone(440), 0.0)
     time_s = np.arange(len(ours)) / _RATE_OUT
     expected = 8000 / 32767 * np.sin(2 * np.pi * 440 * time_s)
     inside = slice(2000, -2000)
-    np.testing.assert_allclose(ours[inside], expected[inside], atol=5e-4)  # what the cut edges ring with
+    np.testing.assert_allclose(ours[inside], expected[inside], atol=5e-4)  # the cut edges of the tone ring
 
 
-def test_tilt_is_decibels_per_octave():
+def test_tilt_is_in_decibels_per_octave_around_1_khz():
     gain = [
         np.std(acoustics._resample_and_tilt(_tone(hz), 6.0)[400:-400])
         / np.std(acoustics._resample_and_tilt(_tone(hz), 0.0)[400:-400])
@@ -30,7 +32,7 @@ def test_tilt_is_decibels_per_octave():
     np.testing.assert_allclose(20 * np.log10(gain), [-6.0, 0.0, 12.0], atol=0.01)
 
 
-def test_render_gives_whole_frames_in_range():
+def test_rendered_clip_has_whole_frames_silent_edges_and_no_clipping():
     loud = Prosody(loudness_db=20.0)
     clip = acoustics.render(_tone(300), loud, lead_s=0.2, tail_s=0.1, rng=np.random.default_rng(0))
     assert clip.dtype == np.int16 and len(clip) % 640 == 0
@@ -40,27 +42,27 @@ def test_render_gives_whole_frames_in_range():
     assert level_db[:4].max() < -55 < level_db[8:28].min()
 
 
-@pytest.mark.parametrize(("loudness_db", "emotion_gain"), [(-6.0, 0.5), (6.0, 2.0)])
-def test_loudness_is_a_gain(loudness_db, emotion_gain):
+@pytest.mark.parametrize(("loudness_db", "gain"), [(-6.0, 0.5), (6.0, 2.0)])
+def test_loudness_scales_the_amplitude(loudness_db, gain):
     calm, other = (
         acoustics.render(
             _tone(300, 500.0), Prosody(loudness_db=db), lead_s=0, tail_s=0, rng=np.random.default_rng(0)
         )
         for db in (-10.0, -10.0 + loudness_db)
     )
-    assert np.std(other) / np.std(calm) == pytest.approx(emotion_gain, rel=0.01)
+    assert np.std(other) / np.std(calm) == pytest.approx(gain, rel=0.01)
 
 
-def test_pitch_of_a_tone_and_of_noise():
+def test_pitch_is_found_in_a_tone_but_not_in_noise_or_at_the_edge():
     time_s = np.arange(16_000) / _RATE_OUT
     voiced = (8000 * np.sign(np.sin(2 * np.pi * 200 * time_s))).astype(np.int16)
     assert acoustics.pitch_hz(voiced, 0.5) == pytest.approx(200, rel=0.01)
     noise = (3000 * np.random.default_rng(0).standard_normal(16_000)).astype(np.int16)
     assert acoustics.pitch_hz(noise, 0.5) == 0
-    assert acoustics.pitch_hz(voiced, 0.01) == 0  # too near the edge
+    assert acoustics.pitch_hz(voiced, 0.01) == 0  # the analysis window would start before the clip
 
 
-def test_emotions_scale_with_strength():
+def test_strength_scales_the_effect_of_an_emotion():
     assert set(EMOTION_PROSODY) == set(EMOTIONS)
     for emotion in EMOTIONS:
         weak = acoustics.draw_prosody(emotion, 0.0, np.random.default_rng(1))

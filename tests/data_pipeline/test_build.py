@@ -1,3 +1,5 @@
+"""Tests of building the synthetic corpus, of its records, and of finding datasets on disk."""
+
 import shutil
 import subprocess
 import sys
@@ -14,14 +16,12 @@ from data_pipeline.synthetic_talk.acoustics import frame_level_db
 from data_pipeline.synthetic_talk.clip import make_clip, plan_split
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.types import EMOTIONS, VISEME_CLASSES
-from tests.data_pipeline.conftest import NUM_CLIPS
-
-_SPLITS = {"train": 48, "validation": 8, "test": 8}
+from tests.support.corpus import NUM_CLIPS, SPLIT_SIZES
 
 
 def test_records_do_not_depend_on_shards_or_workers(data_dir, tmp_path):
     prepare("synthetic_talk", str(tmp_path), num_clips=NUM_CLIPS, num_workers=2, num_shards=3)
-    for split, size in _SPLITS.items():
+    for split, size in SPLIT_SIZES.items():
         one, other = (open_split(root, "synthetic_talk", split) for root in (data_dir, tmp_path))
         assert len(one) == len(other) == size
         for a, b in zip(one, other, strict=True):
@@ -31,7 +31,7 @@ def test_records_do_not_depend_on_shards_or_workers(data_dir, tmp_path):
             assert a[2:-1] == b[2:-1]
 
 
-def test_a_clip_made_alone_is_the_clip_of_the_corpus(data_dir):
+def test_a_single_generated_clip_equals_the_record_in_the_corpus(data_dir):
     records = open_split(data_dir, "synthetic_talk", "train")
     plan = plan_split("train", 48, seed=0)[37]
     clip = make_clip(plan)
@@ -41,14 +41,14 @@ def test_a_clip_made_alone_is_the_clip_of_the_corpus(data_dir):
     assert (records[37].clip_name, records[37].text) == (plan.name, clip.text)
 
 
-def test_another_seed_speaks_differently():
+def test_seed_changes_the_clips():
     one, other = (make_clip(plan_split("train", 1, seed)[0]) for seed in (0, 1))
     assert one.text != other.text or len(one.audio) != len(other.audio)
 
 
-def test_records(data_dir):
+def test_records_have_valid_arrays_labels_and_names(data_dir):
     names = set()
-    for split, size in _SPLITS.items():
+    for split, size in SPLIT_SIZES.items():
         records = open_split(data_dir, "synthetic_talk", split)
         emotions = [record.labels["emotion"] for record in records]
         assert np.bincount(emotions).tolist() == [size // 8] * 8
@@ -70,7 +70,7 @@ def test_records(data_dir):
     assert len(names) == NUM_CLIPS
 
 
-def test_tfds_reads_the_same(data_dir):
+def test_open_split_reads_the_same_records_as_tfds(data_dir):
     builder = tfds.builder_from_directory(str(registry.find_dataset(data_dir, "synthetic_talk")))
     theirs = builder.as_data_source("validation")[5]
     ours = open_split(data_dir, "synthetic_talk", "validation")[5]
@@ -81,7 +81,7 @@ def test_tfds_reads_the_same(data_dir):
     assert open_split(data_dir, "synthetic_talk", "validation[5:]")[0].clip_name == ours.clip_name
 
 
-def test_mouth_follows_loudness(data_dir):
+def test_jaw_opening_correlates_with_loudness(data_dir):
     correlations = [
         np.corrcoef(frame_level_db(record.audio), record.motion[:, 50])[0, 1]
         for record in open_split(data_dir, "synthetic_talk", "test")
@@ -89,13 +89,13 @@ def test_mouth_follows_loudness(data_dir):
     assert np.mean(correlations) > 0.5
 
 
-def test_building_again_returns_at_once(data_dir, capsys, monkeypatch):
-    monkeypatch.setattr(workers, "worker_pool", None)  # would fail if anything were made
+def test_an_existing_dataset_is_not_built_again(data_dir, capsys, monkeypatch):
+    monkeypatch.setattr(workers, "worker_pool", None)  # a build would call None and fail
     prepare("synthetic_talk", str(data_dir), num_clips=NUM_CLIPS)
     assert "already built" in capsys.readouterr().out
 
 
-def test_interrupted_build_leaves_nothing_complete(tmp_path, monkeypatch):
+def test_an_interrupted_build_leaves_no_complete_dataset(tmp_path, monkeypatch):
     make_clips = workers.make_clips
 
     def interrupted(*args):
@@ -116,21 +116,21 @@ def test_interrupted_build_leaves_nothing_complete(tmp_path, monkeypatch):
     assert len(open_split(tmp_path, "synthetic_talk", "train")) == 6
 
 
-def test_newest_version_is_found(data_dir, tmp_path):
+def test_find_dataset_returns_the_newest_version(data_dir, tmp_path):
     complete = registry.find_dataset(data_dir, "synthetic_talk")
     for version in ("1.9.0", "1.10.0"):
         shutil.copytree(complete, tmp_path / "synthetic_talk" / "clips64_seed0" / version)
     assert registry.find_dataset(tmp_path, "synthetic_talk").name == "1.10.0"
 
 
-def test_configurations_live_side_by_side(data_dir, tmp_path):
+def test_configurations_are_kept_side_by_side(data_dir, tmp_path):
     complete = registry.find_dataset(data_dir, "synthetic_talk")
     for config in ("clips64_seed0", "clips64_seed1"):
         shutil.copytree(complete, tmp_path / "synthetic_talk" / config / "1.0.0")
     killed = tmp_path / "synthetic_talk" / "clips64_seed2" / "incomplete.4XHVPA_1.0.0"
-    shutil.copytree(complete, killed)  # what kill -9 leaves behind
+    shutil.copytree(complete, killed)  # a build that is killed by SIGKILL leaves such a directory
     with pytest.raises(
-        UserError, match=r"built 2 times in .*: synthetic_talk/clips64_seed0, synthetic_talk/clips"
+        UserError, match=r"has 2 configurations in .*: synthetic_talk/clips64_seed0, synthetic_talk/clips"
     ):
         open_split(tmp_path, "synthetic_talk", "train")
     assert len(open_split(tmp_path, "synthetic_talk/clips64_seed1", "train")) == 48
@@ -142,15 +142,15 @@ def test_configurations_live_side_by_side(data_dir, tmp_path):
     ("arguments", "message"),
     [
         ({"dataset": "meed"}, "unknown dataset 'meed'; expected one of: .*synthetic_talk"),
-        ({"num_clips": 7}, "--num_clips=7 is too small; expected at least 8"),
-        ({"seed": -1}, "--seed=-1 is too small; expected at least 0"),
-        ({"num_workers": 0}, "--num_workers=0 is too small"),
-        ({"num_shards": 9}, "--num_shards=9 is not in 1 to 2, the clips of the smallest split"),
-        ({"num_shards": 0}, "--num_shards=0 is not in 1 to 2"),
+        ({"num_clips": 7}, "--num_clips=7: expected at least 8, so that every split has a clip"),
+        ({"seed": -1}, "--seed=-1: expected at least 0"),
+        ({"num_workers": 0}, "--num_workers=0: expected at least 1"),
+        ({"num_shards": 9}, "--num_shards=9: expected 1 to 2, the number of clips of the smallest split"),
+        ({"num_shards": 0}, "--num_shards=0: expected 1 to 2"),
         ({"data_dir": "/proc/nowhere"}, "cannot write to --data_dir=/proc/nowhere: No such file"),
     ],
 )
-def test_bad_requests(tmp_path, arguments, message):
+def test_prepare_rejects_invalid_arguments(tmp_path, arguments, message):
     request = {"dataset": "synthetic_talk", "data_dir": str(tmp_path), "num_clips": 16} | arguments
     with pytest.raises(UserError, match=message):
         prepare(**request)
@@ -163,14 +163,14 @@ def test_bad_requests(tmp_path, arguments, message):
         (["--num_clips=many"], "error: flag --num_clips=many: invalid literal"),
     ],
 )
-def test_command_reports_in_one_line(tmp_path, flags, message):
+def test_command_reports_errors_in_one_line(tmp_path, flags, message):
     command = [sys.executable, "-m", "data_pipeline.build", f"--data_dir={tmp_path}", *flags]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 2
     assert done.stderr.startswith(message) and done.stderr.count("\n") == 1
 
 
-def test_command_builds(tmp_path):
+def test_command_builds_a_dataset(tmp_path):
     command = [
         sys.executable,
         "-m",
@@ -181,11 +181,11 @@ def test_command_builds(tmp_path):
     done = subprocess.run([*command, "--num_clips=8"], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert "8 clips" in done.stdout and "x real time" in done.stdout
-    assert "8/8" in done.stderr  # the progress bar
+    assert "8/8" in done.stderr  # printed by the progress bar
     assert len(open_split(tmp_path, "synthetic_talk", "validation")) == 1
 
 
-def test_builds_and_loads_without_tensorflow(tmp_path):
+def test_building_and_loading_do_not_import_tensorflow(tmp_path):
     program = f"""
 import sys
 if __name__ == "__main__":

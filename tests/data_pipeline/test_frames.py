@@ -1,4 +1,4 @@
-"""Files of labelled single frames: what is read, what is refused, and the batches."""
+"""Tests of labelled single frames: reading files, rejecting invalid ones, and batches."""
 
 import csv
 
@@ -14,7 +14,7 @@ from data_pipeline.frames import (
     read_frames,
     split_file,
 )
-from deeptalk_jax.errors import UserError
+from deeptalk_jax.errors import ConfigError, UserError
 
 KEYS = FrameKeys()
 RNG = np.random.default_rng(0)
@@ -34,7 +34,7 @@ def write_npz(path, **changes):
 
 
 def write_csv(path, change=lambda row: row, rows=range(4)):
-    """The same frames as columns, last first, with one column more."""
+    """Writes the same frames with the columns in reverse order and one additional column."""
     names = [
         *(f"expression_{i}" for i in range(50)),
         *(f"jaw_pose_{i}" for i in range(3)),
@@ -56,12 +56,12 @@ def check(frames):
     assert (frames.motion.dtype, frames.emotion.dtype) == (np.float32, np.int32)
 
 
-def test_npz_and_csv_hold_the_same_frames(tmp_path):
+def test_npz_and_csv_files_give_the_same_frames(tmp_path):
     check(read_frames(write_npz(tmp_path / "a.npz"), KEYS))
     check(read_frames(write_csv(tmp_path / "a.CSV"), KEYS))
 
 
-def test_other_names_whole_poses_and_numbers(tmp_path):
+def test_other_array_names_6_dim_poses_and_numeric_labels_are_read(tmp_path):
     path = tmp_path / "emoca.npz"
     np.savez(path, exp=EXPRESSION, pose=POSE, label=np.array(CLASSES), shape=np.zeros((4, 100)))
     check(read_frames(path, FrameKeys("exp", "pose", "label")))
@@ -91,9 +91,9 @@ def with_nan(array, place, value):
         ({"emotion": LABELS[:, None]}, r"emotion has shape \(4, 1\), expected \[n\]"),
         (
             {"emotion": np.array([0, 1, 8, 2])},
-            "row 2: label '8' is no emotion; there are: 0 neutral, 1 happy",
+            "row 2: unknown emotion '8'; expected one of: 0 neutral, 1 happy",
         ),
-        ({"emotion": np.array([0.0, 1, 2, 2.5])}, "row 0: label '0.0' is no emotion"),
+        ({"emotion": np.array([0.0, 1, 2, 2.5])}, "row 0: unknown emotion '0.0'"),
         ({"emotion": np.array(["happy"] * 4, object)}, "cannot be read .*allow_pickle"),
         (
             {"expression": with_nan(EXPRESSION, (3, 11), np.nan)},
@@ -101,12 +101,12 @@ def with_nan(array, place, value):
         ),
         (
             {"jaw_pose": with_nan(POSE[:, 3:], (1, 0), 20.0)},
-            r"row 1, jaw_pose\[0\]: 20 is no angle of a jaw in radians",
+            r"row 1, jaw_pose\[0\]: 20 is out of range; expected radians in \[-pi, pi\]",
         ),
-        ({name: values[:0] for name, values in arrays().items()}, "holds no frame"),
+        ({name: values[:0] for name, values in arrays().items()}, "holds no frames; expected at least one"),
     ],
 )
-def test_npz_refused(tmp_path, changes, message):
+def test_npz_with_invalid_arrays_is_rejected(tmp_path, changes, message):
     path = write_npz(tmp_path / "a.npz", **changes)
     with pytest.raises(UserError, match=message) as error:
         read_frames(path, KEYS)
@@ -114,8 +114,8 @@ def test_npz_refused(tmp_path, changes, message):
     assert "\n" not in str(error.value)
 
 
-def test_npz_without_an_array_and_no_npz(tmp_path):
-    with pytest.raises(UserError, match="holds no array 'exp', only: expression, jaw_pose, emotion"):
+def test_npz_with_a_missing_array_and_other_files_are_rejected(tmp_path):
+    with pytest.raises(UserError, match="has no array 'exp'; found: expression, jaw_pose, emotion"):
         read_frames(write_npz(tmp_path / "a.npz"), KEYS._replace(expression="exp"))
     for name, content in (("text.npz", b"no archive"), ("cut.npz", b"PK\x03\x04cut off")):
         (tmp_path / name).write_bytes(content)
@@ -123,44 +123,46 @@ def test_npz_without_an_array_and_no_npz(tmp_path):
             read_frames(tmp_path / name, KEYS)
     with (tmp_path / "single.npz").open("wb") as file:
         np.save(file, EXPRESSION)
-    with pytest.raises(UserError, match="is a single array, not an npz archive"):
+    with pytest.raises(UserError, match="is a single array; expected an npz archive"):
         read_frames(tmp_path / "single.npz", KEYS)
 
 
-def test_csv_refused(tmp_path):
+def test_invalid_csv_missing_file_and_unknown_suffix_are_rejected(tmp_path):
     path = tmp_path / "a.csv"
     write_csv(path, no_number)
-    with pytest.raises(UserError, match=r"a.csv: row 2, column expression_7: 'n/a' is no number"):
+    with pytest.raises(UserError, match=r"a.csv: row 2, column expression_7: 'n/a'; expected a number"):
         read_frames(path, KEYS)
     write_csv(path, rows=())
-    with pytest.raises(UserError, match="holds no frame"):
+    with pytest.raises(UserError, match="holds no frames; expected at least one"):
         read_frames(path, KEYS)
     path.write_text("expression_0,emotion\n1.0,happy\n")
-    with pytest.raises(UserError, match=r"has no column 'expression_1' \(52 columns are missing\)"):
+    with pytest.raises(UserError, match=r"has no column 'expression_1'; 52 columns are missing in all"):
         read_frames(path, KEYS)
     write_csv(path, without_jaw)
-    with pytest.raises(UserError, match="row 0, column jaw_pose_2: '' is no number"):
+    with pytest.raises(UserError, match="row 0, column jaw_pose_2: ''; expected a number"):
         read_frames(path, KEYS)
     with pytest.raises(UserError, match=r"cannot be read \(.*No such file"):
         read_frames(tmp_path / "none.csv", KEYS)
-    with pytest.raises(UserError, match=r"a.txt: labelled frames are read from \.npz or \.csv"):
+    with pytest.raises(
+        UserError, match=r"a.txt: expected a file of labelled frames that ends in \.npz or \.csv"
+    ):
         read_frames(tmp_path / "a.txt", KEYS)
 
 
-def test_a_split_is_part_of_the_name():
+def test_split_file_replaces_the_split_field():
     assert str(split_file("data/{split}/frames.npz", "test")) == "data/test/frames.npz"
-    with pytest.raises(UserError, match=r"data.frames_file='frames.npz': write \{split\} where"):
+    with pytest.raises(ConfigError, match=r"data.frames_file='frames.npz': expected \{split\} in place of"):
         split_file("frames.npz", "train")
 
 
 @pytest.fixture
 def frames():
-    """Ten frames that say their own number."""
+    """Ten frames; all entries of a frame are its index."""
     number = np.arange(10)
     return Frames(np.repeat(number, 53).reshape(10, 53).astype(np.float32), (number % 8).astype(np.int32))
 
 
-def test_batches_hold_every_frame_once_an_epoch(frames):
+def test_each_epoch_has_every_frame_once_in_a_new_order(frames):
     np.testing.assert_array_equal(frame_counts(frames), [2, 2, 1, 1, 1, 1, 1, 1])
     batches = frame_loader(frames, batch_size=5, seed=1)
     epochs = [[next(batches) for _ in range(2)] for _ in range(2)]
@@ -174,22 +176,23 @@ def test_batches_hold_every_frame_once_an_epoch(frames):
     np.testing.assert_array_equal(first["num_frames"], np.ones(5))
 
 
-def test_processes_share_the_batches(frames):
+def test_processes_share_each_batch_of_frames(frames):
     whole = next(frame_loader(frames, batch_size=4, seed=1))
     parts = [
         next(frame_loader(frames, batch_size=4, seed=1, num_processes=2, process_index=index))
         for index in range(2)
     ]
     np.testing.assert_array_equal(np.concatenate([part["emotion"] for part in parts]), whole["emotion"])
-    with pytest.raises(UserError, match="batch_size=5 cannot be divided over num_processes=2"):
+    with pytest.raises(UserError, match="batch_size=5: expected a positive multiple of num_processes=2"):
         frame_loader(frames, batch_size=5, seed=1, num_processes=2)
 
 
-def test_frames_in_order_fill_the_last_batch(frames):
+def test_frames_in_order_pads_the_last_batch(frames):
     batches = list(frames_in_order(frames, 4))
     assert [batch["motion"].shape for batch in batches] == [(4, 1, 53)] * 3
-    valid = np.concatenate([batch["num_frames"] for batch in batches]) == 1
+    valid = np.concatenate([batch["valid"] for batch in batches])
     np.testing.assert_array_equal(valid, [True] * 10 + [False] * 2)
+    np.testing.assert_array_equal(np.concatenate([batch["num_frames"] for batch in batches]), valid)
     np.testing.assert_array_equal(
         np.concatenate([batch["motion"][:, 0, 0] for batch in batches])[valid], np.arange(10)
     )

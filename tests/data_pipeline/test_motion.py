@@ -1,3 +1,5 @@
+"""Tests of the synthetic facial motion: articulation, expressions, blinks and speaker styles."""
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ _JAW = 50
 
 
 def _clip(*phonemes, emotion="neutral", strength=0.0, seed=0):
-    """Motion of phonemes of 0.2 s after 0.4 s of silence, and 0.8 s after them, at a constant level."""
+    """Returns the motion of phonemes of 0.2 s each at a constant level, after 0.4 s and before 0.8 s of silence."""
     spoken = tuple(Phoneme(symbol, 0.2 * i, 0.2 * (i + 1)) for i, symbol in enumerate(phonemes))
     num_frames = round(25 * (0.4 + 0.2 * len(spoken) + 0.8))
     audio = np.full(num_frames * 640, 2000, np.int16)
@@ -24,7 +26,7 @@ def _clip(*phonemes, emotion="neutral", strength=0.0, seed=0):
 
 
 def _during(frames, position):
-    """The frames of a phoneme, without its first and last (0.2 s = 5 frames)."""
+    """Returns the frames of a phoneme (0.2 s = 5 frames) without its first and last."""
     start = round(25 * (0.4 + 0.2 * position))
     return frames[start + 1 : start + 4]
 
@@ -72,13 +74,13 @@ def test_lips_close_over_the_jaw_in_bilabials(bilabial):
         ("ʃ", "lip_funnel"),
     ],
 )
-def test_shape_of_lips(phoneme, action):
+def test_lip_shape_of_a_phoneme(phoneme, action):
     frames = _clip("ə", phoneme, "ə")
     assert _during(frames, 1)[1, _action(action)] > 0.45
     assert abs(frames[:4, _action(action)]).max() < 0.1
 
 
-def test_lip_close_means_the_same_to_the_head():
+def test_corpus_and_procedural_head_agree_on_lip_close():
     assert motion.LIP_CLOSE_JAW_RAD == mouth_actions.LIP_CLOSE_JAW_RAD
 
 
@@ -92,7 +94,7 @@ def test_louder_speech_opens_the_jaw_more():
     np.testing.assert_allclose(loud / soft, np.exp(0.03 * 12.0))
 
 
-def test_expression_grows_and_every_emotion_differs():
+def test_expressions_grow_with_strength_and_differ_between_emotions():
     faces = {emotion: expressions.prototype(emotion, _STYLE) for emotion in EMOTIONS}
     assert not faces["neutral"].any()
     for one in EMOTIONS:
@@ -112,7 +114,7 @@ def test_contempt_is_one_sided():
 
 
 @pytest.mark.parametrize("emotion", EMOTIONS)
-def test_ranges(emotion):
+def test_motion_stays_in_range(emotion):
     frames = _clip("ˈɑː", "m", "ˈæ", "f", emotion=emotion, strength=1.3, seed=3)
     assert frames.shape == (50, MOTION_DIM) and frames.dtype == np.float32
     assert frames[:, :50].min() >= -0.5 and frames[:, :50].max() <= 1.5
@@ -129,7 +131,7 @@ def test_blinks_last_3_to_7_frames_and_come_every_2_to_6_seconds():
     assert closure.max() == 1
 
 
-def test_styles_are_stable_and_modest():
+def test_speakers_have_distinct_and_moderate_styles():
     styles = [speakers.motion_style(speaker) for speaker in range(speakers.NUM_SPEAKERS)]
     assert len(set(styles)) == speakers.NUM_SPEAKERS
     assert all(0.8 <= style.jaw <= 1.2 and abs(style.smile_asymmetry) <= 0.25 for style in styles)

@@ -10,11 +10,11 @@ from matplotlib.image import imread
 from deeptalk_jax.evaluation.charts import draw_confusions, draw_reliability
 from deeptalk_jax.evaluation.emotion_space_chart import (
     EMOTION_COLOURS,
-    apart,
     draw_map,
     draw_variances,
     principal_axes,
     projected_ellipse,
+    spread_labels,
 )
 from deeptalk_jax.evaluation.page import Panel, Table, render_page
 from deeptalk_jax.metrics.calibration import reliability
@@ -56,9 +56,9 @@ def test_samples_fill_the_ellipse():
 
 
 def test_labels_keep_apart_in_order_and_inside():
-    np.testing.assert_allclose(apart(np.array([0.5, 0.0, 0.45]), 0.2, 0.0, 1.0), [0.65, 0.0, 0.45])
-    np.testing.assert_allclose(apart(np.array([0.9, 0.9, 5.0]), 0.2, 0.0, 1.0), [0.6, 0.8, 1.0])
-    np.testing.assert_allclose(apart(np.array([0.1, 0.4, 0.9]), 0.2, 0.0, 1.0), [0.1, 0.4, 0.9])
+    np.testing.assert_allclose(spread_labels(np.array([0.5, 0.0, 0.45]), 0.2, 0.0, 1.0), [0.65, 0.0, 0.45])
+    np.testing.assert_allclose(spread_labels(np.array([0.9, 0.9, 5.0]), 0.2, 0.0, 1.0), [0.6, 0.8, 1.0])
+    np.testing.assert_allclose(spread_labels(np.array([0.1, 0.4, 0.9]), 0.2, 0.0, 1.0), [0.1, 0.4, 0.9])
 
 
 def emotion_space():

@@ -1,4 +1,4 @@
-"""Heads, and the published numbers of FLAME's arithmetic."""
+"""Fixtures of the head tests: the embedded head, and golden outputs of smplx for a synthetic FLAME model."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""FLAME's landmarks against the published numbers, and their files, whole and damaged."""
+"""FLAME landmarks: parity with smplx, the sliding contour, and errors for damaged files."""
 
 import pickle
 
@@ -13,7 +13,7 @@ from deeptalk_jax.head.lbs import head_vertices
 
 @pytest.fixture
 def files(tmp_path, synthetic_flame_arrays):
-    """The two files as FLAME ships them: a pickled dictionary, and one inside an object array."""
+    """Both files in FLAME's formats: a pickled dictionary, and a dictionary inside an object array."""
     static, dynamic = tmp_path / "flame_static_embedding.pkl", tmp_path / "flame_dynamic_embedding.npy"
     entries = {
         kind: {
@@ -27,8 +27,8 @@ def files(tmp_path, synthetic_flame_arrays):
     return static, dynamic
 
 
-def test_landmarks_equal_the_published_ones(files, golden, synthetic_flame_head):
-    """The third row turns its head to the right, the fourth to the left: both halves of the contour table."""
+def test_landmarks_equal_smplx(files, golden, synthetic_flame_head):
+    """The third row turns the head to the right and the fourth to the left, which covers both halves of the table."""
     landmarks = load_flame_landmarks(*files, synthetic_flame_head.faces)
     root, neck = golden["pose_global_jaw"][:, :3], golden["neck"]
 
@@ -53,7 +53,7 @@ def test_landmarks_equal_the_published_ones(files, golden, synthetic_flame_head)
 
 @pytest.mark.parametrize("degrees, row", [(-60.0, 39), (-7.4, 7), (0.2, 0), (7.4, 46), (60.0, 78)])
 def test_contour_follows_the_yaw(files, synthetic_flame_head, degrees, row):
-    """A turn to the speaker's right is negative about y; past 39 degrees the last contour stays."""
+    """A turn to the speaker's right is a negative rotation about y; beyond 39 degrees the last contour is used."""
     landmarks = load_flame_landmarks(*files, synthetic_flame_head.faces)
     vertices = np.asarray(synthetic_flame_head.template)
     turn = np.array([0.0, np.deg2rad(degrees), 0.0], np.float32)
@@ -62,10 +62,10 @@ def test_contour_follows_the_yaw(files, synthetic_flame_head, degrees, row):
     np.testing.assert_allclose(points[:17], expected, rtol=0, atol=1e-6)
 
 
-def test_wrong_files_are_named(files, tmp_path, synthetic_flame_head):
+def test_unusable_landmark_files_raise_user_error(files, tmp_path, synthetic_flame_head):
     static, dynamic = files
     faces = synthetic_flame_head.faces
-    with pytest.raises(UserError, match=r"names faces .* the head has 10"):
+    with pytest.raises(UserError, match=r"refers to faces .* the head has 10 faces"):
         load_flame_landmarks(static, dynamic, faces[:10])
     with pytest.raises(UserError, match=r"shape \(51,\), found shape \(79, 17\)"):
         load_flame_landmarks(dynamic, dynamic, faces)
@@ -73,13 +73,13 @@ def test_wrong_files_are_named(files, tmp_path, synthetic_flame_head):
         load_flame_landmarks(tmp_path / "absent.pkl", dynamic, faces)
     whole = dynamic.read_bytes()
     np.save(dynamic, np.array([{}], dtype=object), allow_pickle=True)
-    claimed = dynamic.read_bytes().replace(b"K\x01\x85", b"K\x02\x85")  # a shape of (2,) instead of (1,)
-    dynamic.write_bytes(claimed)
+    wrong_shape = dynamic.read_bytes().replace(b"K\x01\x85", b"K\x02\x85")  # shape (2,) instead of (1,)
+    dynamic.write_bytes(wrong_shape)
     with pytest.raises(UserError, match=r"array of shape \(2,\) from a list of 1"):
         load_flame_landmarks(static, dynamic, faces)
     dynamic.write_bytes(whole[:400])
     with pytest.raises(UserError, match=r"flame_dynamic_embedding\.npy: not a readable pickle"):
         load_flame_landmarks(static, dynamic, faces)
-    dynamic.write_text("no array")
+    dynamic.write_text("not an array")
     with pytest.raises(UserError, match=r"flame_dynamic_embedding\.npy: not a readable npy"):
         load_flame_landmarks(static, dynamic, faces)

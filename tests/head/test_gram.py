@@ -1,4 +1,4 @@
-"""The Gram factor against explicit vertices: values, gradients, weightings, rank, memory."""
+"""The Gram factor compared with explicit vertices: values, gradients, vertex weights, rank and memory."""
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from deeptalk_jax.head.lbs import head_vertices, motion_vertices
 from deeptalk_jax.head.load import load_head, save_head
 from deeptalk_jax.head.model import HeadModel, HeadSurface
 from deeptalk_jax.types import EXPRESSION_DIM
+from tests.support.motion_features import motion_features
 
 NUM_VERTICES = 37
 WEIGHTINGS = {
@@ -41,7 +42,7 @@ def random_head():
         shape_directions=0.01 * rng.standard_normal((NUM_VERTICES, 3, 7)),
         pose_directions=0.01 * rng.standard_normal((36, NUM_VERTICES, 3)),
         joint_regressor=rows_of_one((5, NUM_VERTICES)),
-        # float32 weights of FLAME do not sum to one either.
+        # Rows do not sum to exactly 1, as FLAME's float32 weights.
         skinning_weights=rows_of_one((NUM_VERTICES, 5)) * (1.0 + 1e-3 * rng.random((NUM_VERTICES, 1))),
         surface=surface,
     )
@@ -54,7 +55,7 @@ def motions():
 
 
 def value_and_gradients(distance, motion, target):
-    """Values of positions and velocities, and the gradient of a weighted sum of each."""
+    """Returns the position and velocity distances, and the gradients of a weighted sum of each."""
 
     def totals(motion):
         values = distance(motion, target)
@@ -66,7 +67,7 @@ def value_and_gradients(distance, motion, target):
 
 @pytest.fixture(scope="module")
 def explicit(random_head, motions):
-    """By weighting, what vertices give; float64."""
+    """Values and gradients computed from explicit vertices in float64, by weighting."""
 
     @jax.jit
     def outputs(head, motion, target, weights):
@@ -86,7 +87,7 @@ def explicit(random_head, motions):
 
 
 def implicit(factor, motions):
-    """What the factor gives, in the order of `value_and_gradients`."""
+    """Returns the output of `value_and_gradients` computed from the factor."""
     outputs = jax.jit(
         lambda motion, target: value_and_gradients(
             lambda m, t: (
@@ -115,7 +116,7 @@ def test_float64_equals_explicit_vertices(random_head, motions, explicit, weight
 
 @pytest.fixture(scope="module")
 def synthetic_factors(synthetic_flame_head):
-    """Factors of the whole head, and of 100 of its vertices, in float32 and float64."""
+    """Factors of the whole head and of 100 of its vertices, each in float32 and float64."""
     regions = {"all": None, "few": np.arange(2000, 2100)}
     return {
         name: [
@@ -126,8 +127,8 @@ def synthetic_factors(synthetic_flame_head):
 
 
 @pytest.mark.parametrize("region", ["all", "few"])
-def test_float32_keeps_the_stated_bound(synthetic_factors, pseudo, region):
-    """From micrometres to centimetres, in a frame and between frames; also where the loss weighs 1e6."""
+def test_float32_error_is_within_the_documented_bound(synthetic_factors, pseudo, region):
+    """Covers distances from micrometres to centimetres, for positions and velocities, and the loss weight of 1e6."""
     frames = pseudo.pseudo_flame("gram", 5, 8)
     target = 2.0 * frames
     noise = pseudo.pseudo_normal("gram", target.shape) * np.array([1.0] * 50 + [0.1] * 3, np.float32)
@@ -148,7 +149,8 @@ def test_float32_keeps_the_stated_bound(synthetic_factors, pseudo, region):
 
 
 def test_rank_of_the_synthetic_head(synthetic_factors):
-    # Its waves displace along one direction each: 59 linear columns, and 3 rows of 50 + 9 + 3 products.
+    # Each wave of the synthetic head displaces along one direction: 59 linear columns, and 3 rows of 50 + 9 + 3
+    # products.
     assert synthetic_factors["all"][0].shape == (245, gram.FEATURE_DIM)
 
 
@@ -169,7 +171,7 @@ def test_float64_equals_explicit_vertices_of_whole_heads(
             np.testing.assert_allclose(actual, np.mean(error**2), rtol=1e-10)
 
 
-def test_loaded_heads_have_the_regions_of_a_face(synthetic_flame_arrays, head, tmp_path):
+def test_loaded_heads_have_all_face_regions(synthetic_flame_arrays, head, tmp_path):
     np.savez(tmp_path / "flame.npz", **synthetic_flame_arrays)
     save_head(tmp_path / "saved.npz", head)
     for path in ("flame.npz", "saved.npz", "procedural"):
@@ -179,17 +181,16 @@ def test_loaded_heads_have_the_regions_of_a_face(synthetic_flame_arrays, head, t
             assert not set(regions[name]) & set(regions["rest"])
 
 
-def test_factor_acts_on_features(random_head, motions):
+def test_factor_times_feature_difference_is_the_distance(random_head, motions):
     factor = gram.distance_factor(random_head)
     motion, target = motions.astype(np.float32)
-    features = jax.jit(gram.motion_features)
-    difference = features(motion) - features(target)
+    difference = motion_features(motion) - motion_features(target)
     assert difference.shape == (2, 4, 599) == (*motion.shape[:2], factor.shape[1])
     expected = np.sum(np.square(difference @ factor.T), axis=-1)
     np.testing.assert_allclose(jax.jit(gram.squared_distance)(factor, motion, target), expected, rtol=1e-5)
 
 
-def test_another_identity_is_a_template(random_head, motions):
+def test_identity_can_be_written_into_the_template(random_head, motions):
     shape = np.linspace(-1.0, 1.0, 7)
     identity = random_head.replace(template=random_head.template + random_head.shape_directions @ shape)
     with jax.enable_x64(True):
@@ -202,7 +203,7 @@ def test_another_identity_is_a_template(random_head, motions):
     np.testing.assert_allclose(actual, expected, rtol=1e-10)
 
 
-def test_builds_no_vertices(synthetic_flame_head, synthetic_factors):
+def test_distance_does_not_allocate_vertices(synthetic_flame_head, synthetic_factors):
     frames, num_vertices = 32, synthetic_flame_head.num_vertices
     factor, _ = synthetic_factors["all"]
     target = np.zeros((frames, 53), np.float32)
@@ -222,7 +223,7 @@ def test_builds_no_vertices(synthetic_flame_head, synthetic_factors):
     assert temporary_bytes(by_factor) < vertex_bytes < temporary_bytes(by_vertices)
 
 
-def test_motionless_region_is_no_distance(random_head, motions):
+def test_distance_of_a_motionless_region_is_zero(random_head, motions):
     directions = random_head.expression_directions.copy()
     directions[:3] = 0.0
     still = random_head.replace(
@@ -241,20 +242,20 @@ def test_motionless_region_is_no_distance(random_head, motions):
     [
         (np.arange(3), np.ones(2), r"3 vertices with weights of shape \(2,\)"),
         (np.arange(0), None, r"0 vertices with weights of shape \(0,\)"),
-        (np.array([4, 37]), None, r"vertices 4\.\.37 of a head with 37"),
-        (np.array([-1, 4]), None, r"vertices -1\.\.4 of a head with 37"),
+        (np.array([4, 37]), None, r"vertex indices 4\.\.37; the head has 37 vertices"),
+        (np.array([-1, 4]), None, r"vertex indices -1\.\.4; the head has 37 vertices"),
         (np.arange(2), np.array([1.0, -0.5]), r"not negative .* in \[-0\.5, 1\.0\]"),
         (np.arange(2), np.zeros(2), r"not all zero.* in \[0\.0, 0\.0\]"),
         (np.arange(2), np.array([1.0, np.nan]), r"finite.* in \[nan, nan\]"),
     ],
 )
-def test_degenerate_weightings_are_refused(random_head, vertices, weights, message):
+def test_invalid_vertices_and_weights_raise(random_head, vertices, weights, message):
     with pytest.raises(ValueError, match=message):
         gram.distance_factor(random_head, vertices, weights)
 
 
-def test_region_that_a_head_does_not_have(random_head):
+def test_unknown_region_raises(random_head):
     with pytest.raises(
-        ValueError, match="head 'head' has no region 'forehead'; it has all, lips, eyes, rest"
+        ValueError, match="head 'head' has no region 'forehead'; choose from all, lips, eyes, rest"
     ):
         gram.region_factors(random_head, ["lips", "forehead"])

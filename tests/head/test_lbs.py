@@ -1,4 +1,4 @@
-"""Skinning against smplx's numbers, against a float64 version written from the formula, and its derivatives."""
+"""Skinning: parity with smplx and with a float64 reference, derivatives, broadcasting and argument checks."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ jitted_vertices = jax.jit(head_vertices)
 
 
 def reference_vertices(head, expression, axis_angles):
-    """One frame in float64, with 4 x 4 matrices: another route than the code's."""
+    """Computes one frame in float64 with 4 x 4 matrices, independently of the tested implementation."""
     get = lambda name: np.asarray(getattr(head, name), np.float64)  # noqa: E731
     shaped = get("template") + get("expression_directions") @ expression
     joints = get("joint_regressor") @ shaped
@@ -124,7 +124,7 @@ def test_gradient_is_finite_where_the_offset_cancels():
 
 
 @pytest.mark.parametrize("name", ["embedded", "flame"])
-def test_the_jaw_alone_moves_as_all_joints_do(head, synthetic_flame_head, name):
+def test_motion_vertices_equal_head_vertices(head, synthetic_flame_head, name):
     model = {"embedded": head, "flame": synthetic_flame_head}[name]
     motion = jnp.asarray(0.3 * np.random.default_rng(2).standard_normal((2, 3, 53)), jnp.float32)
     expected = jitted_vertices(model, motion[..., :50], motion[..., 50:])
@@ -154,12 +154,12 @@ def test_leading_axes_broadcast_and_vmap_agrees(head):
         ((np.zeros(50), np.zeros(4)), r"jaw_pose has shape .*last axis must be 3"),
     ],
 )
-def test_wrong_sizes_are_named(head, arguments, message):
+def test_wrong_expression_or_jaw_size_raises(head, arguments, message):
     with pytest.raises(ValueError, match=message):
         head_vertices(head, *map(jnp.asarray, arguments))
 
 
-def test_wrong_motion_and_shape_sizes_are_named(head):
+def test_wrong_motion_or_shape_size_raises(head):
     with pytest.raises(ValueError, match=r"motion has shape .*must be 53"):
         motion_vertices(head, jnp.zeros((2, 56)))
     with pytest.raises(ValueError, match="shape has 101 coefficients; head 'procedural' has"):

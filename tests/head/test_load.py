@@ -1,4 +1,4 @@
-"""Reading heads from files, and refusing what is no head: one line that says why, and nothing run."""
+"""Loading and saving heads: FLAME formats, hostile pickles, and one-line errors for unusable files."""
 
 import io
 import os
@@ -37,7 +37,7 @@ def flame():
 
 @pytest.fixture
 def chumpy(monkeypatch):
-    """A module with chumpy's name and pickling, that is gone again when the file is read."""
+    """A stand-in module with chumpy's name and pickle format; tests remove it before they read the file."""
     module, package = types.ModuleType("chumpy.ch"), types.ModuleType("chumpy")
 
     class Ch:
@@ -67,7 +67,7 @@ def assert_holds(head, flame):
 
 
 @pytest.mark.parametrize("protocol", [0, 2])
-def test_flame_pickle_with_chumpy_and_sparse(tmp_path, flame, chumpy, monkeypatch, protocol):
+def test_flame_pickle_with_chumpy_and_sparse_arrays(tmp_path, flame, chumpy, monkeypatch, protocol):
     stored = dict(flame, J_regressor=sparse.csc_matrix(flame["J_regressor"]))
     for name in ("v_template", "shapedirs", "weights"):
         stored[name] = chumpy(flame[name])
@@ -84,7 +84,7 @@ def test_other_sparse_formats(tmp_path, flame, to_sparse):
 
 
 def test_python_2_strings_are_read_as_latin1(tmp_path, flame):
-    # In a pickle of Python 2 the bytes of an array are a str: opcode BINSTRING, which Python 3 never writes.
+    # Python 2 stores the bytes of an array as a str, with the opcode BINSTRING, which Python 3 never writes.
     class Python2Pickler(pickle._Pickler):
         dispatch = dict(pickle._Pickler.dispatch)  # noqa: RUF012
 
@@ -107,7 +107,7 @@ def test_flame_npz(tmp_path, flame):
     assert_holds(load_head(str(path)), flame)
 
 
-def test_mask_file_beside_the_model_is_used(tmp_path, flame):
+def test_mask_file_in_the_model_folder_is_used(tmp_path, flame):
     written(
         tmp_path / "FLAME_masks.pkl",
         {n: np.array([5, 3]) for n in ("lips", "eye_region", "forehead", "face")},
@@ -136,7 +136,7 @@ class Hostile:
         return os.system, (f"touch {self.path}",)
 
 
-def test_hostile_pickle_is_refused_and_not_run(tmp_path, flame):
+def test_hostile_pickle_is_refused_without_running_it(tmp_path, flame):
     mark = tmp_path / "was_run"
     path = written(tmp_path / "generic_model.pkl", dict(flame, v_template=Hostile(mark)))
     with pytest.raises(UserError, match=r"generic_model.pkl: the pickle asks for posix.system.*refused"):
@@ -153,7 +153,7 @@ def test_hostile_pickle_is_refused_and_not_run(tmp_path, flame):
         b"c_codecs\nencode\n(S'a'\nS'rot13'\ntR.",
     ],
 )
-def test_other_ways_in_are_refused(tmp_path, program):
+def test_pickles_that_call_other_functions_are_refused(tmp_path, program):
     path = tmp_path / "generic_model.pkl"
     path.write_bytes(program)
     with pytest.raises(UserError, match=r"the pickle asks for"):
@@ -161,7 +161,7 @@ def test_other_ways_in_are_refused(tmp_path, program):
 
 
 class OfType:
-    """An array of bytes with any dtype and any state of it."""
+    """Pickles as an array of 8 bytes with an arbitrary dtype and dtype state."""
 
     def __init__(self, *dtype):
         self.dtype = dtype
@@ -172,7 +172,7 @@ class OfType:
         return reconstruct, arguments, (*state[:2], dtype, False, bytes(8))
 
 
-def test_types_that_point_outside_of_their_array_are_refused(tmp_path, flame):
+def test_dtypes_that_reach_outside_the_array_are_refused(tmp_path, flame):
     far = (3, "|", None, ("a",), {"a": (np.dtype("f8"), 1 << 30)}, 8, 1, 0)
     for dtype in ((("V8",), far), (("O",),)):
         path = written(tmp_path / "generic_model.pkl", dict(flame, v_template=OfType(*dtype)))
@@ -183,7 +183,7 @@ def test_types_that_point_outside_of_their_array_are_refused(tmp_path, flame):
         load_head(str(path))
 
 
-def test_persistent_ids_go_to_the_caller():
+def test_persistent_ids_are_passed_to_persistent_load():
     class Persistent(pickle.Pickler):
         def persistent_id(self, obj):
             return "kept aside" if isinstance(obj, set) else None
@@ -198,7 +198,7 @@ def test_persistent_ids_go_to_the_caller():
         load()
 
 
-def test_truncated_and_text_files(tmp_path, flame):
+def test_truncated_and_text_files_raise_user_error(tmp_path, flame):
     whole = pickle.dumps(flame, protocol=2)
     path = tmp_path / "generic_model.pkl"
     for contents in (whole[: len(whole) // 2], b"", b"<html>Sign in to download</html>"):
@@ -217,25 +217,25 @@ def test_truncated_and_text_files(tmp_path, flame):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"weights": None}, "entry weights holds no array"),
+        ({"weights": None}, "entry weights does not hold an array"),
         ({"posedirs": np.zeros((NUM_VERTICES, 3, 207))}, "entry posedirs has shape .* expected 23 x 3 x 36"),
         (
             {"shapedirs": np.zeros((NUM_VERTICES, 3, 10))},
             "shapedirs has 10 directions, expected at least 300",
         ),
-        ({"f": np.full((2, 3), 99)}, r"faces name vertices outside 0\.\.22"),
+        ({"f": np.full((2, 3), 99)}, r"faces refer to vertices outside 0\.\.22"),
         ({"kintree_table": np.zeros((2, 5), int)}, "joint parents"),
         ({"v_template": np.zeros(())}, "entry v_template has shape"),
     ],
 )
-def test_wrong_contents_are_named(tmp_path, flame, change, message):
+def test_wrong_array_in_a_flame_file_raises_user_error(tmp_path, flame, change, message):
     path = written(tmp_path / "generic_model.pkl", flame | change)
     with pytest.raises(UserError, match=message) as caught:
         load_head(str(path))
     assert "\n" not in str(caught.value)
 
 
-def test_missing_entries_other_types_and_no_file(tmp_path, flame):
+def test_missing_entries_and_files_of_other_types_raise_user_error(tmp_path, flame):
     path = written(
         tmp_path / "generic_model.pkl", {k: v for k, v in flame.items() if k not in ("f", "weights")}
     )
@@ -247,11 +247,11 @@ def test_missing_entries_other_types_and_no_file(tmp_path, flame):
         load_head(str(tmp_path / "absent.pkl"))
     other = tmp_path / "head.obj"
     other.write_text("v 0 0 0")
-    with pytest.raises(UserError, match=r"unknown ending '.obj'"):
+    with pytest.raises(UserError, match=r"unknown file extension '.obj'"):
         load_head(str(other))
 
 
-def test_saved_head_comes_back_equal(tmp_path, head):
+def test_saved_head_loads_as_an_equal_head(tmp_path, head):
     path = tmp_path / "head.npz"
     save_head(path, head)
     again = load_head(str(path))

@@ -1,4 +1,4 @@
-"""The embedded head: size, symmetry, regions, and what its mouth, lids and named actions do."""
+"""The embedded head: size, symmetry, regions, and the motion of its mouth, lids and named actions."""
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ def lip_gap_m(head, vertices):
     return vertices[upper, 1] - vertices[lower, 1]
 
 
-def test_size_and_place(head):
+def test_size_and_joint_positions(head):
     template = np.asarray(head.template)
     assert 4000 <= head.num_vertices <= 8000
     chin, top = template[head.landmarks["chin"], 1], template[:, 1].max()
@@ -42,7 +42,7 @@ def test_size_and_place(head):
     assert abs(joints[2, 0]) < 1e-6 and -0.02 < joints[2, 1] < 0.02 and -0.02 < joints[2, 2] < 0.02
 
 
-def test_second_build_is_identical(head, anatomy):
+def test_building_twice_gives_identical_vertices(head, anatomy):
     np.testing.assert_array_equal(np.asarray(head.template), (1e-3 * anatomy.points).astype(np.float32))
     np.testing.assert_array_equal(head.faces, anatomy.faces)
 
@@ -59,7 +59,7 @@ def test_weights_and_regressor_sum_to_one(head):
     np.testing.assert_allclose(head.joint_regressor.sum(axis=1), 1.0, atol=1e-5)
 
 
-def test_masks_lie_where_they_say(head):
+def test_masks_are_on_the_parts_of_the_face_that_they_name(head):
     assert set(head.masks) == set(MASK_NAMES)
     template = np.asarray(head.template)
     mean = {name: template[index].mean(axis=0) for name, index in head.masks.items()}
@@ -88,7 +88,7 @@ def test_lips_are_closed_at_zero_motion(head, anatomy):
     np.testing.assert_allclose(vertices[seam], vertices[opposite], atol=1e-7)
 
 
-def test_jaw_opens_the_mouth_and_leaves_the_upper_lip(head):
+def test_jaw_opens_the_mouth_without_moving_the_upper_lip(head):
     neutral, opened = posed(head), posed(head, jaw_rad=0.3)
     assert lip_gap_m(head, opened) > 0.02
     border = head.landmarks["upper_lip_border"]
@@ -96,12 +96,12 @@ def test_jaw_opens_the_mouth_and_leaves_the_upper_lip(head):
     assert opened[head.landmarks["chin"], 1] < neutral[head.landmarks["chin"], 1] - 0.018
 
 
-def test_lip_close_closes_over_its_jaw_angle(head):
+def test_lip_close_closes_the_lips_at_its_jaw_angle(head):
     assert lip_gap_m(head, posed(head, jaw_rad=LIP_CLOSE_JAW_RAD)) > 0.006
     assert abs(lip_gap_m(head, posed(head, jaw_rad=LIP_CLOSE_JAW_RAD, lip_close=1.0))) < 0.0008
 
 
-def test_eye_close_brings_the_lids_together_outside_the_eyeball(head, anatomy):
+def test_eye_close_closes_the_lids_without_entering_the_eyeball(head, anatomy):
     closed = posed(head, eye_close_left=1.0)
     upper, lower = head.landmarks["left_upper_lid"], head.landmarks["left_lower_lid"]
     assert abs(closed[upper, 1] - closed[lower, 1]) < 0.0006
@@ -111,7 +111,7 @@ def test_eye_close_brings_the_lids_together_outside_the_eyeball(head, anatomy):
         vertices = posed(head, eye_close_left=amount)
         centre = np.asarray(head.joint_regressor[3]) @ vertices
         near = np.hypot(*(vertices[lid_rows] - centre)[:, :2].T) < 0.010
-        # The cornea bulges: compare with the eyeball's own height at the same place.
+        # The cornea bulges, so lids are compared with the eyeball's own depth at the same x and y.
         front = vertices[eyeball][vertices[eyeball, 2] > centre[2]]
         distance = np.linalg.norm(vertices[lid_rows][near][:, None, :2] - front[None, :, :2], axis=-1)
         under = front[distance.argmin(axis=1), 2]
@@ -128,13 +128,13 @@ def test_sided_actions_mirror_exactly(head, anatomy, name):
     assert side[x > 5.0].sum() > 3.0 * side[x < -5.0].sum()
 
 
-def test_every_action_moves_something_by_a_natural_amount(head):
+def test_every_action_moves_vertices_by_1_to_35_mm(head):
     reach_mm = 1e3 * np.linalg.norm(np.asarray(head.expression_directions), axis=1).max(axis=0)
     for name, reach in zip(EXPRESSION_ACTIONS, reach_mm, strict=True):
         assert 1.0 < reach < 35.0, f"{name} moves {reach:.1f} mm"
 
 
-def test_directions_are_independent(head):
+def test_expression_directions_are_linearly_independent(head):
     flat = np.asarray(head.expression_directions).reshape(-1, 50)
     singular = np.linalg.svd(flat / np.linalg.norm(flat, axis=0), compute_uv=False)
     assert singular[-1] > 0.02
@@ -157,6 +157,6 @@ def test_directions_are_independent(head):
         ("cheek_raise_left", "left_lower_lid", 1, 1),
     ],
 )
-def test_actions_move_landmarks_the_right_way(head, action, landmark, axis, sign):
+def test_actions_move_landmarks_in_the_expected_direction(head, action, landmark, axis, sign):
     moved = np.asarray(head.expression_directions[head.landmarks[landmark], axis, ACTION_INDEX[action]])
     assert sign * moved > 4e-4

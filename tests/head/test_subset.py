@@ -1,3 +1,5 @@
+"""Head subsets: their vertices move as in the whole head, and their faces, masks and landmarks are renumbered."""
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from deeptalk_jax.head.load import load_head
 from deeptalk_jax.head.subset import head_subset
 
 
-def test_a_part_moves_as_the_whole():
+def test_vertices_of_a_subset_move_as_in_the_whole_head():
     head = load_head("procedural")
     vertices = np.arange(3, head.num_vertices, 41)
     part = head_subset(head, vertices)
@@ -24,7 +26,7 @@ def test_a_part_moves_as_the_whole():
     np.testing.assert_allclose(few[:, : len(vertices)], whole[:, vertices], atol=2e-7)
 
 
-def test_names_keep_their_points():
+def test_masks_landmarks_and_faces_of_a_subset_refer_to_the_same_points():
     head = load_head("procedural")
     vertices = np.union1d(head.masks["lips"], head.faces[:50])
     part = head_subset(head, vertices)
@@ -40,9 +42,9 @@ def test_names_keep_their_points():
         ([3, 3], "not sorted"),
         ([], "not sorted"),
         ([-1, 2], "not sorted"),
-        ([0, 10**6], "1000000 is not one of"),
+        ([0, 10**6], "vertex index 1000000 is out of range"),
     ],
 )
-def test_vertices_that_cannot_be(vertices, message):
+def test_unsorted_or_out_of_range_vertices_raise(vertices, message):
     with pytest.raises(ValueError, match=message):
         head_subset(load_head("procedural"), np.array(vertices, int))

@@ -1,6 +1,7 @@
-"""What imported models compute, under the names of the published reference arrays (tests/goldens/README.md).
+"""Computes outputs of imported models under the names of the published reference arrays (tests/goldens/README.md).
 
-Every function returns `{array name: value}` for one part of the reference; nothing here knows the expected numbers.
+Every function `*_outputs` returns `{array name: value}` for one part of the reference. The expected numbers are read in
+test_published_parity.py only.
 """
 
 import functools
@@ -20,12 +21,12 @@ from deeptalk_jax.models.generator import Generated, Generator
 from deeptalk_jax.models.positions import sinusoidal_positions
 from deeptalk_jax.types import SpeechFeatures
 
-# Compiling is what these functions spend their time on, hence as little of it as possible.
+# Compilation takes most of the time of these functions, so the compiler does not optimise.
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def captured(model, variables, *args, names, **kwargs):
-    """Output of `model.apply` and, by path, the first output of every submodule in `names`."""
+    """Returns the output of `model.apply`, and the first output of every submodule in `names` by path."""
 
     def wanted(module, method):
         return module.name in names and method == "__call__"
@@ -53,17 +54,17 @@ def captured(model, variables, *args, names, **kwargs):
 
 
 def full(waveform):
-    """Sample counts of a batch without padding."""
+    """Returns the sample counts of a batch without padding."""
     return np.full(len(waveform), waveform.shape[1], np.int32)
 
 
 def batch_normalised(waveform):
-    """The published processor: zero mean and unit variance over the whole batch."""
+    """Normalises to zero mean and unit variance over the whole batch, as the published code does."""
     return ((waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)).astype(np.float32)
 
 
 def margin(scores):
-    """Best minus second best."""
+    """Returns the difference between the largest and the second largest score."""
     ordered = np.sort(scores, axis=-1)
     return ordered[..., -1] - ordered[..., -2]
 
@@ -129,7 +130,7 @@ def prior_outputs(part, pseudo):
 
 
 def decoded(part, indices_top, indices_bottom):
-    """Motion of given codes."""
+    """Returns the motion decoded from given code indices."""
     model = build.build_motion_prior(part.config)
 
     def decode(model):
@@ -143,7 +144,7 @@ AUDIO_ROWS |= {"deeptalk-win": (1, 20480), "dee": (2, 32000)}
 
 
 class Speech(NamedTuple):
-    """Waveforms of the reference by tag, and what DEE's audio tower and wav2vec 2.0 say to them."""
+    """Waveforms of the reference by tag, DEE's Gaussians of them, and their wav2vec 2.0 features."""
 
     audio: dict
     emotion: dict
@@ -151,7 +152,7 @@ class Speech(NamedTuple):
 
 
 def audio_rows(pseudo, demo_samples):
-    """Tag -> `[b, s]`; the demo's clip with the zeros that count as sound."""
+    """Returns waveforms `[b, s]` by tag. The demo clip ends in zeros, which the reference treats as sound."""
     audio = {tag: pseudo.pseudo_audio(tag, *shape) for tag, shape in AUDIO_ROWS.items()}
     demo = audio["deeptalk-demo"]
     audio["deeptalk-demo"] = np.pad(demo, ((0, 0), (0, demo_samples - demo.shape[1])))
@@ -159,7 +160,10 @@ def audio_rows(pseudo, demo_samples):
 
 
 def padded(clips):
-    """One batch of clips of several lengths, garbage behind them, and their lengths."""
+    """Returns one batch of clips of several lengths, padded with 0.3, and their lengths.
+
+    The padding is not zero, so that a missing mask changes the results.
+    """
     rows = [row for clip in clips for row in clip]
     batch = np.full((len(rows), max(map(len, rows))), 0.3, np.float32)
     for target, row in zip(batch, rows, strict=True):
@@ -168,7 +172,7 @@ def padded(clips):
 
 
 def by_tag(values, clips):
-    """Rows of a batch back under the tags that they came from."""
+    """Splits the rows of a batch by tag; `clips` holds the clips of each tag in batch order."""
     ends = np.cumsum([len(clip) for clip in clips.values()])
     return {
         tag: jax.tree.map(lambda x, end=end, tag=tag: x[end - len(clips[tag]) : end], values)
@@ -177,7 +181,7 @@ def by_tag(values, clips):
 
 
 def speech_of(dee, predictor, audio):
-    """Runs both speech encoders, each on one padded batch of all clips; also returns DEE's intermediates."""
+    """Runs both speech encoders, each on one padded batch of all clips. Also returns DEE's intermediate outputs."""
     model = build.build_dee(dee.config)
     names = {
         "speech_encoder",
@@ -205,9 +209,9 @@ def speech_of(dee, predictor, audio):
 
 
 def dee_audio_outputs(speech, parts):
-    """golden_dee's audio side from `speech_of`."""
+    """Returns the audio arrays of golden_dee from the results of `speech_of`."""
     mean, log_variance = speech.emotion["dee"]
-    num = 99  # features of 2 s
+    num = 99  # number of speech features in 2 s
     features = parts["speech_encoder"][:, :num]
     head = "audio_tower/head"
     return {
@@ -225,7 +229,7 @@ def dee_audio_outputs(speech, parts):
 
 
 def long_audio_outputs(part, pseudo):
-    """A clip of 12 s: all of it reaches emotion2vec, its first 500 features the tower."""
+    """Returns the Gaussian of a 12 s clip: emotion2vec gets the whole clip, the tower its first 500 features."""
     model = build.build_dee(part.config)
     audio = pseudo.pseudo_audio("dee-long", 1, 192000)
     mean, log_variance = quick_jit(functools.partial(model.apply, method=DEE.embed_audio))(
@@ -237,7 +241,7 @@ def long_audio_outputs(part, pseudo):
 def dee_motion_outputs(part, fer, pseudo):
     model = build.build_dee(part.config)
     embed = quick_jit(functools.partial(model.apply, method=DEE.embed_motion))
-    # One padded batch: a clip gives the same alone and beside longer ones.
+    # One padded batch, because the result of a clip does not depend on the other clips.
     lengths = (1, 25, 50, 125, 250)
     rows = np.full((2 * len(lengths), max(lengths), 128), 7.0, np.float32)
     for index, length in enumerate(lengths):
@@ -271,14 +275,14 @@ def dee_motion_outputs(part, fer, pseudo):
 
 
 class GivenSpeech(nn.Module):
-    """Stands in for the speech encoder: its features come in place of the waveform."""
+    """Replaces the speech encoder; it takes speech features in place of the waveform and returns them."""
 
     def __call__(self, waveform, num_samples, *, num_frames, train=False):
         return SpeechFeatures(waveform, length_mask(num_samples, num_frames))
 
 
 def with_noise(model, speech, lengths, emotion, identity, noise_top, noise_bottom):
-    """`Generator.sample` on full windows with the noise given; run as a method of the generator."""
+    """Computes `Generator.sample` on windows without padding, with given Gumbel noise; a method for `apply`."""
     predictor, prior = model.predictor, model.prior
     face = predictor.face_features(speech, lengths, emotion, identity, num_frames=speech.shape[1])
     logits_top = predictor.logits_top(face)
@@ -291,7 +295,7 @@ def with_noise(model, speech, lengths, emotion, identity, noise_top, noise_botto
 
 
 def talk_cases(speech, drawn, identity, demo_frames):
-    """Prefix of the arrays -> speech, emotion, identity, frames; all rows run in one batch."""
+    """Returns (speech, emotion, identity, number of frames) by prefix of the arrays; all rows run in one batch."""
     both, dee = speech.content["deeptalk"], speech.emotion["deeptalk"]
     return {
         "": (both, dee.mean, identity, 64),
@@ -309,7 +313,10 @@ def talk_cases(speech, drawn, identity, demo_frames):
 
 
 def talk_outputs(prior, predictor, speech, given):
-    """golden_deeptalk; `given` holds condition, gumbel_t, gumbel_b, sample_eps and demo_padded_len."""
+    """Returns the arrays of golden_deeptalk.
+
+    `given` contains condition, gumbel_t, gumbel_b, sample_eps and demo_padded_len.
+    """
     model = build.build_generator(predictor.config, prior.config)
     model = model.clone(predictor=model.predictor.clone(speech_encoder=GivenSpeech()))
     variables = with_prior(predictor.variables, prior.variables)
@@ -371,13 +378,13 @@ def talk_outputs(prior, predictor, speech, given):
 
 
 def drawn_emotion(gaussian, control, noise):
-    """The published spread: `control` multiplies the log-variance."""
+    """Samples an emotion with the published spread control, which multiplies the log-variance by `control`."""
     z = gaussian.mean + np.exp(0.5 * control * gaussian.log_variance) * noise
     return z / np.linalg.norm(z, axis=-1, keepdims=True)
 
 
 def named(prefix, generated, num_frames):
-    """Arrays of one case, without its padding."""
+    """Returns the arrays of one case without padding."""
     return {
         f"{prefix}flame": np.asarray(generated.motion)[:, :num_frames],
         f"{prefix}idx_t": np.asarray(generated.indices_top)[:, : num_frames // 4],

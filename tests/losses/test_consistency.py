@@ -2,10 +2,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from finite_differences import check_gradients
 
 from deeptalk_jax.losses.consistency import CONSISTENCIES, emotion_consistency
 from deeptalk_jax.types import Gaussian
+from tests.support.finite_differences import check_gradients
 
 
 def gaussian(mean, variance):

@@ -4,7 +4,6 @@ import numpy as np
 import optax
 import pytest
 import scipy.stats
-from finite_differences import check_gradients
 
 from deeptalk_jax.losses.contrastive import (
     cosine_logits,
@@ -19,6 +18,7 @@ from deeptalk_jax.losses.contrastive import (
     standard_normal_kl,
 )
 from deeptalk_jax.types import Gaussian
+from tests.support.finite_differences import check_gradients
 
 pseudo_loss = jax.jit(pseudo_match_loss)
 

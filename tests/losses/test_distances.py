@@ -3,7 +3,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from finite_differences import check_gradients
 
 from deeptalk_jax.losses.distances import (
     DISTANCES,
@@ -12,6 +11,7 @@ from deeptalk_jax.losses.distances import (
     squared_euclidean_distance,
 )
 from deeptalk_jax.types import Gaussian
+from tests.support.finite_differences import check_gradients
 
 distance_of = jax.jit(gaussian_distance, static_argnums=0)
 

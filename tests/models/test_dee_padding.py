@@ -1,4 +1,4 @@
-"""A clip's embedding and its gradients do not depend on what it is batched with: clips of 0.5 to 10 s."""
+"""Embeddings and gradients of a clip are the same alone and in a padded batch of clips from 0.5 to 10 s."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ def alone(audio, samples, features, frames):
     return audio[row, : 640 * FRAMES[SHORT]], samples[row], features[row, : FRAMES[SHORT]], frames[row]
 
 
-def test_embeddings_and_gradients_of_both_towers():
+def test_both_towers_ignore_padding():
     tower = Tower(0, 2, 6, max_length=250, embedding_dim=3)
     model = DEE(
         speech_encoder=MelEncoder(dim=4, num_mels=8, num_layers=0, num_heads=2, rate_hz=25),
@@ -59,7 +59,7 @@ def test_embeddings_and_gradients_of_both_towers():
 
 
 @pytest.mark.parametrize("kind", POOLINGS)
-def test_poolings(kind):
+def test_gradients_of_poolings_ignore_padding(kind):
     _, _, x, lengths = batch()
     model, mask = Pooling(kind), length_mask(lengths, x.shape[1])
     variables = model.init(jax.random.key(0), x[:1, :3], mask[:1, :3])

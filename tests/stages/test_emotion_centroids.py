@@ -56,10 +56,10 @@ def test_vectors_of_names_are_those_of_inference():
     assert not vectors[4].any()  # no clips
 
 
-def test_training_keeps_them_and_the_command_makes_them(trained, corpus, tmp_path):
+def test_training_keeps_them_and_the_command_makes_them(trained, data_dir, tmp_path):
     part = load_part(trained / "dee" / "model", "dee")
     statistics = part.statistics
-    records = list(open_split(corpus, "synthetic_talk", "train"))
+    records = list(open_split(data_dir, "synthetic_talk", "train"))
     longest = part.config.data.max_clip_frames * 640
     cells = [(record.labels["emotion"], record.labels["intensity"]) for record in records]
     assert statistics["num_clips"].sum() == len(records)
@@ -84,7 +84,7 @@ def test_training_keeps_them_and_the_command_makes_them(trained, corpus, tmp_pat
 
     shutil.copytree(trained / "dee" / "model", tmp_path / "model")
     save_model(tmp_path / "model", {"dee": Part(part.config, part.variables)}, head="procedural")
-    command = ["deeptalk_jax.tools.emotion_centroids", "--model", tmp_path / "model", "--data_dir", corpus]
+    command = ["deeptalk_jax.tools.emotion_centroids", "--model", tmp_path / "model", "--data_dir", data_dir]
     ended = subprocess.run(
         [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, timeout=300
     )

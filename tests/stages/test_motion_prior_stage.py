@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from configs import motion_prior
-from deeptalk_jax.head.gram import FEATURE_DIM, motion_features
+from deeptalk_jax.head.gram import FEATURE_DIM
 from deeptalk_jax.models.prior_output import PriorOutput
 from deeptalk_jax.models.quantizer import Quantized
 from deeptalk_jax.stages.motion_prior import (
@@ -18,6 +18,7 @@ from deeptalk_jax.stages.motion_prior import (
     savitzky_golay,
 )
 from deeptalk_jax.types import Gaussian
+from tests.support.motion_features import motion_features
 
 # Stand for the factors of a head: what they measure does not matter here.
 FACTORS = {
@@ -65,7 +66,7 @@ def test_distances_of_regions_and_velocities():
     loss = tiny(**extra).loss
     terms, weights = reconstruction_terms(loss, FACTORS, *map(jnp.asarray, (motion, target, mask)))
     assert weights == {"vertex": 1e6, "lips": 2.0, "eyes": 3.0, "velocity": 5.0}
-    difference = np.asarray(motion_features(motion) - motion_features(target), np.float64)
+    difference = motion_features(motion) - motion_features(target)
     for name, region in (("vertex", "all"), ("lips", "lips"), ("eyes", "eyes")):
         squares = np.square(difference @ FACTORS[region].T).sum(-1)
         np.testing.assert_allclose(terms[name], squares[mask].mean(), rtol=1e-5)

@@ -9,10 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from configs import dee, fer, motion_prior
 from data_pipeline.records import Record
-from deeptalk_jax.assembly import build
-from deeptalk_jax.assembly.model_dir import Part, save_model
+from deeptalk_jax.assembly.build import build_motion_prior
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.head.model import HeadModel
 from deeptalk_jax.studies.prior_levels.chart import draw_levels
@@ -29,23 +27,6 @@ from deeptalk_jax.types import EXPRESSION_DIM, MOTION_DIM
 
 ROOT = Path(__file__).resolve().parents[2]
 WINDOW = 8
-SPEECH = {"model.speech.dim": 8, "model.speech.num_mels": 10, "model.speech.num_heads": 2}
-TINY = {
-    fer: {"model.hidden_dims": (9, 7), "model.feature_layer": 1},
-    dee: {
-        "model.embedding_dim": 6,
-        "model.motion_dim": 8,
-        "model.motion_layers": 1,
-        "model.mlp_dim": 12,
-        **SPEECH,
-    },
-    motion_prior: {
-        "model.dim": 8,
-        "model.mlp_dim": 12,
-        "model.decoder_mlp_dim": 20,
-        "data.window_frames": WINDOW,
-    },
-}
 
 
 def record(emotion=0, text="a", speaker=0, intensity=0, num_frames=20, seed=0):
@@ -129,49 +110,20 @@ def test_shares_by_hand():
     np.testing.assert_allclose(measure(by_hand(1.0), pairs)["lip_motion"], 1.0, rtol=1e-5)
 
 
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory):
-    """A model directory of random numbers."""
-    configs = {}
-    for module, changes in TINY.items():
-        config = module.get_config("variant=mini").unlock()
-        config.update_from_flattened_dict(changes)
-        configs[config.stage] = config
-    fer_model, dee_model = build.build_fer(configs["fer"]), build.build_dee(configs["dee"])
-    prior = build.build_motion_prior(configs["motion_prior"])
-
-    def random(init):
-        rng = np.random.default_rng(3)
-
-        def leaf(path, shape):
-            if path[-1].key == "variance":
-                return np.ones(shape.shape, np.float32)
-            return rng.normal(0, 0.5, shape.shape).astype(shape.dtype)
-
-        return jax.tree_util.tree_map_with_path(leaf, jax.eval_shape(init, jax.random.key(0)))
-
-    parts = {
-        "fer": random(lambda key: build.init_fer(fer_model, key)),
-        "dee": random(lambda key: build.init_dee(dee_model, fer_model.feature_dim, key)),
-        "motion_prior": random(lambda key: build.init_motion_prior(prior, key)),
-    }
-    path = tmp_path_factory.mktemp("levels") / "model"
-    save_model(path, {name: Part(configs[name], part) for name, part in parts.items()}, head="procedural")
-    return path, prior, parts["motion_prior"]
-
-
-def test_real_models_and_the_picture(directory):
-    path, prior, variables = directory
-    models = load_models(path)
-    clips = np.random.default_rng(2).normal(size=(2, 3, 2 * WINDOW, MOTION_DIM)).astype(np.float32)
+def test_real_models_and_the_picture(model_directory, model_parts):
+    models = load_models(model_directory)
+    window = models.window_frames
+    clips = np.random.default_rng(2).normal(size=(2, 3, 2 * window, MOTION_DIM)).astype(np.float32)
     swapped = models.swap(*clips)
     # Windows are decoded apart, and without an exchange this is the reconstruction.
-    whole = jax.jit(prior.apply)(variables, clips[1][:, WINDOW:]).motion
-    np.testing.assert_allclose(swapped[1, 1][:, WINDOW:], whole, rtol=1e-4, atol=1e-5)
+    part = model_parts["motion_prior"]
+    prior = build_motion_prior(part.config)
+    whole = jax.jit(prior.apply)(part.variables, clips[1][:, window:]).motion
+    np.testing.assert_allclose(swapped[1, 1][:, window:], whole, rtol=1e-4, atol=1e-5)
     assert not np.allclose(swapped[0, 1], swapped[1, 1], atol=1e-3)
     assert not np.allclose(swapped[1, 0], swapped[1, 1], atol=1e-3)
     records = [
-        record(emotion, text, seed=seed)
+        record(emotion, text, num_frames=window + 5, seed=seed)
         for seed, (emotion, text) in enumerate([(0, "a"), (1, "a"), (0, "b")])
     ]
     report = study(models, records, 5)
@@ -188,13 +140,13 @@ def test_the_command_of_the_documentation():
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert (ended.returncode, ended.stderr) == (
         2,
-        "error: --out=levels.gif: the picture is written as .png\n",
+        "error: --out=levels.gif: expected a file name that ends in .png\n",
     )
 
 
-def test_a_prior_without_two_levels(directory, monkeypatch):
+def test_a_prior_without_two_levels(model_directory, monkeypatch):
     monkeypatch.setattr(
         "deeptalk_jax.studies.prior_levels.measure.build_motion_prior", lambda config: HeadModel
     )
     with pytest.raises(UserError, match="without two levels of codes"):
-        load_models(directory[0])
+        load_models(model_directory)

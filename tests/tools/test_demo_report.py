@@ -1,8 +1,14 @@
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from deeptalk_jax.tools.demo_report import FIGURES, main
+from deeptalk_jax.errors import UserError
+from deeptalk_jax.tools.demo_report import FIGURES, check_report
+
+ROOT = Path(__file__).resolve().parents[2]
 
 GOOD = {
     "motion_prior": {
@@ -33,7 +39,7 @@ GOOD = {
     "wall_s": 600.0,
     "versions": {"jax": "1"},
 }
-# For every figure, in order: the key that breaks it and to what.
+# For each figure, in order: a key, and a value of it that misses the bound.
 BREAKING = (
     ("motion_prior", "vertex_error_mm", 0.7),
     ("dee", "speech_to_motion_r1", 0.3),
@@ -50,7 +56,7 @@ BREAKING = (
 def check(tmp_path, report):
     path = tmp_path / "report.json"
     path.write_text(json.dumps(report))
-    return main([str(path)])
+    return check_report([str(path)])
 
 
 def test_good_report_passes(tmp_path, capsys):
@@ -68,12 +74,25 @@ def test_each_figure_can_fail(tmp_path, capsys, figure, breaking):
     assert any(line.startswith(figure.name) for line in failed)
 
 
-def test_unreadable_reports(tmp_path, capsys):
-    assert main([str(tmp_path / "nothing.json")]) == 2
-    assert main([]) == 2
+def test_reports_that_cannot_be_read_raise(tmp_path):
+    with pytest.raises(UserError, match=r"nothing\.json: cannot be read"):
+        check_report([str(tmp_path / "nothing.json")])
+    with pytest.raises(UserError, match="0 arguments; expected one"):
+        check_report([])
     incomplete = {**GOOD, "dee": {"chance": 0.1}}
-    assert check(tmp_path, incomplete) == 2
-    assert "dee.speech_to_motion_r1 is None, expected a finite number" in capsys.readouterr().err
-    assert check(tmp_path, {**GOOD, "wall_s": float("nan")}) == 2
+    with pytest.raises(UserError, match=r"dee\.speech_to_motion_r1 is None, expected a finite number"):
+        check(tmp_path, incomplete)
+    with pytest.raises(UserError, match="wall_s is nan"):
+        check(tmp_path, {**GOOD, "wall_s": float("nan")})
     (tmp_path / "text.json").write_text("hello")
-    assert main([str(tmp_path / "text.json")]) == 2
+    with pytest.raises(UserError, match=r"text\.json: not JSON"):
+        check_report([str(tmp_path / "text.json")])
+
+
+def test_command_prints_its_help_and_errors_in_one_line():
+    command = [sys.executable, "-m", "deeptalk_jax.tools.demo_report"]
+    helped = subprocess.run([*command, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert "against the bounds that every figure must keep" in helped.stdout
+    failed = subprocess.run([*command, "nothing.json"], cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert failed.returncode == 2
+    assert failed.stderr == "error: nothing.json: cannot be read (No such file or directory)\n"

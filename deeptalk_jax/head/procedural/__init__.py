@@ -1,4 +1,7 @@
-"""The embedded head: built from formulas, with no outside asset, the same on every call."""
+"""The embedded head, built from formulas.
+
+It needs no external file, so the demo and the tests run without FLAME. The result is deterministic.
+"""
 
 from functools import cache
 
@@ -13,11 +16,14 @@ from deeptalk_jax.head.procedural.identity import shape_displacements
 from deeptalk_jax.head.procedural.skinning import joint_regressor, skinning_weights
 
 _METRES = 1e-3
-_JAW_SINE = 9 + 7  # entry (2, 1) of R - I of the jaw: the sine of a rotation about x
+_JAW_SINE = 9 + 7  # index of entry (2, 1) of R - I of the jaw, which is the sine of a rotation about x
 
 
 def _pose_directions(anatomy: Anatomy) -> np.ndarray:
-    """`[36, v, 3]` mm: an opening jaw draws the corners in, hollows the cheeks and stretches the upper lip."""
+    """Returns the pose correctives, `[36, v, 3]` mm.
+
+    As the jaw opens, they pull the mouth corners inwards, hollow the cheeks and stretch the upper lip.
+    """
     corners = outward(anatomy, pair(anatomy, 27.0, -42.0, 11.0, 11.0), x=-11.0, z=-2.0)
     cheeks = outward(anatomy, pair(anatomy, 46.0, -30.0, 11.0, 18.0), x=-9.0, z=-7.0)
     upper_lip = vector(mouth(anatomy, 30.0, 20.0) * anatomy.upper, y=-3.0, z=-2.0)
@@ -72,10 +78,10 @@ def _landmarks(anatomy: Anatomy) -> dict[str, int]:
 
 @cache
 def procedural_head() -> HeadModel:
-    """Builds the embedded head; later calls give the same object.
+    """Builds the embedded head. Later calls return the same object.
 
     Returns:
-        A float32 head whose 50 expression directions are the actions of `head/actions.py`, in that order.
+        A float32 head. Its 50 expression directions are the actions of `head/actions.py`, in the same order.
     """
     anatomy = build_anatomy()
     surface = HeadSurface(

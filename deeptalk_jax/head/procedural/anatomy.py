@@ -1,4 +1,4 @@
-"""All pieces of the embedded head in one vertex list, with what the rigging needs to know of each vertex."""
+"""All parts of the neutral embedded head in one vertex list, with per-vertex attributes that rigging needs."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,27 +12,27 @@ from deeptalk_jax.head.procedural.layout import SkinLayout, seam_height
 from deeptalk_jax.head.procedural.numerics import smoothstep
 from deeptalk_jax.head.procedural.skin import build_skin
 
-# How far the rings behind the lips and lids go along with the edge in front of them.
+# Share of the edge's displacement that each ring behind the lips and lids follows, front to back.
 _CAVITY_FOLLOW = (1.0, 0.92, 0.45, 0.12, 0.0, 0.0, 0.0, 0.0)
 _LID_FOLLOW = (1.0, 0.75)
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """The neutral head, mm.
+    """The neutral head. Lengths are in millimetres.
 
     Attributes:
-        points: `[v, 3]`, exactly symmetric under `mirror`.
-        faces: `[f, 3]` int32; scalp that the hair hides has none.
-        kind: `[v]` name of the piece that a vertex belongs to, "skin" for the outer skin.
-        material: `[v]` material names.
-        albedo: `[v, 3]` sRGB.
-        upper: `[v]` 1 above the mouth line, 0 below.
+        points: `[v, 3]` vertices, exactly symmetric under `mirror`.
+        faces: `[f, 3]` int32 vertex indices; scalp that is hidden under the hair has no faces.
+        kind: `[v]` name of the part that each vertex belongs to; "skin" is the outer skin.
+        material: `[v]` material names, a subset of `head.model.MATERIALS`.
+        albedo: `[v, 3]` sRGB colour, 0 to 1.
+        upper: `[v]` 1 above the mouth line, 0 below it.
         mirror: `[v]` index of the mirrored vertex.
-        leader: `[v]` skin vertex whose displacement this one shares; itself for most.
-        follow: `[v]` share of the leader's displacement.
-        layout: rings of the skin, whose vertices come first.
-        vermilion: `[v]` true on the red of the lips, inner edge included.
+        leader: `[v]` index of the skin vertex that this vertex follows; most vertices are their own leader.
+        follow: `[v]` share of the leader's displacement that this vertex follows.
+        layout: rings of the skin; the skin's vertices come first in `points`.
+        vermilion: `[v]` true on the red of the lips, including the inner edge.
     """
 
     points: np.ndarray
@@ -48,30 +48,30 @@ class Anatomy:
     vermilion: np.ndarray
 
     def part(self, *kinds: str) -> np.ndarray:
-        """`[v]` true for vertices of these pieces."""
+        """Returns a `[v]` mask that is true for the vertices of the named parts."""
         return np.isin(self.kind, kinds)
 
     @cached_property
     def soft(self) -> np.ndarray:
-        """`[v]` true where tissue deforms: skin, ears, brows and hair."""
+        """`[v]` mask of deformable tissue: skin, ears, brows and hair."""
         return self.part("skin", "left_ear", "right_ear", "left_brow", "right_brow", "hair")
 
     @cached_property
     def front(self) -> np.ndarray:
-        """`[v]` 1 on the front of the face, falling to 0 at the ears; 0 where tissue does not deform."""
+        """`[v]` weight that is 1 on the front of the face and falls to 0 at the ears; 0 for rigid parts."""
         return smoothstep(-5.0, 45.0, self.points[:, 2]) * self.soft
 
     @cached_property
     def above_seam(self) -> np.ndarray:
-        """`[v]` height over the mouth line, mm."""
+        """`[v]` height above the mouth line, mm."""
         return self.points[:, 1] - seam_height(np.minimum(np.abs(self.points[:, 0]), 25.0))
 
     def mirrored(self, displacement: np.ndarray) -> np.ndarray:
-        """The displacement `[v, 3]` of the mirror-image action."""
+        """Returns the displacement `[v, 3]` of the mirror-image action."""
         return displacement[self.mirror] * [-1.0, 1.0, 1.0]
 
     def with_followers(self, displacement: np.ndarray) -> np.ndarray:
-        """Carries `[v, 3]` displacements of lip and lid edges to the rings behind them."""
+        """Adds to the rings behind the lips and lids their share of the edge's displacement; `[v, 3]` in and out."""
         led = self.leader != np.arange(len(self.leader))
         carried = displacement.copy()
         carried[led] += self.follow[led, None] * displacement[self.leader[led]]
@@ -79,7 +79,11 @@ class Anatomy:
 
 
 def _mirror_index(points: np.ndarray, kind: np.ndarray, upper: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """Nearest vertex of the mirrored head; lips that touch are told apart by `upper`, pieces by their kind."""
+    """Returns the index of the mirrored vertex of each vertex, `[v]`.
+
+    The nearest vertex of the mirrored head is the match. Lips that touch are told apart by `upper`, parts by `kind`,
+    and rings behind an edge by `depth`.
+    """
     swapped = np.array(
         [name.replace("left", "*").replace("right", "left").replace("*", "right") for name in kind]
     )
@@ -91,12 +95,12 @@ def _mirror_index(points: np.ndarray, kind: np.ndarray, upper: np.ndarray, depth
     there = np.concatenate([points * [-1.0, 1.0, 1.0], mirrored_tag[:, None], extra], axis=1)
     distance, index = cKDTree(here).query(there)
     if distance.max() > 0.05 or not np.array_equal(index[index], np.arange(len(index))):
-        raise AssertionError(f"the head is not symmetric: {distance.max():.3f} mm")
+        raise AssertionError(f"the head is not symmetric: vertices differ by up to {distance.max():.3f} mm")
     return index
 
 
 def build_anatomy() -> Anatomy:
-    """Builds the neutral head; the same on every call."""
+    """Builds the neutral head. The result is deterministic."""
     skin = build_skin()
     plan = skin.layout
     points, kinds, materials = [skin.points], ["skin"] * len(skin.points), []

@@ -1,4 +1,4 @@
-"""Skin tints: red of the lips, warmth of cheeks and nose, shadow in nostrils, lids and folds."""
+"""Colours of the skin: red lips, warm cheeks and nose, dark nostrils, lid edges and eye sockets."""
 
 import numpy as np
 
@@ -17,13 +17,13 @@ def _towards(albedo: np.ndarray, colour: np.ndarray, share: np.ndarray) -> np.nd
 
 
 def skin_albedo(skin: Skin) -> tuple[np.ndarray, np.ndarray]:
-    """Colour of the outer skin.
+    """Computes the colour of the outer skin.
 
     Args:
-        skin: the placed skin.
+        skin: the outer skin.
 
     Returns:
-        sRGB `[v, 3]` and the share of lip red `[v]`.
+        The sRGB colour `[v, 3]`, and the share of lip red in it `[v]`.
     """
     points, plan = skin.points, skin.layout
     folded = points * np.where(points[:, :1] < 0, [[-1.0, 1.0, 1.0]], [[1.0, 1.0, 1.0]])
@@ -36,7 +36,7 @@ def skin_albedo(skin: Skin) -> tuple[np.ndarray, np.ndarray]:
     albedo = _towards(albedo, _SHADE, 0.30 * front * around_eye)
     albedo = _towards(albedo, np.array([0.10, 0.05, 0.05]), nostril_darkness(points))
     for rings in plan.eye_rings:
-        albedo[rings[0]] = (0.30, 0.19, 0.16)  # lashes darken the edge
+        albedo[rings[0]] = (0.30, 0.19, 0.16)  # lashes darken the lid edge
         albedo[rings[1]] = 0.55 * albedo[rings[1]] + 0.45 * np.array([0.45, 0.29, 0.24])
     lip_share = np.zeros(len(points))
     for ring, share in zip(plan.mouth_rings, (1.0, 1.0, 1.0, 1.0, 0.85, 0.12), strict=False):

@@ -1,7 +1,8 @@
-"""The 50 named actions of `head/actions.py` as displacement fields; left-sided ones are mirrored for the right.
+"""The 50 named actions of `head/actions.py` as displacement fields.
 
-Amounts are millimetres at coefficient 1, after the range of motion that the Facial Action Coding System
-describes; the shapes are sculpted by hand.
+Right-sided actions are the mirror images of left-sided ones. Displacements are in millimetres at a coefficient of 1.
+Their sizes follow the ranges of motion in the Facial Action Coding System (Ekman, Friesen and Hager, 2002); their
+shapes are designed by hand.
 """
 
 from collections.abc import Callable
@@ -14,25 +15,25 @@ from deeptalk_jax.head.procedural.anatomy import Anatomy
 
 Action = Callable[[Anatomy], np.ndarray]
 
-# Actions with a side give the left one; the others must be symmetric, or are made so, unless they shift.
+# Functions of sided actions return the left side. All other fields are made symmetric, except sideways shifts.
 _ACTIONS: dict[str, Action] = {**mouth_actions.ACTIONS, **upper_face.ACTIONS, **lids.ACTIONS}
 _SIDEWAYS = ("mouth_shift_left", "jaw_shift_left")
 
 
 def expression_displacements(anatomy: Anatomy) -> np.ndarray:
-    """All directions.
+    """Computes the displacement fields of all actions.
 
     Args:
         anatomy: the neutral head.
 
     Returns:
-        `[v, 3, 50]` mm per unit, in the order of `EXPRESSION_ACTIONS`.
+        `[v, 3, 50]` mm per unit of a coefficient, in the order of `EXPRESSION_ACTIONS`.
     """
     fields = []
     for name in EXPRESSION_ACTIONS:
         side = name.rsplit("_", 1)[-1]
         if name in _SIDEWAYS:
-            # To the left, mirrored, is to the right: the negative of itself.
+            # The mirror image of a shift to the left is a shift to the right, so the field must be antisymmetric.
             field = anatomy.with_followers(_ACTIONS[name](anatomy))
             field = 0.5 * (field - anatomy.mirrored(field))
         elif side in ("left", "right"):

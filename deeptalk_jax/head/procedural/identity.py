@@ -1,4 +1,4 @@
-"""Identity directions of the embedded head: twelve plain ways in which faces differ."""
+"""Identity directions of the embedded head: thirteen named differences between faces."""
 
 import numpy as np
 
@@ -65,6 +65,11 @@ SHAPES = {
 
 
 def shape_displacements(anatomy: Anatomy) -> np.ndarray:
-    """`[v, 3, 13]` mm per unit (about one standard deviation), in the order of `SHAPES`, symmetric."""
+    """Computes the identity directions.
+
+    Returns:
+        `[v, 3, 13]` mm per unit of a coefficient, symmetric, in the order of `SHAPES`. A unit is about one standard
+        deviation between people.
+    """
     fields = [anatomy.with_followers(shape(anatomy)) for shape in SHAPES.values()]
     return np.stack([0.5 * (field + anatomy.mirrored(field)) for field in fields], axis=-1)

@@ -1,9 +1,9 @@
-"""Where the vertices of the skin go, and how they connect: rings around openings, graded points elsewhere.
+"""Layout of the skin mesh: rings of vertices around mouth, eyes and neck, and scattered vertices elsewhere.
 
-Mouth and eyes are rings of equal length, so that every opening has clean edges and lips and lids can roll;
-between them points are scattered with a spacing that follows the detail of the face, and connected by the
-convex hull of their directions, which is the Delaunay triangulation of a sphere. Everything is laid out for
-the left half and mirrored.
+Mouth and eyes consist of rings with equal numbers of vertices, so that the openings have clean edges and lips and lids
+can roll. The vertices between the rings are scattered with a spacing that depends on the detail of the face. They are
+connected by the convex hull of their directions, which is the Delaunay triangulation on the sphere. The left half is
+laid out first and then mirrored. Lengths are in millimetres.
 """
 
 import itertools
@@ -24,7 +24,8 @@ EYE_CENTRE = (31.0, 30.0)
 EYE_HALF_WIDTH = 15.0
 NECK_END_Y = -165.0
 
-# Share of the way from the seam to the lip border, then from there to the outer ring.
+# Positions of the rings as shares of the way: from the seam to the lip border, from the lip border to the outer ring,
+# and from the lid edge to the outer ring of an eye.
 VERMILION_STEPS = (0.0, 0.2, 0.45, 0.72, 1.0)
 PERIORAL_STEPS = (0.1, 0.26, 0.46, 0.7, 1.0)
 LID_STEPS = (0.0, 0.07, 0.18, 0.32, 0.48, 0.68, 1.0)
@@ -35,12 +36,14 @@ class SkinLayout:
     """Connectivity of the outer skin.
 
     Attributes:
-        directions: `[v, 3]` unit directions from the centre, for points of the scatter.
-        front_xy: `[v, 2]` position seen from the front, for ring points; nan for the scatter.
-        faces: `[f, 3]`.
-        mouth_rings: `[rings, spokes]` vertex indices, seam first; spoke 0 is the left corner, then the upper lip.
-        eye_rings: `[2, rings, spokes]` the same for the left and right eye, lid edge first; spoke 0 is lateral.
-        neck_ring: `[points]` indices along the lower end.
+        directions: `[v, 3]` unit directions from `skull.CENTRE`; they place the scattered vertices.
+        front_xy: `[v, 2]` x and y of ring vertices in the front view, mm; NaN for all other vertices.
+        faces: `[f, 3]` vertex indices.
+        mouth_rings: `[rings, spokes]` vertex indices, from the seam outwards; spoke 0 is the left mouth corner and the
+            upper lip follows.
+        eye_rings: `[2, rings, spokes]` vertex indices of the left and right eye, from the lid edge outwards; spoke 0
+            is the lateral corner.
+        neck_ring: `[points]` vertex indices along the lower end of the neck.
     """
 
     directions: np.ndarray
@@ -52,7 +55,7 @@ class SkinLayout:
 
 
 def seam_height(x: np.ndarray) -> np.ndarray:
-    """Height of the line where the lips meet, mm, over x."""
+    """Returns the y coordinate of the line where the lips meet at x, mm."""
     u = np.abs(x) / MOUTH_HALF_WIDTH
     return -40.3 - 1.1 * np.exp(-((u / 0.28) ** 2)) + 0.7 * np.exp(-(((u - 0.5) / 0.25) ** 2)) + 0.5 * u**3
 
@@ -67,7 +70,7 @@ def _lip_border(t: np.ndarray) -> np.ndarray:
 
 
 def _mouth_front_xy() -> np.ndarray:
-    """`[rings, spokes, 2]`."""
+    """Returns the front view of the mouth rings, `[rings, spokes, 2]` mm."""
     t = 2.0 * np.pi * np.arange(NUM_MOUTH_SPOKES) / NUM_MOUTH_SPOKES
     x = MOUTH_HALF_WIDTH * np.cos(t)
     seam = np.stack([x, seam_height(x)], axis=-1)
@@ -80,7 +83,7 @@ def _mouth_front_xy() -> np.ndarray:
 
 
 def lid_edge(t: np.ndarray) -> np.ndarray:
-    """`[spokes, 2]` edge of the left eye's lids seen from the front, mm; t = 0 at the lateral corner."""
+    """Returns the lid edge of the left eye in the front view, `[spokes, 2]` mm; t = 0 is the lateral corner."""
     u = np.cos(t)
     opening = np.maximum(1.0 - u**2, 0.0)
     upper = 6.3 * opening**0.62 * (1.0 - 0.10 * u)
@@ -101,7 +104,7 @@ def _eye_front_xy() -> np.ndarray:
 
 
 def _spacing(points: np.ndarray) -> np.ndarray:
-    """Wanted distance between neighbours, mm, on a rough surface of `[v, 3]` points."""
+    """Returns the desired distance between neighbouring vertices, `[v]` mm, at points `[v, 3]` of the rough surface."""
     base = (
         11.0
         - 5.2 * bump(points, (0.0, 0.0, 80.0), (70.0, 80.0, 60.0))
@@ -114,7 +117,7 @@ def _spacing(points: np.ndarray) -> np.ndarray:
 
 
 def _candidates() -> np.ndarray:
-    """`[c, 3]` unit directions of the left half, denser towards the face and the nose, in a fixed mixed order."""
+    """Returns candidate directions of the left half, `[c, 3]`, denser towards the face and nose, in a fixed order."""
     clouds = []
     for count, cos_limit, axis in (
         (9000, -1.0, (0, 0, 1.0)),
@@ -144,7 +147,7 @@ def _rough_surface(directions: np.ndarray) -> np.ndarray:
 
 
 def _inside_loop(points: np.ndarray, loop: np.ndarray) -> np.ndarray:
-    """Whether `[v, 2]` points lie in the polygon `[n, 2]` (even-odd rule)."""
+    """Returns which points `[v, 2]` are inside the polygon `[n, 2]`, by the even-odd rule."""
     inside = np.zeros(len(points), bool)
     for start, end in zip(loop, np.roll(loop, -1, axis=0), strict=True):
         crosses = (start[1] > points[:, 1]) != (end[1] > points[:, 1])
@@ -155,13 +158,13 @@ def _inside_loop(points: np.ndarray, loop: np.ndarray) -> np.ndarray:
 
 
 def _tangent(directions: np.ndarray) -> np.ndarray:
-    """`[v, 2]` chart of the front half-space; points behind go far away."""
+    """Projects directions to the plane z = 1, `[v, 2]`; directions that point backwards are mapped far away."""
     z = directions[:, 2]
     return np.where((z > 0.05)[:, None], directions[:, :2] / np.maximum(z, 0.05)[:, None], 99.0)
 
 
 def _midline(blocked: cKDTree, loops: list[np.ndarray], neck_direction_y: float) -> np.ndarray:
-    """Directions along x = 0, evenly graded, all around the head."""
+    """Returns directions in the plane x = 0 around the whole head, at the desired spacing."""
     angles, angle = [], 0.0
     while angle < 2.0 * np.pi:
         direction = np.array([[0.0, np.sin(angle), np.cos(angle)]])
@@ -177,7 +180,10 @@ def _midline(blocked: cKDTree, loops: list[np.ndarray], neck_direction_y: float)
 
 
 def _scatter(rings: np.ndarray, loops: list[np.ndarray], neck_cap: float) -> tuple[np.ndarray, np.ndarray]:
-    """Free points: (left half, midline) directions, at their spacing from each other and from the rings."""
+    """Returns the directions of scattered vertices on the left half and on the midline.
+
+    They keep the desired spacing from one another and from the rings.
+    """
     fixed = cKDTree(_rough_surface(rings))
     midline = _midline(fixed, loops, neck_cap)
     candidates = _candidates()
@@ -199,7 +205,7 @@ def _scatter(rings: np.ndarray, loops: list[np.ndarray], neck_cap: float) -> tup
 
 
 def _hull_faces(directions: np.ndarray, loops: list[np.ndarray]) -> np.ndarray:
-    """Delaunay triangles on the sphere, outward, without those that close a loop."""
+    """Returns the Delaunay triangles on the sphere, facing outwards, without the triangles that would close a loop."""
     faces = ConvexHull(directions).simplices.astype(np.int64)
     corners = directions[faces]
     outward = np.einsum(
@@ -214,7 +220,7 @@ def _hull_faces(directions: np.ndarray, loops: list[np.ndarray]) -> np.ndarray:
 
 
 def _relax(directions: np.ndarray, faces: np.ndarray, free: np.ndarray, midline: np.ndarray) -> np.ndarray:
-    """Moves free points to the middle of their neighbours; the midline stays on x = 0."""
+    """Moves free vertices half way to the mean of their neighbours; midline vertices stay at x = 0."""
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     sums = np.zeros_like(directions)
     np.add.at(sums, edges[:, 0], directions[edges[:, 1]])
@@ -225,14 +231,14 @@ def _relax(directions: np.ndarray, faces: np.ndarray, free: np.ndarray, midline:
 
 
 def ring_faces(inner: np.ndarray, outer: np.ndarray) -> np.ndarray:
-    """Triangles between two closed rings of equal length that run counter-clockwise, seen from outside.
+    """Returns the triangles between two closed rings of equal length.
 
     Args:
-        inner: `[n]` vertex indices of the ring nearer to the opening.
-        outer: `[n]` vertex indices of the ring around it.
+        inner: `[n]` vertex indices of the inner ring, counter-clockwise as seen from outside.
+        outer: `[n]` vertex indices of the outer ring, in the same order.
 
     Returns:
-        `[2 n, 3]`; diagonals mirror at the middle spoke.
+        `[2 n, 3]` vertex indices. The diagonals are mirrored at the middle spoke.
     """
     next_inner, next_outer = np.roll(inner, -1), np.roll(outer, -1)
     quad = np.stack([inner, outer, next_outer, next_inner], axis=-1)
@@ -243,15 +249,16 @@ def ring_faces(inner: np.ndarray, outer: np.ndarray) -> np.ndarray:
 
 
 def neck_turns() -> np.ndarray:
-    """`[points]` angles about the vertical axis of the points along the lower end, radians."""
+    """Returns the angles of the neck ring's vertices about the vertical axis, `[points]` radians."""
     return 2.0 * np.pi * np.arange(NUM_NECK_POINTS) / NUM_NECK_POINTS
 
 
 def lay_out_skin() -> SkinLayout:
-    """Builds the layout; the same on every call.
+    """Builds the layout. The result is deterministic.
 
     Returns:
-        Rings first (mouth, left eye, right eye, neck), then scattered points, left before right before midline.
+        The layout. Ring vertices come first (mouth, left eye, right eye, neck), then the scattered vertices of the
+        left half, of the right half and of the midline.
     """
     mouth, left = _mouth_front_xy(), _eye_front_xy()
     right = left * [-1.0, 1.0]
@@ -268,7 +275,7 @@ def lay_out_skin() -> SkinLayout:
     fixed = np.concatenate([ring_directions, neck])
     half, midline = _scatter(fixed, openings, float(neck[:, 1].max()) + 0.004)
     directions = np.concatenate([fixed, half, half * [-1.0, 1.0, 1.0], midline])
-    # Rings inside an opening would be hull points too: only the outermost ring takes part.
+    # Inner rings would become vertices of the hull too, so only the outermost ring of an opening takes part.
     hidden = np.setdiff1d(np.arange(counts[2]), np.concatenate(loops[:3]))
     taking_part = np.setdiff1d(np.arange(len(directions)), hidden)
     number = np.full(len(directions), -1)
@@ -283,7 +290,8 @@ def lay_out_skin() -> SkinLayout:
     for _ in range(5):
         local = _hull_faces(directions[taking_part], local_loops)
         directions[taking_part] = _relax(directions[taking_part], local, number[free], number[middle])
-        # Four points on a circle can be split either way: the triangulation need not mirror, the points must.
+        # Four points on a circle can be split by either diagonal, so the triangulation may be asymmetric and
+        # the relaxed points with it. Averaging both halves restores the symmetry of the points.
         left_half = normalise(directions[left_side] + directions[right_side] * [-1.0, 1.0, 1.0])
         directions[left_side], directions[right_side] = left_half, left_half * [-1.0, 1.0, 1.0]
     faces = [taking_part[_hull_faces(directions[taking_part], local_loops)]]

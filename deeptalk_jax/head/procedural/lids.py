@@ -1,4 +1,4 @@
-"""Actions of the eyelids, which slide over the eyeball."""
+"""Actions of the eyelids, which slide over the eyeball. Lengths are in millimetres."""
 
 import numpy as np
 
@@ -7,17 +7,28 @@ from deeptalk_jax.head.procedural.layout import LID_STEPS
 from deeptalk_jax.head.procedural.numerics import smoothstep
 from deeptalk_jax.head.procedural.skin import LID_RADIUS, lid_surface
 
-# A closing lid moves along a chord, not along the eyeball: it ends this far out, and the eye draws back,
-# so that half-way it still lies outside the eyeball.
+# Blend shapes move a closing lid along a straight line instead of along the eyeball. The closed lid is lifted and the
+# eyeball retracted by these amounts, so that the lid is outside the eyeball half-way too.
 _CLOSED_LIFT = 0.9
 _EYE_RETRACTION = 0.9
-_MEETING = 0.22  # where the lids meet, as a share of the opening from below
+_MEETING = 0.22  # height where the lids meet, as a share of the opening from below
 
 
 def _slide(
     a: Anatomy, shift_upper: np.ndarray, shift_lower: np.ndarray, lift: float, reach: float = 0.72
 ) -> np.ndarray:
-    """Moves the left eye's lid edges by `[spokes]` mm up; the lids behind follow, on the eyeball's curve."""
+    """Moves the lid edges of the left eye up by `[spokes]` mm; the rest of the lids follows on the eyeball's curve.
+
+    Args:
+        a: the neutral head.
+        shift_upper: `[spokes]` upward displacement of the upper lid edge.
+        shift_lower: `[spokes]` upward displacement of the lower lid edge.
+        lift: distance of the displaced lids from their usual sphere.
+        reach: share of the way to the outer ring where the displacement ends.
+
+    Returns:
+        The displacement field `[v, 3]`.
+    """
     field = np.zeros_like(a.points)
     rings = a.layout.eye_rings[0]
     spoke = np.arange(rings.shape[1])
@@ -35,7 +46,7 @@ def _slide(
 
 
 def shift_lids(a: Anatomy, *, upper_up: float = 0.0, lower_up: float = 0.0) -> np.ndarray:
-    """Raises the middle of the left lids' edges, mm; corners stay."""
+    """Raises the middle of the left upper and lower lid edge by the given amounts; the eye corners stay in place."""
     edge = a.points[a.layout.eye_rings[0, 0]]
     across = (edge[:, 0] - edge[:, 0].mean()) / (0.5 * np.ptp(edge[:, 0]))
     profile = np.maximum(1.0 - across**2, 0.0) ** 0.75

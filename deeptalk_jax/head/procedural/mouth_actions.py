@@ -1,4 +1,4 @@
-"""Actions of lips, cheeks, jaw and tongue."""
+"""Actions of lips, cheeks, jaw and tongue. Each function returns a displacement field `[v, 3]` in millimetres."""
 
 import numpy as np
 
@@ -7,19 +7,19 @@ from deeptalk_jax.head.procedural.fields import lips, mouth, outward, pair, spot
 from deeptalk_jax.head.procedural.numerics import smoothstep
 from deeptalk_jax.head.procedural.skinning import JAW_JOINT, jaw_weight
 
-# A coefficient of 1 of lip_close just closes the lips over a jaw opened this far.
+# Jaw opening at which a lip_close coefficient of 1 exactly closes the lips.
 LIP_CLOSE_JAW_RAD = 0.1
 
 
 def _narrow(anatomy: Anatomy, weight: np.ndarray, share: float) -> np.ndarray:
-    """Towards the midline by a share of the distance from it."""
+    """Returns the field that moves vertices towards the midline by a share of their distance from it."""
     field = np.zeros_like(anatomy.points)
     field[:, 0] = -share * weight * anatomy.points[:, 0]
     return field
 
 
 def _thin(anatomy: Anatomy, share: float) -> np.ndarray:
-    """The red of the lips gets lower, and the skin around follows."""
+    """Returns the field that reduces the height of the lips' red; the skin around the lips follows."""
     field = np.zeros_like(anatomy.points)
     height = anatomy.above_seam
     field[:, 1] = -share * height * np.exp(-((height / 15.0) ** 4)) * mouth(anatomy, 40.0, 30.0)
@@ -56,7 +56,7 @@ def _lip_press(a: Anatomy) -> np.ndarray:
 def _lip_close(a: Anatomy) -> np.ndarray:
     arm = a.points - JAW_JOINT
     sine, cosine = np.sin(LIP_CLOSE_JAW_RAD), np.cos(LIP_CLOSE_JAW_RAD)
-    drop = np.zeros_like(arm)  # what the jaw does to a point that follows it wholly
+    drop = np.zeros_like(arm)  # displacement of a vertex with jaw weight 1
     drop[:, 1] = (cosine - 1.0) * arm[:, 1] - sine * arm[:, 2]
     drop[:, 2] = sine * arm[:, 1] + (cosine - 1.0) * arm[:, 2]
     falloff = np.exp(-((a.above_seam / 17.0) ** 2)) * smoothstep(46.0, 22.0, np.abs(a.points[:, 0])) * a.front
@@ -127,7 +127,7 @@ def _dimple(a: Anatomy) -> np.ndarray:
 
 def _chin_raise(a: Anatomy) -> np.ndarray:
     chin = spot(a, 0.0, -69.0, 15.0, 9.0, 12.0)
-    # Both lips go up together, so that closed lips stay closed.
+    # Both lips move up together, so that closed lips stay closed.
     lower = spot(a, 0.0, -49.0, 17.0, 14.0, 9.0)
     bunched = pair(a, 7.0, -67.0, 4.5, 4.0)
     return vector(chin, y=4.0, z=1.0) + vector(lower, y=3.0, z=1.8) + vector(bunched, z=0.8)

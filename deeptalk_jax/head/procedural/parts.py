@@ -1,4 +1,7 @@
-"""What a head has besides skin: eyeballs, teeth, tongue, the inside of the mouth, ears, brows and hair."""
+"""The parts of the embedded head except the outer skin: eyes, teeth, tongue, mouth interior, ears, brows and hair.
+
+Lengths are in millimetres.
+"""
 
 import itertools
 from dataclasses import dataclass
@@ -18,14 +21,14 @@ _HAIR_COLOUR = np.array([0.20, 0.135, 0.095])
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of the head that is no skin.
+    """A separate mesh of the head, attached to or behind the outer skin.
 
     Attributes:
-        kind: which piece, e.g. "left_eye".
-        points: `[v, 3]` mm.
-        faces: `[f, 3]` counter-clockwise from outside.
-        material: `[v]` names of materials.
-        albedo: `[v, 3]` sRGB.
+        kind: name of the part, e.g. "left_eye".
+        points: `[v, 3]` vertices, mm.
+        faces: `[f, 3]` vertex indices, counter-clockwise as seen from outside.
+        material: `[v]` material names.
+        albedo: `[v, 3]` sRGB colour, 0 to 1.
     """
 
     kind: str
@@ -36,12 +39,12 @@ class Part:
 
 
 def mirrored(part: Part, kind: str) -> Part:
-    """The same piece on the other side of the head."""
+    """Returns the mirror image of a part, named `kind`."""
     return Part(kind, part.points * [-1.0, 1.0, 1.0], part.faces[:, ::-1], part.material, part.albedo)
 
 
 def grid_faces(rows: int, columns: int, *, closed: bool = False) -> np.ndarray:
-    """Triangles of a `rows` x `columns` grid of vertices, row by row; closed joins the last column to the first."""
+    """Returns the triangles of a grid of vertices numbered row by row; `closed` joins the last column to the first."""
     index = np.arange(rows * columns).reshape(rows, columns)
     if closed:
         return np.concatenate([ring_faces(a, b) for a, b in itertools.pairwise(index)])
@@ -49,7 +52,7 @@ def grid_faces(rows: int, columns: int, *, closed: bool = False) -> np.ndarray:
     return np.concatenate([quad[:, [0, 1, 2]], quad[:, [0, 2, 3]]])
 
 
-# (angle from the gaze in degrees, material, colour): pairs of close rings make crisp borders.
+# (angle from the gaze direction in degrees, material, sRGB colour). Pairs of close rings give sharp borders.
 _EYE_RINGS = (
     (0.4, "pupil", (0.02, 0.02, 0.02)),
     (10.3, "pupil", (0.02, 0.02, 0.02)),
@@ -67,7 +70,7 @@ _EYE_RINGS = (
 
 
 def eyeball() -> Part:
-    """The left eyeball, looking ahead."""
+    """Builds the left eyeball, looking straight ahead."""
     turn = 2.0 * np.pi * np.arange(32) / 32
     points, material, albedo = [], [], []
     for angle_deg, name, colour in _EYE_RINGS:
@@ -84,7 +87,11 @@ def eyeball() -> Part:
 
 
 def _arch(length: np.ndarray, front_z: float, half_width: float, depth: float) -> np.ndarray:
-    """`[n, 3]` x, z and forward tilt along a dental arch at signed arc lengths from the middle."""
+    """Evaluates a dental arch at signed arc lengths from its middle.
+
+    Returns:
+        `[n, 4]`: x, z, and the x and z components of the outward normal.
+    """
     angle = np.linspace(-1.45, 1.45, 800)
     x, z = half_width * np.sin(angle), front_z - depth * (1.0 - np.cos(angle))
     arc = np.concatenate([[0.0], np.cumsum(np.hypot(np.diff(x), np.diff(z)))])
@@ -99,12 +106,12 @@ def _arch(length: np.ndarray, front_z: float, half_width: float, depth: float) -
 
 
 def teeth(*, upper: bool) -> Part:
-    """One row of teeth with its gum."""
+    """Builds the upper or lower row of teeth with its gum."""
     widths = (8.3, 6.6, 7.4, 6.8, 6.8, 9.5) if upper else (5.4, 5.9, 6.8, 7.0, 7.0, 10.0)
     heights = (9.6, 8.8, 9.8, 8.4, 7.8, 7.2) if upper else (8.2, 8.4, 9.2, 8.0, 7.4, 7.0)
     front_z, half_width, depth = (79.5, 26.0, 38.0) if upper else (77.2, 24.0, 36.0)
     biting_y, direction = (-43.8, 1.0) if upper else (-44.2, -1.0)
-    columns = []  # (arc length, inset of the side, rise of the corner, height, darkness)
+    columns = []  # (arc length, inset at the side, rise of the corner, tooth height, darkness)
     start = 0.0
     for width, height in zip(widths, heights, strict=True):
         for share, inset, rise, dark in (
@@ -119,7 +126,7 @@ def teeth(*, upper: bool) -> Part:
     half = np.array(columns)
     table = np.concatenate([half[::-1] * [-1.0, 1, 1, 1, 1], half])
     arch = _arch(table[:, 0], front_z, half_width, depth)
-    # rows: back of the tooth twice, edge, body, neck of the tooth, gum; (share of height, inset, is gum)
+    # (share of the tooth height, inset, is gum): two rows on the back, then edge, body, neck of the tooth, and gum.
     rows = (
         (0.9, 4.2, 0),
         (0.1, 3.2, 0),
@@ -154,7 +161,7 @@ def teeth(*, upper: bool) -> Part:
 
 
 def tongue() -> Part:
-    """A resting tongue: flat, with a middle groove, its tip behind the lower teeth."""
+    """Builds a resting tongue: flat, with a groove in the middle, and its tip behind the lower teeth."""
     around, along = 20, 12
     turn = 2.0 * np.pi * np.arange(around) / around
     polar = np.linspace(0.04, np.pi - 0.3, along)
@@ -178,17 +185,16 @@ def tongue() -> Part:
 
 
 def ear() -> Part:
-    """The left ear: a dished sheet with a rolled rim."""
+    """Builds the left ear: a concave sheet with a rolled rim."""
     around = 36
     turn = 2.0 * np.pi * np.arange(around) / around
-    # Outline in the plane of the ear: x forward, y up. Wider above, with a lobe below.
+    # Outline in the plane of the ear, x forward and y up: wider at the top, with a lobe at the bottom.
     radius_x = 15.5 + 2.2 * np.sin(turn) - 1.5 * np.cos(2 * turn)
     outline = np.stack([radius_x * np.cos(turn), 30.5 * np.sin(turn) + 1.2 * np.cos(turn)], -1)
-    helix = smoothstep(
-        -0.75, -0.1, np.sin(turn) - 0.55 * np.cos(turn)
-    )  # the rim rolls except at lobe and front
+    # The rim rolls everywhere except at the lobe and the front.
+    helix = smoothstep(-0.75, -0.1, np.sin(turn) - 0.55 * np.cos(turn))
     behind = smoothstep(14.0, -14.0, outline[:, 0])
-    # (share of the outline, height without helix, added with helix)
+    # (share of the outline, height, additional height on the rolled rim)
     profile = (
         (0.0, -4.5, 0.0),
         (0.22, -4.6, 0.0),
@@ -221,7 +227,7 @@ def ear() -> Part:
 
 
 def brow() -> Part:
-    """The left eyebrow: a thin ribbon over the brow ridge."""
+    """Builds the left eyebrow: a thin ribbon over the brow ridge."""
     columns, rows = 22, 5
     u = np.linspace(0.0, 1.0, columns)
     x = 9.5 + 41.0 * u
@@ -239,16 +245,20 @@ def brow() -> Part:
 
 
 def _hairline(front: np.ndarray) -> np.ndarray:
-    """Elevation of the hairline from `skull.CENTRE`, radians, over the cosine of the turn from the front."""
+    """Returns the elevation of the hairline from `skull.CENTRE`, radians.
+
+    Args:
+        front: cosine of the angle between the horizontal direction and the front.
+    """
     degrees = np.degrees(np.arccos(np.clip(front, -1.0, 1.0)))
-    # High over the forehead, down in front of the ear, low at the nape.
+    # High above the forehead, lower in front of the ear, lowest at the nape.
     knots = (0, 18, 32, 44, 56, 68, 76, 84, 92, 102, 116, 135, 160, 180)
     heights = (46, 46.5, 45.5, 40, 32, 20, 6, 2, 10, 14, 4, -14, -24, -26)
     return np.radians(np.interp(degrees, knots, heights))
 
 
 def under_hair(points: np.ndarray, skin: np.ndarray) -> np.ndarray:
-    """`[v]` true for skin that lies well inside the hairline."""
+    """Returns a `[v]` mask of skin vertices that are well inside the hairline."""
     direction = skull.direction_to(points)
     level = np.hypot(direction[:, 0], direction[:, 2])
     front = direction[:, 2] / np.maximum(level, 1e-9)
@@ -256,9 +266,9 @@ def under_hair(points: np.ndarray, skin: np.ndarray) -> np.ndarray:
 
 
 def hair() -> Part:
-    """Short hair: a shell over the skull that ends in the hairline."""
+    """Builds short hair: a shell over the skull that ends at the hairline."""
     around, rows = 88, 14
-    turn = 2.0 * np.pi * np.arange(around) / around  # 0 at the front, towards the left
+    turn = 2.0 * np.pi * np.arange(around) / around  # 0 at the front, increasing towards the left
     front, side = np.cos(turn), np.abs(np.sin(turn))
     line = _hairline(front)
     thickness = (0.0, 1.2, 3.0, 4.6, 5.8, 6.6, 7.2, 7.6, 8.0, 8.2, 8.4, 8.6, 8.7, 8.7)
@@ -282,7 +292,7 @@ def hair() -> Part:
     )
 
 
-# Rings of the mouth's inside, from the seam: (drop away from the seam, depth behind it, width factor).
+# Rings of the mouth interior, starting at the seam: (vertical distance from the seam, depth behind it, width factor).
 _CAVITY_RINGS = (
     (1.6, 3.4, 1.0),
     (4.8, 6.8, 0.98),
@@ -296,13 +306,13 @@ _CAVITY_RINGS = (
 
 
 def mouth_inside(seam: np.ndarray) -> Part:
-    """Inner lips and the dark cavity, ring by ring from the seam inwards; spokes as in the seam.
+    """Builds the inner lips and the mouth cavity as rings from the seam inwards, with the spokes of the seam.
 
     Args:
-        seam: `[spokes, 3]` mm.
+        seam: `[spokes, 3]` vertices of the seam, mm.
 
     Returns:
-        The part; its faces count the seam as the first ring, so they need it in front of its own vertices.
+        The part. Its faces number the seam's vertices first, followed by the part's own vertices.
     """
     t = 2.0 * np.pi * np.arange(layout.NUM_MOUTH_SPOKES) / layout.NUM_MOUTH_SPOKES
     arch = np.abs(np.sin(t)) ** 0.5 * np.sign(np.sin(t))
@@ -310,7 +320,7 @@ def mouth_inside(seam: np.ndarray) -> Part:
     for ring, (drop, depth, factor) in enumerate(_CAVITY_RINGS):
         x = seam[:, 0] * factor
         y = seam[:, 1] + drop * arch
-        # Deep rings lie in a plane; near the lips the depth follows the curved seam.
+        # Deep rings are planar; near the lips, the depth follows the curved seam.
         plane = smoothstep(8.0, 40.0, np.array(depth))
         z = (1.0 - plane) * (seam[:, 2] - depth) + plane * (seam[:, 2].max() - depth)
         points.append(np.stack([x, y, z], -1))
@@ -322,14 +332,14 @@ def mouth_inside(seam: np.ndarray) -> Part:
 
 
 def lid_inside(edge: np.ndarray, kind: str) -> Part:
-    """The thickness of the lids: from the edge back on to the eyeball, and behind it; faces as in mouth_inside.
+    """Builds the thickness of the lids: one ring on the eyeball behind the lid edge, and one ring further back.
 
     Args:
         edge: `[spokes, 3]` lid edge of one eye, mm.
         kind: name of the part.
 
     Returns:
-        Two rings.
+        The part. Its faces number the vertices of the edge first, followed by the part's own vertices.
     """
     centre = EYEBALL_CENTRE * [np.sign(edge[:, 0].mean()), 1.0, 1.0]
     ray = normalise(edge - centre)

@@ -1,4 +1,7 @@
-"""Places the skin: fine sculpting over the rough form, lips that close in a line, lids that lie on the eyes."""
+"""Shapes the outer skin: facial details on the rough form, lips that close along the seam, and lids on the eyeballs.
+
+Lengths are in millimetres.
+"""
 
 from dataclasses import dataclass
 
@@ -12,7 +15,7 @@ EYEBALL_CENTRE = np.array([31.3, 30.0, 61.5])  # of the left eye
 EYEBALL_RADIUS = 12.3
 LID_RADIUS = 13.5
 
-# (centre x, y), (sigma x, y), displacement (x, y, z), mm; x is mirrored where not 0. Front only.
+# (centre x, y), (sigma x, y), displacement (x, y, z), on the front of the head. Strokes with x > 0 are mirrored.
 _STROKES = (
     ((0.0, 56.0), (9.0, 6.0), (0.0, 0.0, 1.0)),  # glabella
     ((26.0, 52.5), (13.0, 4.5), (0.0, 0.0, 1.8)),  # brow ridge
@@ -20,7 +23,7 @@ _STROKES = (
     ((17.0, -13.0), (3.4, 7.0), (0.0, 0.0, -2.0)),  # behind the ala
     ((24.0, -22.0), (4.5, 9.0), (0.0, 0.0, -1.4)),  # nasolabial fold
     ((0.0, -25.0), (2.6, 5.0), (0.0, 0.0, -1.1)),  # philtrum
-    ((4.6, -25.0), (1.8, 5.0), (0.0, 0.0, 0.6)),  # its columns
+    ((4.6, -25.0), (1.8, 5.0), (0.0, 0.0, 0.6)),  # columns of the philtrum
     ((0.0, -58.0), (14.0, 4.0), (0.0, 0.0, -3.2)),  # fold above the chin
     ((28.5, -43.0), (4.0, 5.5), (0.0, 0.0, -1.6)),  # corner of the mouth
     ((42.0, 4.0), (12.0, 10.0), (1.0, 0.0, 2.2)),  # cheekbone
@@ -31,12 +34,12 @@ _STROKES = (
 
 @dataclass(frozen=True)
 class Skin:
-    """The outer skin in place.
+    """The outer skin of the neutral head.
 
     Attributes:
-        points: `[v, 3]` mm.
-        layout: connectivity.
-        upper: `[v]` 1 above the mouth, 0 below it, 0.5 around the corners and beside them.
+        points: `[v, 3]` vertices, mm.
+        layout: connectivity of the vertices.
+        upper: `[v]` 1 above the mouth, 0 below it, and 0.5 at and beside the mouth corners.
     """
 
     points: np.ndarray
@@ -45,7 +48,10 @@ class Skin:
 
 
 def _both_sides(points: np.ndarray, centre: tuple[float, float], sigma: tuple[float, float]) -> np.ndarray:
-    """Signed weight: positive on the side given, negative on its mirror image; centred ones count once."""
+    """Returns a weight that is positive around the centre and negative around its mirror image.
+
+    A centre on the midline has no mirror image.
+    """
     here = bump(points, centre, sigma)
     if centre[0] == 0.0:
         return here
@@ -53,14 +59,14 @@ def _both_sides(points: np.ndarray, centre: tuple[float, float], sigma: tuple[fl
 
 
 def socket_depth(xy: np.ndarray) -> np.ndarray:
-    """Z of the floor of the eye socket, mm, at `[v, 2]` positions (either side)."""
+    """Returns z of the eye socket's floor at positions `[v, 2]` of either eye, `[v]` mm."""
     lateral = np.abs(xy[:, 0]) - EYE_CENTRE[0]
     height = xy[:, 1] - EYE_CENTRE[1]
     return 69.2 - 0.22 * lateral - 0.006 * lateral**2 + 0.10 * height
 
 
 def sculpt(points: np.ndarray) -> np.ndarray:
-    """Adds the fine forms of the face to points of the rough surface, `[v, 3]` mm."""
+    """Adds the details of the face to points `[v, 3]` of the rough surface, mm."""
     front = smoothstep(15.0, 45.0, points[:, 2])
     moved = points.copy()
     for centre, sigma, shift in _STROKES:
@@ -77,13 +83,13 @@ def sculpt(points: np.ndarray) -> np.ndarray:
 
 
 def nostril_darkness(points: np.ndarray) -> np.ndarray:
-    """`[v]` 0 to 1, how deep in a nostril each point of the rough surface lies."""
+    """Returns how deep inside a nostril each point `[v, 3]` of the rough surface is: `[v]`, 0 to 1."""
     dark = sum(bump(points, (side * 6.6, -15.4, 93.5), (2.3, 2.3, 4.5)) for side in (-1.0, 1.0))
     return np.clip(1.25 * dark, 0.0, 1.0)
 
 
 def lid_surface(xy: np.ndarray, radius: float = LID_RADIUS) -> np.ndarray:
-    """Z of lid skin at `[v, 2]`: over the eyeball where there is one below, else the floor of the socket."""
+    """Returns z of the lid skin at positions `[v, 2]`: above the eyeball, or on the socket's floor beside it."""
     lateral = np.abs(xy[:, 0]) - EYEBALL_CENTRE[0]
     height = xy[:, 1] - EYEBALL_CENTRE[1]
     over_ball = EYEBALL_CENTRE[2] + np.sqrt(np.maximum(radius**2 - lateral**2 - height**2, 0.0))
@@ -91,7 +97,7 @@ def lid_surface(xy: np.ndarray, radius: float = LID_RADIUS) -> np.ndarray:
 
 
 def _lip_bulge(share: float, upper: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Forward bulge of the vermilion, mm, at a share of the way from the seam to the border."""
+    """Returns the forward bulge of the red of the lips, mm, at a share of the way from the seam to the border."""
     fullness = np.maximum(1.0 - (x / (MOUTH_HALF_WIDTH + 1.5)) ** 2, 0.0) ** 0.7
     knots = (0.0, 0.2, 0.45, 0.72, 1.0)
     top = np.interp(share, knots, (-1.6, 2.0, 3.3, 3.3, 2.3))
@@ -108,7 +114,7 @@ def _place_mouth(points: np.ndarray, plan: SkinLayout) -> None:
         x = points[ring, 0]
         if share <= 1.0:
             points[ring, 2] += _lip_bulge(share, upper, x)
-        else:  # the bulge of the border dies away over the skin
+        else:  # The bulge of the border fades out over the skin.
             points[ring, 2] += _lip_bulge(1.0, upper, points[rings[4], 0]) * (
                 1.0 - smoothstep(1.0, 1.75, np.array(share))
             )
@@ -129,26 +135,26 @@ def _place_lids(points: np.ndarray, plan: SkinLayout) -> None:
 
 
 def upper_share(points: np.ndarray, side: np.ndarray | None = None) -> np.ndarray:
-    """1 for what belongs to the upper lip and above, 0 for the lower lip and below, smooth beside the mouth.
+    """Returns the share to which points belong to the upper lip and the skin above it.
 
     Args:
         points: `[v, 3]` mm.
-        side: `[v]` +1 or -1 for points known to be above or below the seam, 0 where their height decides.
+        side: `[v]` +1 or -1 for points known to be above or below the seam; 0 lets their height decide.
 
     Returns:
-        `[v]`, 0.5 at the corners of the mouth.
+        `[v]`: 1 above the mouth, 0 below it, 0.5 at the mouth corners, with smooth transitions beside the mouth.
     """
     inside = MOUTH_HALF_WIDTH - np.abs(points[:, 0])
     height = points[:, 1] - seam_height(np.minimum(np.abs(points[:, 0]), MOUTH_HALF_WIDTH))
     sign = np.sign(height) if side is None else np.where(side != 0, side, np.sign(height))
     distance = np.hypot(np.maximum(inside, 0.0), height)
-    # The lower lip leaves the corner slowly, which rounds an open mouth.
+    # The larger width below the seam makes the lower lip leave the corner slowly, which rounds an open mouth.
     width = np.where(sign > 0, 9.0, 13.0) + np.maximum(-inside, 0.0)
     return 0.5 + 0.5 * sign * smoothstep(0.0, 1.0, distance / width)
 
 
 def build_skin() -> Skin:
-    """Builds the skin; the same on every call."""
+    """Builds the skin. The result is deterministic."""
     plan = layout.lay_out_skin()
     on_ring = ~np.isnan(plan.front_xy[:, 0])
     points = skull.surface_along(plan.directions)

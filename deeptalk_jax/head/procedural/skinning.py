@@ -1,4 +1,4 @@
-"""Joints and how much each vertex follows them: jaw and neck smooth in the skin, teeth and eyes rigid."""
+"""Joints and skinning weights: smooth for jaw and neck in the skin, rigid for teeth and eyes."""
 
 import numpy as np
 
@@ -8,16 +8,16 @@ from deeptalk_jax.head.procedural.skin import EYEBALL_CENTRE
 
 ROOT, NECK, JAW, LEFT_EYE, RIGHT_EYE = range(5)
 
-JAW_JOINT = np.array([0.0, -2.0, 4.0])  # between the two jaw joints, in front of the ears
+JAW_JOINT = np.array([0.0, -2.0, 4.0])  # mm, half-way between the two jaw joints in front of the ears
 
-# Share of the jaw's motion in the lower half of the cavity rings, front to back.
+# Share of the lip edge's jaw weight in each ring of the mouth cavity, front to back.
 _CAVITY_JAW = (1.0, 1.0, 1.0, 0.95, 0.8, 0.5, 0.2, 0.0)
 
 
 def jaw_weight(anatomy: Anatomy) -> np.ndarray:
-    """`[v]` weight of the jaw: 1 on the lower lip, chin, lower teeth and tongue, 0 on the upper lip."""
+    """Returns the jaw weight `[v]`: 1 on the lower lip, chin, lower teeth and tongue, 0 on the upper lip."""
     points, upper = anatomy.points, anatomy.upper
-    # Depth below the line from the jaw joint to the corner of the mouth, in the side view.
+    # Distance below the line from the jaw joint to the mouth corner, in the side view.
     line = np.array([-41.5, 82.0]) - JAW_JOINT[1:]
     normal = np.array([-line[1], line[0]]) / np.hypot(*line)
     below = (points[:, 1:] - JAW_JOINT[1:]) @ normal
@@ -25,7 +25,7 @@ def jaw_weight(anatomy: Anatomy) -> np.ndarray:
     reach = np.hypot(points[:, 0] / 30.0, anatomy.above_seam / 22.0)
     near_mouth = smoothstep(1.75, 0.85, reach) * smoothstep(30.0, 50.0, points[:, 2])
     weight = cheek + near_mouth * (1.0 - upper - cheek)
-    # Under the chin and down the throat the skin stays with the neck.
+    # Skin under the chin and on the throat follows the neck.
     throat = smoothstep(-78.0, -112.0, points[:, 1] - 0.35 * (points[:, 2] - 40.0))
     back = smoothstep(2.0, 34.0, points[:, 2])
     weight = weight * (1.0 - throat) * back
@@ -45,7 +45,7 @@ def _cavity(anatomy: Anatomy, weight: np.ndarray) -> np.ndarray:
 
 
 def skinning_weights(anatomy: Anatomy) -> np.ndarray:
-    """`[v, 5]` weights of root, neck, jaw, left and right eye; rows sum to 1."""
+    """Returns the weights `[v, 5]` of root, neck, jaw, left eye and right eye; each row sums to 1."""
     weights = np.zeros((len(anatomy.points), 5))
     jaw = jaw_weight(anatomy)
     with_head = smoothstep(-138.0, -78.0, anatomy.points[:, 1])
@@ -59,7 +59,7 @@ def skinning_weights(anatomy: Anatomy) -> np.ndarray:
 
 
 def joint_regressor(anatomy: Anatomy) -> np.ndarray:
-    """`[5, v]` averages of vertices that surround each joint."""
+    """Returns the matrix `[5, v]` that computes each joint as the mean of vertices around it."""
     points = anatomy.points
     skin = anatomy.part("skin")
     side = skin & (np.hypot(points[:, 1] - JAW_JOINT[1], points[:, 2] - JAW_JOINT[2]) < 14.0)
@@ -70,6 +70,6 @@ def joint_regressor(anatomy: Anatomy) -> np.ndarray:
     for joint, members in groups.items():
         regressor[joint, members] = 1.0
     for joint, kind in ((LEFT_EYE, "left_eye"), (RIGHT_EYE, "right_eye")):
-        # The ring a quarter turn from the gaze lies around the centre of the eyeball.
+        # The ring at 90 degrees from the gaze has its centre in the centre of the eyeball.
         regressor[joint, anatomy.part(kind) & (np.abs(points[:, 2] - EYEBALL_CENTRE[2]) < 0.01)] = 1.0
     return regressor / regressor.sum(axis=1, keepdims=True)

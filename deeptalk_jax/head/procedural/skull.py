@@ -1,17 +1,17 @@
-"""The rough form of a head: a smooth union of ellipsoids and capsules, and where rays meet it.
+"""The rough shape of a head: a smooth union of ellipsoids and capsules, sampled by ray marching.
 
-Proportions follow average adult measurements (head height 230 mm, breadth 153 mm, length 192 mm, distance
-between pupils 62 mm); nothing is taken from a scan or from another head model.
+Proportions follow average adult measurements (head height 230 mm, breadth 153 mm, length 192 mm, distance between
+pupils 62 mm). No scan and no other head model was used. Lengths are in millimetres.
 """
 
 import numpy as np
 
 from deeptalk_jax.head.procedural.numerics import normalise, smooth_min
 
-# Every point of the skin is seen from here: directions from this centre order the surface.
+# Every point of the skin is visible from this centre, so directions from it parametrise the surface.
 CENTRE = np.array([0.0, 12.0, -5.0])
 
-# (centre, radii, width of the rounding where it joins what came before); x is mirrored where not 0.
+# (centre, radii, width of the rounding at the union with the previous shapes). Shapes with x > 0 are mirrored.
 _ELLIPSOIDS = (
     ((0.0, 68.0, -12.0), (75.0, 75.0, 92.0), 1.0),
     ((0.0, 52.0, 18.0), (62.0, 56.0, 67.0), 12.0),
@@ -25,7 +25,7 @@ _ELLIPSOIDS = (
     ((20.0, -62.0, 50.0), (20.0, 16.0, 24.0), 18.0),
     ((24.0, 49.0, 70.0), (20.0, 6.5, 12.0), 14.0),
 )
-# (start, end, radius at start, radius at end, rounding)
+# (start, end, radius at start, radius at end, width of the rounding)
 _CAPSULES = (
     ((0.0, -10.0, -28.0), (0.0, -190.0, -42.0), 45.0, 53.0, 22.0),  # neck
     ((19.0, -20.0, -30.0), (8.0, -165.0, 2.0), 12.0, 10.0, 18.0),  # sternomastoid
@@ -55,13 +55,13 @@ def _capsule(
 
 
 def signed_distance(points: np.ndarray) -> np.ndarray:
-    """About the distance to the rough head, negative inside.
+    """Computes the approximate signed distance to the rough head; it is negative inside.
 
     Args:
         points: `[v, 3]` mm.
 
     Returns:
-        `[v]` mm, the same for mirrored points.
+        `[v]` mm; mirrored points have the same distance.
     """
     mirrored = np.abs(points[:, :1])
     folded = np.concatenate([mirrored, points[:, 1:]], axis=1)
@@ -75,7 +75,7 @@ def signed_distance(points: np.ndarray) -> np.ndarray:
 
 
 def _march(origins: np.ndarray, directions: np.ndarray, num_steps: int = 48) -> np.ndarray:
-    """Follows rays from outside until they meet the surface; `[v, 3]` points on it."""
+    """Follows rays from outside the head to the surface and returns the surface points `[v, 3]`."""
     points = origins.copy()
     for _ in range(num_steps):
         points += (0.9 * signed_distance(points))[:, None] * directions
@@ -83,22 +83,27 @@ def _march(origins: np.ndarray, directions: np.ndarray, num_steps: int = 48) -> 
 
 
 def surface_along(directions: np.ndarray) -> np.ndarray:
-    """Outermost surface points in `[v, 3]` unit directions from `CENTRE`, mm."""
+    """Returns the outermost surface points `[v, 3]`, mm, in unit directions `[v, 3]` from `CENTRE`."""
     return _march(CENTRE + 240.0 * directions, -directions)
 
 
 def surface_in_front(xy: np.ndarray) -> np.ndarray:
-    """Surface points `[v, 3]` seen from the front at `[v, 2]` positions, mm."""
+    """Returns the surface points `[v, 3]` visible from the front at positions `[v, 2]`, mm."""
     origins = np.concatenate([xy, np.full((len(xy), 1), 130.0)], axis=1)
     return _march(origins, np.broadcast_to([0.0, 0.0, -1.0], origins.shape))
 
 
 def surface_at_height(turns: np.ndarray, y: float) -> np.ndarray:
-    """Surface points `[v, 3]` around the neck at one height, mm; turns in radians, 0 in front, towards the left."""
+    """Returns surface points `[v, 3]` around the neck at height y, mm.
+
+    Args:
+        turns: `[v]` angles about the vertical axis, radians; 0 is the front, and angles increase towards the left.
+        y: height, mm.
+    """
     inward = -np.stack([np.sin(turns), np.zeros_like(turns), np.cos(turns)], axis=-1)
     return _march(np.array([0.0, y, -36.0]) - 150.0 * inward, inward)
 
 
 def direction_to(points: np.ndarray) -> np.ndarray:
-    """Unit directions `[v, 3]` from `CENTRE`."""
+    """Returns the unit directions `[v, 3]` from `CENTRE` to points `[v, 3]`."""
     return normalise(points - CENTRE)

@@ -1,4 +1,4 @@
-"""Actions of brows, cheekbones, nose and neck."""
+"""Actions of brows, cheeks, nose and neck. Each function returns a displacement field `[v, 3]` in millimetres."""
 
 import numpy as np
 

@@ -106,11 +106,14 @@ def test_asked_for_length_is_given():
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"rate_hz": 100}, "rate_hz=100 is neither 50 nor 25"),
-        ({"window_samples": 80}, "window_samples=80 is less than a hop of 160"),
-        ({"hop_samples": 200}, "hop_samples=200 does not double up to 320"),
-        ({"hop_samples": 640, "window_samples": 640}, "hop_samples=640 does not double up to 320"),
-        ({"hop_samples": 0}, "hop_samples=0 does not double up to 320"),
+        ({"rate_hz": 100}, "rate_hz=100 is not one of .50, 25"),
+        ({"window_samples": 80}, "window_samples=80: expected at least hop_samples=160"),
+        ({"hop_samples": 200}, "hop_samples=200: expected 320 divided by a power of two"),
+        (
+            {"hop_samples": 640, "window_samples": 640},
+            "hop_samples=640: expected 320 divided by a power of two",
+        ),
+        ({"hop_samples": 0}, "hop_samples=0: expected 320 divided by a power of two"),
     ],
 )
 def test_rejects_other_rates_and_windows_with_gaps(setting, message):

@@ -1,4 +1,4 @@
-"""Files in PyTorch's layout written without PyTorch."""
+"""A writer of PyTorch checkpoint files that needs no PyTorch."""
 
 import collections
 import io
@@ -7,7 +7,6 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 _STORAGES = {
     "float32": "FloatStorage",
@@ -18,13 +17,13 @@ _STORAGES = {
 
 
 class _Global:
-    """A name that the pickle is to hold, of a module that need not exist."""
+    """A reference `module.name` in the pickle; the module need not be installed."""
 
     def __init__(self, module, name):
         self.line = f"c{module}\n{name}\n".encode()
 
     def __call__(self):
-        raise AssertionError("only its name is written")
+        raise AssertionError("a reference is written, never called")
 
 
 class _Storage:
@@ -33,7 +32,7 @@ class _Storage:
 
 
 class _TorchPickler(pickle._Pickler):
-    """Writes arrays as `torch.save` writes tensors; the same array twice is one storage."""
+    """Writes arrays as `torch.save` writes tensors; an array that occurs twice is stored once."""
 
     dispatch = pickle._Pickler.dispatch.copy()
 
@@ -62,7 +61,7 @@ class _TorchPickler(pickle._Pickler):
 
 
 def write_torch(path, content):
-    """`torch.save(content, path)` for nested containers of C-contiguous arrays."""
+    """Writes what `torch.save(content, path)` would; `content` nests containers of C-contiguous arrays."""
     stream = io.BytesIO()
     pickler = _TorchPickler(stream)
     pickler.dump(content)
@@ -74,8 +73,3 @@ def write_torch(path, content):
             archive.writestr(f"{root}/data/{key}", memoryview(array.reshape(-1)).cast("B"))
         archive.writestr(f"{root}/version", "3\n")
     return path
-
-
-@pytest.fixture(scope="session")
-def torch_writer():
-    return write_torch
