@@ -42,7 +42,7 @@ from deeptalk_jax.inference.animator import Animator, MotionRow
 from deeptalk_jax.inference.clip import Clip
 from deeptalk_jax.inference.options import InferenceOptions
 from deeptalk_jax.inference.settings import Sampling
-from deeptalk_jax.models.dee import DEE, Tower
+from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.models.generator import Generator
 from deeptalk_jax.types import AUDIO_RATE_HZ, SAMPLES_PER_FRAME
 
@@ -128,7 +128,7 @@ class _Case:
     def parts(self) -> dict[str, Callable[[], Any]]:
         """Returns programs of the three large parts; on a CPU each runs its rows one by one, as `Animator` does."""
         models, num_frames = self._models, self.audio.shape[1] // SAMPLES_PER_FRAME
-        tower: Tower = models.dee.audio_tower
+        tower, _ = models.dee.bind(models.dee_variables).audio_tower.unbind()
         content_encoder, emotion_encoder = (
             models.generator.predictor.speech_encoder,
             models.dee.speech_encoder,

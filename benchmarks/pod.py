@@ -50,14 +50,13 @@ from ml_collections import ConfigDict, config_flags
 from benchmarks.collectives import find_collectives, total_seconds
 from benchmarks.topology import Topology, eight_chips, find_topology
 from benchmarks.traffic import memory_traffic
-from configs import dee, deeptalk, deeptalk_stage2, fer, lip_reader, motion_prior
 from configs.common import VARIANTS
 from data_pipeline.prepare import prepare
 from deeptalk_jax.assembly.model_dir import Part
+from deeptalk_jax.assembly.stage_table import STAGES, stage_row
 from deeptalk_jax.cli import run_tool
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.stages.base import Stage
-from deeptalk_jax.stages.registry import stage_class
 from deeptalk_jax.training.chips import Chip
 from deeptalk_jax.training.mesh import make_mesh
 from deeptalk_jax.training.runner import jit_step
@@ -65,14 +64,6 @@ from deeptalk_jax.training.step import Step, stage_step
 
 PyTree = Any
 
-_MODULES = {
-    "fer": fer,
-    "dee": dee,
-    "motion_prior": motion_prior,
-    "lip_reader": lip_reader,
-    "deeptalk": deeptalk,
-    "deeptalk_stage2": deeptalk_stage2,
-}
 _COLLECTIVES_SHOWN = 8
 _MOST_ROWS = 4096  # rows per device at which the search for the largest batch ends
 
@@ -85,7 +76,7 @@ _NUM_SLICES = flags.DEFINE_integer(
     "num_slices", 1, "Number of TPU slices of that shape, joined by the network."
 )
 _GLOBAL_BATCH = flags.DEFINE_integer("global_batch", 4096, "Rows of a batch, over all devices.")
-_STAGES = flags.DEFINE_list("stages", list(_MODULES), "Stages to compile.")
+_STAGES = flags.DEFINE_list("stages", list(STAGES), "Stages to compile.")
 _EFFORT = flags.DEFINE_float(
     "effort",
     -1.0,
@@ -128,9 +119,9 @@ class StepCost(NamedTuple):
 def stage_configs(data_dir: str, global_batch: int) -> dict[str, ConfigDict]:
     """Returns the config of every stage, with its data in `data_dir` and a global batch of `global_batch` rows."""
     configs = {}
-    for name, module in _MODULES.items():
+    for name, row in STAGES.items():
         given = _CONFIG.value if _CONFIG.value is not None and _CONFIG.value.stage == name else None
-        config = given or module.get_config(f"variant={_VARIANT.value}")
+        config = given or row.config_module.get_config(f"variant={_VARIANT.value}")
         config = config.copy_and_resolve_references().unlock()
         config.data.data_dir, config.data.batch_size = data_dir, global_batch
         configs[name] = config.lock()
@@ -142,9 +133,10 @@ def abstract_stages(configs: dict[str, ConfigDict]) -> dict[str, Stage]:
     parts: dict[str, Part] = {}
     stages = {}
     for name, config in configs.items():
-        stage = stages[name] = stage_class(name)(config, dict(parts))
+        row = stage_row(name)
+        stage = stages[name] = row.load_class()(config, dict(parts))
         shapes = jax.eval_shape(stage.init, jax.random.key(0))
-        parts.setdefault(stage.exported_part(), Part(config, shapes))
+        parts.setdefault(row.exported_part, Part(config, shapes))
     return stages
 
 
@@ -286,9 +278,8 @@ def _measure(stage: Stage, topology: Topology, eight: Topology) -> dict[str, Any
 
 
 def _pod() -> None:
-    unknown = [name for name in _STAGES.value if name not in _MODULES]
-    if unknown:
-        raise UserError(f"--stages={unknown[0]}: expected some of {', '.join(_MODULES)}")
+    for name in _STAGES.value:
+        stage_row(name)  # refuses an unknown name before anything is compiled
     # JAX cannot load a cached program that was compiled for devices that are absent.
     jax.config.update("jax_enable_compilation_cache", False)
     topology, eight = find_topology(_TOPOLOGY.value, _NUM_SLICES.value), eight_chips(_TOPOLOGY.value)

@@ -15,8 +15,9 @@ from scipy.special import expit, log_expit
 
 from deeptalk_jax.evaluation.charts import draw_confusions, draw_reliability
 from deeptalk_jax.evaluation.emotion_space_chart import draw_map, draw_variances
-from deeptalk_jax.evaluation.page import Evaluation, Panel, Table, valid_rows
+from deeptalk_jax.evaluation.page import Evaluation, Panel, Table
 from deeptalk_jax.losses.distances import gaussian_distance, squared_euclidean_distance
+from deeptalk_jax.losses.pair_logits import pair_inputs, pair_logits
 from deeptalk_jax.metrics.calibration import Reliability, brier_skill, reliability
 from deeptalk_jax.metrics.classification import class_accuracy, confusion_matrix
 from deeptalk_jax.metrics.retrieval import label_chance, label_ranks, nearest_labels, pair_ranks, recall_at
@@ -29,7 +30,6 @@ from deeptalk_jax.metrics.uncertainty import (
     total_variance,
 )
 from deeptalk_jax.models.dee import single_gaussian
-from deeptalk_jax.stages.dee_terms import compared, pair_logits
 from deeptalk_jax.types import EMOTIONS, Array, Gaussian
 
 PyTree = Any
@@ -83,9 +83,8 @@ def embed_clips(
     for batch in batches:
         names = ("audio", "motion", "num_samples", "num_frames")
         gaussians = embed(variables, frozen, {name: batch[name] for name in names})
-        valid = valid_rows(batch)
         found = Embeddings(*gaussians, batch["emotion"], batch["intensity"])
-        rows.append(jax.tree.map(lambda values, keep=valid: np.asarray(values)[keep], found))
+        rows.append(jax.tree.map(lambda values, keep=batch["valid"]: np.asarray(values)[keep], found))
     return jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
 
 
@@ -103,8 +102,8 @@ def trained_logits(
     if loss.kind == "info_nce":
         return None
     mixtures = (embeddings.audio_components, embeddings.motion_components)
-    speech, motion = compared(loss, *mixtures, jax.random.key(0))
-    logits = jax.jit(partial(pair_logits, loss))
+    speech, motion = pair_inputs(loss.kind, *mixtures, num_samples=loss.num_samples, key=jax.random.key(0))
+    logits = jax.jit(partial(pair_logits, loss.kind, loss.distance))
     blocks = [
         logits(jax.tree.map(lambda x, at=start: x[at : at + _QUERIES_AT_ONCE], speech), motion, scale, shift)
         for start in range(0, len(embeddings.emotion), _QUERIES_AT_ONCE)

@@ -5,8 +5,6 @@ import html
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 70em; margin: 2em auto; padding: 0 1em; }
 table { border-collapse: collapse; margin: 1em 0; font-variant-numeric: tabular-nums; }
@@ -58,11 +56,6 @@ class Evaluation(NamedTuple):
     metrics: dict[str, float]
     details: dict[str, Any]
     draw: Callable[[], Sequence[Panel]]
-
-
-def valid_rows(batch: dict[str, np.ndarray]) -> np.ndarray:
-    """`[b]` bool: rows of an evaluation batch that hold a clip, not padding."""
-    return batch["num_frames"] > 0
 
 
 def render_page(title: str, lead: str, metrics: Mapping[str, float], panels: Sequence[Panel]) -> str:

@@ -76,9 +76,9 @@ def dee_places(model: DEE) -> Places:
     speech = emotion2vec_places(model.speech_encoder)
     return {
         **nested(speech, EMOTION2VEC_PREFIX, "params", "speech_encoder"),
-        **_tower("audio", model.audio_tower.num_layers, "params", "audio_tower"),
+        **_tower("audio", model.audio_layers, "params", "audio_tower"),
         **linear("exp_encoder.exp_map", "params", "motion_map"),
-        **_tower("exp", model.motion_tower.num_layers, "params", "motion_tower"),
+        **_tower("exp", model.motion_layers, "params", "motion_tower"),
         "criterion.negative_scale": Place((("params", "scale"),), scalar),
         "criterion.shift": Place((("params", "shift"),), scalar),
     }

@@ -15,9 +15,9 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from configs import dee, deeptalk, fer, motion_prior
 from deeptalk_jax.assembly import build
 from deeptalk_jax.assembly.model_dir import Part, check_variables
+from deeptalk_jax.assembly.stage_table import stage_row
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.interop.published_files import first_difference, read_published
 from deeptalk_jax.interop.published_names import (
@@ -45,7 +45,6 @@ CONFIG_ARGS = {
     "motion_prior": "variant=base,ablation=published_smoothing",
     "deeptalk": "variant=base,ablation=published_inference",
 }
-_CONFIGS = {"fer": fer, "dee": dee, "motion_prior": motion_prior, "deeptalk": deeptalk}
 # Stand-alone speech encoders, and the stage whose config defines their fields.
 _ENCODERS = {"wav2vec2": "deeptalk", "emotion2vec": "dee"}
 _AUDIO_TOWER = "audio_encoder."
@@ -67,7 +66,7 @@ class Imported(NamedTuple):
 
 def published_config(stage: str) -> ConfigDict:
     """Returns the config of a stage that reproduces the published model."""
-    return _CONFIGS[stage].get_config(CONFIG_ARGS[stage])
+    return stage_row(stage).config_module.get_config(CONFIG_ARGS[stage])
 
 
 def _shapes(init: Callable[[jax.Array], PyTree]) -> Shapes:

@@ -179,7 +179,8 @@ def test_embedding_drops_padding_rows():
     def batch(numbers, num_frames):
         column = np.array(numbers, np.int32)
         motion = np.broadcast_to(column[:, None, None], (2, 3, 4)).astype(np.float32)
-        lengths = {"num_frames": np.array(num_frames), "num_samples": np.array(num_frames)}
+        num_frames = np.array(num_frames)
+        lengths = {"num_frames": num_frames, "num_samples": num_frames, "valid": num_frames > 0}
         return {"audio": motion, "motion": motion, "emotion": column, "intensity": column, **lengths}
 
     found = embed_clips(embed, 2.0, 1.0, [batch([0, 1], [3, 3]), batch([2, -1], [3, 0])])

@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from deeptalk_jax.stages.registry import STAGES, make_stage
+from deeptalk_jax.assembly.stage_table import STAGES
+from deeptalk_jax.stages.base import make_stage
 from deeptalk_jax.training.loop import Trainer
 from deeptalk_jax.training.step import stage_step
 

@@ -16,7 +16,7 @@ import pytest
 
 from deeptalk_jax.cli import EXIT_INTERRUPTED
 from deeptalk_jax.errors import Interrupted, LostProcess, UserError
-from deeptalk_jax.stages.registry import make_stage
+from deeptalk_jax.stages.base import make_stage
 from deeptalk_jax.training import processes
 from deeptalk_jax.training.loop import Trainer, fit
 

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from deeptalk_jax.assembly.stage_table import stage_row
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.files import replace_when_whole
 from deeptalk_jax.studies.ablation.plot import draw
 from deeptalk_jax.studies.ablation.results import Failure, Result, read_all
 from deeptalk_jax.studies.ablation.rows import Ablations
-from deeptalk_jax.studies.ablation.table import MAIN_METRICS, long_form, markdown, metric_names
+from deeptalk_jax.studies.ablation.table import long_form, markdown, metric_names
 
 # Overrides of paths, which the title leaves out.
 _PLACES = ("data.data_dir", "upstream.", "pretrained.")
@@ -80,7 +81,7 @@ class Report:
     def _panels(self, there: Sequence[str]) -> list[str]:
         """Returns the metrics to draw, given those that the runs have."""
         if self._metrics is None:
-            return [name for name in MAIN_METRICS[self._ablations.stage] if name in there]
+            return [name for name in stage_row(self._ablations.stage).main_metrics if name in there]
         for name in self._metrics if there else ():
             if name not in there:
                 raise UserError(f"--metrics: unknown metric {name!r}; there are: {', '.join(there)}")

@@ -35,16 +35,6 @@ DIRECTIONS = (
     ("perplexity_*", 1),
     ("used_*", 1),
 )
-# What the picture shows of every stage unless --metrics says otherwise.
-MAIN_METRICS = {
-    "fer": ("frame_accuracy", "class_mean_accuracy", "clip_accuracy"),
-    "dee": ("speech_to_motion_r1", "motion_to_speech_r1", "ece", "motion_variance_intensity_spearman"),
-    "motion_prior": ("vertex_error_mm", "lip_error_mm", "used_top", "used_bottom"),
-    "lip_reader": ("frame_accuracy", "class_mean_accuracy"),
-    "deeptalk": ("jaw_correlation", "lip_error_mm", "vertex_error_mm", "emotion_accuracy"),
-    "deeptalk_stage2": ("emotion_accuracy", "speech_to_motion_r1", "lip_error_mm", "jaw_correlation"),
-}
-
 _ARROWS = {-1: " ↓", 0: "", 1: " ↑"}
 _SIGNIFICANT_DIGITS = 4
 _MISSING = "–"
