@@ -82,11 +82,11 @@ def tiny_config(data_dir):
 @pytest.fixture(scope="session")
 def trained(tiny_config, made_once):
     """Directory with the work directory of every stage, each trained for four steps; read-only."""
+    from deeptalk_jax.assembly.stage_table import STAGES
     from deeptalk_jax.stages.run import train
-    from tests.support.tiny_stages import CONFIG_MODULES
 
     def make(directory):
-        for stage in CONFIG_MODULES:
+        for stage in STAGES:
             train(tiny_config(stage, directory), directory / stage)
 
     return made_once("trained", make)
