@@ -22,8 +22,9 @@ from deeptalk_jax.models.sampling import straight_through_gumbel_softmax
 from deeptalk_jax.stages.base import merged
 from deeptalk_jax.stages.deeptalk import linear_tau
 from deeptalk_jax.training.optimiser import make_schedule
+from tests.interop.published_generator import GivenSpeech
 from tests.interop.published_losses import csd_terms, motion_embedder, speech_gaussians
-from tests.interop.published_outputs import GivenSpeech, batch_normalised, full, quick_jit
+from tests.interop.published_outputs import batch_normalised, full, quick_jit
 
 
 def in_torch_layout(places, tree):

@@ -22,6 +22,7 @@ from deeptalk_jax.interop.published_parts import (
 from deeptalk_jax.losses.distances import closed_form_sampled_distance
 from deeptalk_jax.types import Gaussian
 from tests.interop import published_blocks as blocks
+from tests.interop import published_generator as generator
 from tests.interop import published_losses as losses
 from tests.interop import published_outputs as outputs
 from tests.interop import published_training as training
@@ -67,9 +68,9 @@ class Reference:
     def __getitem__(self, name):
         return self.arrays[name]
 
-    def check(self, results, *, only="", but="none"):
-        """Compares results with the stored numbers of all names that begin with `only` and not with `but`."""
-        names = [name for name in self.index if name.startswith(only) and not name.startswith(but)]
+    def check(self, results, *, only="", skip="none"):
+        """Compares results with the stored numbers of all names that begin with `only` and not with `skip`."""
+        names = [name for name in self.index if name.startswith(only) and not name.startswith(skip)]
         assert names and not set(names) - set(results), sorted(set(names) - set(results))
         for name in names:
             shape, stride, atol = self.index[name]
@@ -160,12 +161,12 @@ def test_dee_equals_reference(dee, fer, pseudo, speech):
         Gaussian(results[f"{name}_mean"], results[f"{name}_logvar"]) for name in ("audio", "flame")
     )
     results["csd_sims"] = -closed_form_sampled_distance(motion, audio)
-    Reference("dee").check(results, but="long12s")
+    Reference("dee").check(results, skip="long12s")
 
 
 def test_generator_equals_reference(prior, dee_and_predictor, speech):
     reference = Reference("deeptalk")
-    results = outputs.talk_outputs(prior, dee_and_predictor[1], speech[0], reference)
+    results = generator.talk_outputs(prior, dee_and_predictor[1], speech[0], reference)
     reference.check(results)
 
 

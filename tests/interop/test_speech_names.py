@@ -62,13 +62,9 @@ def _same(params, variables):
         np.testing.assert_array_equal(ours[path], theirs[path], err_msg=".".join(path))
 
 
-def test_wav2vec2_base_round_trip(make_encoder, wav2vec2):
-    model, state = wav2vec2
-    _same(wav2vec2_params(state, model), make_encoder("wav2vec2")[1])
-
-
-def test_wav2vec2_large_round_trip(make_encoder):
-    model, variables = make_encoder("wav2vec2_stable")
+@pytest.mark.parametrize("kind", ["wav2vec2", "wav2vec2_stable"])
+def test_wav2vec2_round_trip(make_encoder, kind):
+    model, variables = make_encoder(kind)
     _same(wav2vec2_params(_state(wav2vec2_places(model), variables), model), variables)
 
 

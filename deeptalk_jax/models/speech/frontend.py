@@ -14,7 +14,6 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Float, Int
 
 from deeptalk_jax.errors import ConfigError
@@ -38,35 +37,6 @@ def receptive_field_samples(kernels: Sequence[int] = KERNELS, strides: Sequence[
     for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
         samples = (samples - 1) * stride + kernel
     return samples
-
-
-def num_features(
-    num_samples: int | np.ndarray | Array,
-    kernels: Sequence[int] = KERNELS,
-    strides: Sequence[int] = STRIDES,
-) -> int | np.ndarray | Array:
-    """Returns the number of features of a clip.
-
-    A clip shorter than the receptive field (400 samples, 25 ms) counts as that long, because `ConvFrontend` appends
-    zeros to it. Every clip therefore has at least one feature.
-
-    Args:
-        num_samples: length of the clip, or an integer array of lengths, which may be traced.
-        kernels: kernel sizes of the stack.
-        strides: strides of the stack.
-
-    Returns:
-        The number of features, of the same type as `num_samples`.
-    """
-    shortest = receptive_field_samples(kernels, strides)
-    if isinstance(num_samples, int):
-        num = max(num_samples, shortest)
-    else:
-        maximum = jnp.maximum if isinstance(num_samples, jax.Array) else np.maximum
-        num = maximum(num_samples, shortest)
-    for kernel, stride in zip(kernels, strides, strict=True):
-        num = (num - kernel) // stride + 1
-    return num
 
 
 def fit_length(x: Float[Array, "b s d"], length: int) -> Float[Array, "b length d"]:
@@ -227,8 +197,9 @@ class ConvFrontend(nn.Module):
             num_samples: `[b]` number of valid samples.
 
         Returns:
-            Features `[b, u, d]` with u = `num_features(s)`, and the number of valid features `[b]`. Features beyond it
-            are finite but meaningless.
+            Features `[b, u, d]` and the number of valid ones `[b]`, beyond which they are finite but meaningless. Zeros
+            are appended to clips shorter than the receptive field (400 samples, 25 ms), so that every clip has at
+            least one feature.
 
         Raises:
             ConfigError: `norm` is not one of `NORMS`, or `kernels` and `strides` differ in length.
