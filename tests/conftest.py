@@ -125,6 +125,16 @@ def babble():
 
 
 @pytest.fixture(scope="session")
+def commands(tmp_path_factory):
+    """Runs commands in forks of one process: `commands.run("train.py", *flags) -> (status, stdout, stderr)`."""
+    from tests.support.commands import CommandServer
+
+    server = CommandServer(tmp_path_factory.mktemp("streams"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
 def goldens():
     from tests.support.speech_encoders import Goldens
 

@@ -1,13 +1,10 @@
 """The parts of the demo that a test can check without running it."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 from deeptalk_jax.assembly.stage_table import STAGES
 from deeptalk_jax.tools.demo_stages import stage_configs
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.commands import run_command
 
 
 def test_each_stage_reads_the_models_of_earlier_stages():
@@ -25,7 +22,4 @@ def test_help_loads_no_heavy_module():
         "import sys, deeptalk_jax.tools.demo as demo; "
         "print({'flax', 'optax', 'orbax', 'grain', 'tensorflow_datasets', 'matplotlib', 'scipy'} & set(sys.modules))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=240
-    )
-    assert done.stdout == "set()\n", done.stdout + done.stderr
+    assert run_command("-c", program) == (0, "set()\n", "")
