@@ -1,4 +1,4 @@
-"""What the controls of sampling do, by a stand-in for the model whose samples are known."""
+"""Study of the sampling controls, on a stand-in model with known samples."""
 
 from types import SimpleNamespace
 
@@ -13,7 +13,7 @@ from deeptalk_jax.studies.sampling_controls.measure import SWEEPS, study
 
 
 class StandIn:
-    """The i-th sample opens the jaw i times as far as the settings say; one control does nothing."""
+    """A model that opens the jaw in its i-th sample by i times a sum of the controls, without temperature_bottom."""
 
     head = load_head("procedural")
 
@@ -32,7 +32,7 @@ class StandIn:
         return SimpleNamespace(frames=lambda: frames)
 
 
-def test_controls_one_by_one():
+def test_each_control_is_varied_alone():
     clips = [
         Record(np.full(640 * length, 20_000, np.int16), np.zeros((length, 53), np.float32), {}, "", "")
         for length in (5, 9)
@@ -43,7 +43,7 @@ def test_controls_one_by_one():
         assert values["rise"] == (name != "temperature_bottom")
         assert values["lips_mm"][0] == values["lip_error_mm"][0] == 0.0
         assert len(values["face_mm"]) == len(SWEEPS[name])
-    # Twice the opening, twice the distance; alpha is alone, the nucleus has temperature 1.
+    # Twice the opening gives twice the distance. The sweep of alpha has temperature 0, that of top_p temperature 1.
     alpha, nucleus = report["alpha"], report["top_p"]
     assert alpha["lips_mm"][3] == pytest.approx(2 * alpha["lips_mm"][2], rel=0.01)
     assert nucleus["lips_mm"][-1] == pytest.approx(alpha["lips_mm"][2], rel=1e-4)
