@@ -8,6 +8,7 @@ import pytest
 from configs import lip_reader
 from deeptalk_jax.assembly.build import init_lip_reader
 from deeptalk_jax.losses.lip_reading import lip_reading_error
+from deeptalk_jax.models.visual_speech import LipReader
 from deeptalk_jax.stages.lip_reader import LipReaderStage
 from deeptalk_jax.types import EXPRESSION_DIM
 
@@ -46,7 +47,11 @@ def test_the_gradient_reaches_jaw_and_expression_through_the_picture(stage):
     @jax.jit
     def error(motion, target):
         def total(motion):
-            features = stage.features(variables, jnp.concatenate([motion, target]))
+            features = stage.model.apply(
+                variables,
+                stage.renderer.from_motion(jnp.concatenate([motion, target])),
+                method=LipReader.features,
+            )
             return jnp.mean(lip_reading_error(features[:1], features[1:]))
 
         return jax.value_and_grad(total)(motion)

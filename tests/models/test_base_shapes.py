@@ -6,8 +6,7 @@ import pytest
 
 from configs import dee, deeptalk, fer, motion_prior
 from deeptalk_jax.assembly import build
-from deeptalk_jax.training.optimiser import make_optimiser
-from deeptalk_jax.training.path_patterns import split_frozen
+from deeptalk_jax.training.optimiser import make_optimiser, split_frozen
 
 
 def count(tree):

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deeptalk_jax.collectives import spanning
 from deeptalk_jax.models.batch_norm import BatchNorm
+from deeptalk_jax.training.pmap_runner import spanning
 
 
 def test_training_statistics_by_hand():

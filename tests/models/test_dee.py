@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deeptalk_jax.models.dee import DEE, GaussianHead, Tower, single_gaussian, unit_length
+from deeptalk_jax.models.dee import DEE, GaussianHead, single_gaussian, unit_length
 from deeptalk_jax.models.speech.mel_encoder import MelEncoder
 from deeptalk_jax.types import Gaussian
 
@@ -16,9 +16,14 @@ from deeptalk_jax.types import Gaussian
 def dee():
     model = DEE(
         speech_encoder=MelEncoder(dim=8, num_mels=10, num_layers=1, num_heads=2, rate_hz=25),
-        audio_tower=Tower(1, 2, 12, max_length=20, embedding_dim=6),
-        motion_tower=Tower(1, 2, 12, max_length=20, embedding_dim=6),
+        audio_layers=1,
+        motion_layers=1,
+        num_heads=2,
+        mlp_dim=12,
         motion_dim=8,
+        embedding_dim=6,
+        max_speech_features=20,
+        max_motion_frames=20,
     )
     audio = 0.1 * jax.random.normal(jax.random.key(0), (2, 12 * 640))
     features = jax.random.normal(jax.random.key(1), (2, 12, 5))
@@ -85,9 +90,7 @@ def test_components_of_a_mixture_are_initialised_differently():
 
 def test_bfloat16_keeps_parameters_and_moments_in_float32(dee):
     model, variables, audio, features, (samples, frames) = dee
-    names = ("speech_encoder", "audio_tower", "motion_tower")
-    parts = {name: getattr(model, name).clone(dtype=jnp.bfloat16) for name in names}
-    rough = model.clone(dtype=jnp.bfloat16, **parts)
+    rough = model.clone(dtype=jnp.bfloat16, speech_encoder=model.speech_encoder.clone(dtype=jnp.bfloat16))
     shapes = jax.eval_shape(rough.init, jax.random.key(0), audio, samples, features, frames)
     assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
     side, exact = (

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from deeptalk_jax.collectives import spanning
 from deeptalk_jax.errors import ConfigError
 from deeptalk_jax.models.quantizer import (
     EMAQuantizer,
@@ -20,6 +19,7 @@ from deeptalk_jax.models.quantizer import (
     random_rows,
 )
 from deeptalk_jax.training.mesh import make_mesh
+from deeptalk_jax.training.pmap_runner import spanning
 
 SIZE, DIM = 5, 3
 START = {"commitment_weight": 0.25, "initialisation": "uniform", "start_after": 0, "revive_after": 0}

@@ -1,9 +1,5 @@
 """What the controls of sampling do, by a stand-in for the model whose samples are known."""
 
-import re
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,8 +10,6 @@ from deeptalk_jax.head.load import load_head
 from deeptalk_jax.inference.settings import Sampling
 from deeptalk_jax.studies.sampling_controls.chart import draw_controls
 from deeptalk_jax.studies.sampling_controls.measure import SWEEPS, study
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class StandIn:
@@ -55,24 +49,3 @@ def test_controls_one_by_one():
     assert nucleus["lips_mm"][-1] == pytest.approx(alpha["lips_mm"][2], rel=1e-4)
     picture = draw_controls({"controls": report, "num_samples": 3, "num_clips": 2, "split": "test"})
     assert picture.startswith(b"\x89PNG")
-
-
-def test_the_commands_of_the_documentation():
-    """Each is read with every flag; a flag that is added stops it before it begins."""
-    lines = re.findall(r"^\.venv/bin/python (.*)$", (ROOT / "docs" / "sampling.md").read_text(), re.M)
-    wrong = {
-        "deeptalk_jax.studies.sampling_controls": (
-            "--out=a.gif",
-            "--out=a.gif: the picture is written as .png",
-        ),
-        "deeptalk_jax.tools.fit_identity": ("--out=a.npz", "--out=a.npz: an identity is written as .json"),
-        "infer.py": ("--colour=red", "Unknown command line flag 'colour'"),
-    }
-    for line in lines:
-        flags = line.split()
-        (flag, message) = next(value for name, value in wrong.items() if name in flags)
-        ended = subprocess.run(
-            [sys.executable, *flags, flag], cwd=ROOT, capture_output=True, text=True, timeout=240
-        )
-        assert ended.returncode == 2 and ended.stderr.startswith(f"error: {message}"), ended.stderr
-    assert len(lines) == 5

@@ -1,0 +1,197 @@
+"""What the pages say is checked without running it: commands, flags, config keys, links, names.
+
+`.ci/doc_commands.py` runs the commands; here its table is held to cover every one of them.
+"""
+
+import ast
+import fnmatch
+import functools
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from configs import dee, deeptalk, deeptalk_stage2, fer, lip_reader, motion_prior
+
+ROOT = Path(__file__).resolve().parent.parent
+STAGES = (fer, dee, motion_prior, deeptalk, lip_reader, deeptalk_stage2)
+ROWS = {"none"}.union(*(stage.ABLATIONS for stage in STAGES))
+# Flags of other programs that pages mention.
+OTHER_FLAGS = {"logdir"}
+# Calls and files whose names look like keys.
+NOT_KEYS = {"model.animate", "model.emotion", "model.json"}
+# Files that pages tell the reader to have, and that commands write.
+NOT_IN_THE_TREE = re.compile(r"outputs/|flame_param/|/|~")
+
+
+def load_runner():
+    spec = importlib.util.spec_from_file_location("doc_commands", ROOT / ".ci" / "doc_commands.py")
+    module = sys.modules["doc_commands"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+RUNNER = load_runner()
+COMMANDS = [command for page in RUNNER.PAGES if page != RUNNER.RECIPES for command in RUNNER.commands(page)]
+
+
+def prose(page):
+    """Text outside of fenced blocks."""
+    return re.sub(r"^```.*?^```", "", (ROOT / page).read_text(), flags=re.M | re.S)
+
+
+def code_spans(page):
+    """Inline code of a page."""
+    return re.findall(r"`([^`\n]+)`", prose(page))
+
+
+def source_of(tool):
+    """File of a script or module; `python -m PACKAGE` runs its __main__."""
+    path = ROOT / (tool if tool.endswith(".py") else tool.replace(".", "/"))
+    found = [file for file in (path, path.with_suffix(".py"), path / "__main__.py") if file.is_file()]
+    assert found, f"{tool}: there is no such script or module"
+    return found[0]
+
+
+@functools.cache
+def flags_of(tool):
+    """Names of the flags of a tool: strings that its source passes on, of which those that define flags are some."""
+    constants = (
+        node for node in ast.walk(ast.parse(source_of(tool).read_text())) if isinstance(node, ast.Constant)
+    )
+    return {node.value for node in constants if isinstance(node.value, str)}
+
+
+@functools.cache
+def config_keys(stage_file, arg):
+    """Keys of a config in dotted form."""
+    module = next(stage for stage in STAGES if Path(stage.__file__).name == stage_file)
+    config = module.get_config(arg or None)
+
+    def walk(section, prefix):
+        for name, value in section.items():
+            yield prefix + name
+            if hasattr(value, "items"):
+                yield from walk(value, f"{prefix}{name}.")
+
+    return set(walk(config, ""))
+
+
+ALL_KEYS = set().union(
+    *(
+        config_keys(Path(stage.__file__).name, f"variant={variant}")
+        for stage in STAGES
+        for variant in ("mini", "base")
+    )
+)
+
+
+def check_flags(tool, words):
+    """The tool has the flags, its config file exists, and the config has the keys."""
+    given = dict(word[2:].partition("=")[::2] for word in words if word.startswith("--"))
+    file, _, arg = given.get("config", "").partition(":")
+    for name in given:
+        section, _, key = name.partition(".")
+        assert section in flags_of(tool), f"{tool} has no flag --{name}"
+        if key:
+            assert key in config_keys(Path(file).name, arg), f"{file}:{arg} has no key {key}"
+    if "rows" in given:
+        assert set(given["rows"].split(",")) <= ROWS, given["rows"]
+
+
+@pytest.mark.parametrize("page", RUNNER.PAGES)
+def test_shell_blocks_are_valid_shell(page):
+    for block in RUNNER.blocks(page, "sh"):
+        subprocess.run(["bash", "-n"], input=block, text=True, check=True)
+
+
+@pytest.mark.parametrize(
+    "command", COMMANDS, ids=lambda command: " ".join((command.page, *command.words))[:80]
+)
+def test_commands_name_existing_tools_flags_and_config_keys(command):
+    if command.is_foreign:
+        # gcloud passes a whole command as one argument, sbatch the arguments of train.py.
+        line = " ".join(command.words)
+        for arguments in re.findall(r"(?:train\.py|gpus\.slurm) ([^>]*)", line):
+            check_flags("train.py", arguments.split())
+        return
+    assert command.words[0] in ("python", ".venv/bin/python"), command
+    if command.tool:
+        check_flags(command.tool, [*command.words[2:], *RUNNER.ADDED_FLAGS.get(command.tool, ())])
+    else:
+        compile(command.words[2], command.page, "exec")
+
+
+def test_every_rule_of_the_runner_is_used():
+    assert {command.words[0] for command in COMMANDS if command.is_foreign} == set(RUNNER.FOREIGN)
+    assert set(RUNNER.ADDED_FLAGS) <= {command.tool for command in COMMANDS}
+    used = {command.expected_error for command in COMMANDS}
+    assert used == {None, *RUNNER.EXPECTED_ERRORS}
+    for error in RUNNER.EXPECTED_ERRORS:
+        assert error.reason
+
+
+@pytest.mark.parametrize("page", RUNNER.PAGES)
+def test_links_and_named_files_exist(page):
+    folder = (ROOT / page).parent
+    for target in re.findall(r"\]\(([^)#]+)\)", prose(page)):
+        assert target.startswith("https://") or (folder / target).exists(), f"{page}: {target}"
+    for span in code_spans(page):
+        name = span.partition(",")[0]
+        if re.fullmatch(r"[\w./]+/\w+\.(py|md|yaml|slurm|txt)", name) and not NOT_IN_THE_TREE.match(name):
+            assert (ROOT / name).exists() or (ROOT / "deeptalk_jax" / name).exists(), f"{page}: {name}"
+
+
+@pytest.mark.parametrize("page", RUNNER.PAGES)
+def test_named_modules_flags_and_keys_exist(page):
+    every_flag = set(OTHER_FLAGS).union(*(flags_of(command.tool) for command in COMMANDS if command.tool))
+    for span in code_spans(page):
+        for module in re.findall(r"python -m ([\w.]+)", span):
+            source_of(module)
+        for flag in re.findall(r"--([a-z]\w*(?:\.[\w.]+)?)", span):
+            section, _, key = flag.partition(".")
+            assert section in every_flag, f"{page}: --{flag}"
+            assert not key or any(name.startswith(key) for name in ALL_KEYS), f"{page}: --{flag}"
+        for key in re.findall(
+            r"^((?:augmentation|data|inference|loss|model|optimiser|pretrained)\.[\w.*]+)", span
+        ):
+            assert key in NOT_KEYS or fnmatch.filter(ALL_KEYS, key), f"{page}: config key {key}"
+
+
+@pytest.mark.parametrize("page", RUNNER.PAGES)
+def test_named_ablation_rows_exist(page):
+    text = (ROOT / page).read_text()
+    assert set(re.findall(r"ablation=(\w+)", text)) <= {*ROWS, "NAME"}
+    # First cells of tables of results, which name rows, variants or overrides.
+    for table in re.findall(r"^\| (?:row|training)? ?\|.*\n(?:\|.*\n)+", text, re.M):
+        for line in table.splitlines()[2:]:
+            for name in re.findall(r"`([\w.]+)[^`]*`", line.split("|")[1]):
+                assert name in {*ROWS, *ALL_KEYS, "mini", "base"}, f"{page}: {name}"
+
+
+def test_pictures_and_numbers_of_the_pages_are_shown():
+    texts = "".join((ROOT / page).read_text() for page in RUNNER.PAGES)
+    for file in (ROOT / "docs").iterdir():
+        if file.suffix == ".png":
+            assert f"{file.name})" in texts, f"no page shows {file.name}"
+        elif file.suffix == ".json":
+            assert file.with_suffix(".png").exists(), f"{file.name} has no picture beside it"
+
+
+@pytest.mark.parametrize("page", RUNNER.PAGES)
+def test_pages_name_no_local_paths(page):
+    found = re.findall(r"(?<![\w.])/(?:work|tmp|root|home)/\S*|pypi\.org", (ROOT / page).read_text())
+    assert not found
+
+
+def test_sections_of_the_method_that_code_cites_exist():
+    text = (ROOT / "docs" / "method.md").read_text()
+    sections = set(re.findall(r"^##+ (\d(?:\.\d)?)\.? ", text, re.M))
+    assert {str(number) for number in range(10)} <= sections
+    for folder in ("benchmarks", "configs", "data_pipeline", "deeptalk_jax", "tests"):
+        for file in (ROOT / folder).rglob("*.py"):
+            for cited in re.findall(r"docs/method\.md,? sections? (\d(?:\.\d)?)", file.read_text()):
+                assert cited in sections, f"{file}: section {cited}"
