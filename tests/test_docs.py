@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from configs import dee, deeptalk, deeptalk_stage2, fer, lip_reader, motion_prior
+from deeptalk_jax.assembly.stage_table import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
-STAGES = (fer, dee, motion_prior, deeptalk, lip_reader, deeptalk_stage2)
-ROWS = {"none"}.union(*(stage.ABLATIONS for stage in STAGES))
+CONFIGS = {row.config_file: row.config_module for row in STAGES.values()}
+ROWS = {"none"}.union(*(module.ABLATIONS for module in CONFIGS.values()))
 # Flags of other programs that pages mention.
 OTHER_FLAGS = {"logdir"}
 # Calls and files whose names look like keys.
@@ -35,7 +35,9 @@ def load_runner():
 
 
 RUNNER = load_runner()
-COMMANDS = [command for page in RUNNER.PAGES if page != RUNNER.RECIPES for command in RUNNER.commands(page)]
+# Pages that describe the tree as it is; the recipes describe additions.
+PAGES = tuple(page for page in RUNNER.PAGES if page != RUNNER.RECIPES)
+COMMANDS = [command for page in PAGES for command in RUNNER.commands(page)]
 
 
 def prose(page):
@@ -66,10 +68,9 @@ def flags_of(tool):
 
 
 @functools.cache
-def config_keys(stage_file, arg):
+def config_keys(file, arg):
     """Keys of a config in dotted form."""
-    module = next(stage for stage in STAGES if Path(stage.__file__).name == stage_file)
-    config = module.get_config(arg or None)
+    config = CONFIGS[file].get_config(arg or None)
 
     def walk(section, prefix):
         for name, value in section.items():
@@ -81,11 +82,7 @@ def config_keys(stage_file, arg):
 
 
 ALL_KEYS = set().union(
-    *(
-        config_keys(Path(stage.__file__).name, f"variant={variant}")
-        for stage in STAGES
-        for variant in ("mini", "base")
-    )
+    *(config_keys(file, f"variant={variant}") for file in CONFIGS for variant in ("mini", "base"))
 )
 
 
@@ -97,7 +94,7 @@ def check_flags(tool, words):
         section, _, key = name.partition(".")
         assert section in flags_of(tool), f"{tool} has no flag --{name}"
         if key:
-            assert key in config_keys(Path(file).name, arg), f"{file}:{arg} has no key {key}"
+            assert key in config_keys(file, arg), f"{file}:{arg} has no key {key}"
     if "rows" in given:
         assert set(given["rows"].split(",")) <= ROWS, given["rows"]
 
@@ -135,10 +132,14 @@ def test_every_rule_of_the_runner_is_used():
 
 
 @pytest.mark.parametrize("page", RUNNER.PAGES)
-def test_links_and_named_files_exist(page):
+def test_links_exist(page):
     folder = (ROOT / page).parent
     for target in re.findall(r"\]\(([^)#]+)\)", prose(page)):
         assert target.startswith("https://") or (folder / target).exists(), f"{page}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_named_files_exist(page):
     for span in code_spans(page):
         name = span.partition(",")[0]
         if re.fullmatch(r"[\w./]+/\w+\.(py|md|yaml|slurm|txt)", name) and not NOT_IN_THE_TREE.match(name):
@@ -161,7 +162,7 @@ def test_named_modules_flags_and_keys_exist(page):
             assert key in NOT_KEYS or fnmatch.filter(ALL_KEYS, key), f"{page}: config key {key}"
 
 
-@pytest.mark.parametrize("page", RUNNER.PAGES)
+@pytest.mark.parametrize("page", PAGES)
 def test_named_ablation_rows_exist(page):
     text = (ROOT / page).read_text()
     assert set(re.findall(r"ablation=(\w+)", text)) <= {*ROWS, "NAME"}

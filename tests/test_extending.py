@@ -17,7 +17,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 _TEXT = (ROOT / "docs" / "extending.md").read_text()
 RECIPES = dict(re.findall(r"^## (Add [^\n]*)\n(.*?)(?=^## |\Z)", _TEXT, re.M | re.S))
-_BLOCK = re.compile(r"(?P<before>(?:[^\n]+\n)+)\n```(?P<language>python|diff|sh)\n(?P<body>.*?)^```", re.M | re.S)
+_BLOCK = re.compile(
+    r"(?P<before>(?:[^\n]+\n)+)\n```(?P<language>python|diff|sh)\n(?P<body>.*?)^```", re.M | re.S
+)
 _COPIED = ("benchmarks", "configs", "data_pipeline", "deeptalk_jax", "tests", "pyproject.toml")
 
 
