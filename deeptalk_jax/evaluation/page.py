@@ -1,11 +1,9 @@
-"""An evaluation as one HTML file that needs no other: numbers, pictures and how to read them."""
+"""Result of an evaluation, and its page: one self-contained HTML file of numbers, charts and explanations."""
 
 import base64
 import html
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
-
-import numpy as np
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 70em; margin: 2em auto; padding: 0 1em; }
@@ -21,7 +19,7 @@ class Table(NamedTuple):
 
     Attributes:
         header: names of the columns.
-        rows: a name, then a number (or text) per column; None leaves a cell empty.
+        rows: for each row a name, then a number or text per column; None leaves a cell empty.
     """
 
     header: Sequence[str]
@@ -29,14 +27,14 @@ class Table(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """A picture of an evaluation.
+    """A chart of an evaluation.
 
     Attributes:
-        name: of its file.
+        name: name of the file, without ending.
         title: heading.
-        text: how to read it, plain text.
-        picture: a PNG file.
-        table: numbers beside it, or None.
+        text: explanation of the chart, plain text.
+        picture: content of a PNG file.
+        table: numbers below the chart, or None.
     """
 
     name: str
@@ -47,12 +45,12 @@ class Panel(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """What an evaluation found.
+    """Result of the evaluation of a stage.
 
     Attributes:
-        metrics: numbers that are compared between runs.
-        details: what else is worth keeping: tables by class or group, as JSON has them.
-        draw: pictures of it, drawn when asked for.
+        metrics: numbers that are compared between runs, by name.
+        details: further results that JSON can hold, such as tables by class or group.
+        draw: draws the charts.
     """
 
     metrics: dict[str, float]
@@ -60,19 +58,14 @@ class Evaluation(NamedTuple):
     draw: Callable[[], Sequence[Panel]]
 
 
-def valid_rows(batch: dict[str, np.ndarray]) -> np.ndarray:
-    """`[b]` bool: rows of an evaluation batch that hold a clip, not padding."""
-    return batch["num_frames"] > 0
-
-
 def render_page(title: str, lead: str, metrics: Mapping[str, float], panels: Sequence[Panel]) -> str:
-    """The page as HTML, pictures inside.
+    """Returns the page as HTML with embedded charts.
 
     Args:
         title: heading.
-        lead: a line below it.
+        lead: line below the heading.
         metrics: numbers of the whole evaluation.
-        panels: pictures, in order.
+        panels: charts, in order.
     """
     parts = [
         f"<h1>{html.escape(title)}</h1>",

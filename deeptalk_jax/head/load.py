@@ -7,7 +7,6 @@ identity directions and the first 50 of the 100 expression directions.
 
 import json
 import os
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from deeptalk_jax.errors import UserError
+from deeptalk_jax.files import replace_when_whole
 from deeptalk_jax.head.flame_masks import flame_surface
 from deeptalk_jax.head.model import JOINT_PARENTS, NUM_POSE_FEATURES, HeadModel, HeadSurface
 from deeptalk_jax.head.procedural import procedural_head
@@ -86,14 +86,8 @@ def save_head(path: str | os.PathLike, head: HeadModel) -> None:
     contents |= {f"mask/{name}": indices for name, indices in surface.masks.items()}
     contents |= {name: getattr(surface, name) for name in ("faces", "materials", "albedo")}
     header = {"name": head.name, "parents": head.parents, "landmarks": dict(surface.landmarks)}
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=".npz")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            np.savez_compressed(file, format=_FORMAT, header=json.dumps(header), **contents)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with replace_when_whole(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, format=_FORMAT, header=json.dumps(header), **contents)
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:

@@ -128,8 +128,8 @@ class Animator:
         self._dee = dee_model.clone(speech_encoder=dee_encoder.clone(waveform_eps=None))
         predictor = model.predictor.clone(speech_encoder=encoder.clone(waveform_eps=None))
         self._generator = model.clone(predictor=predictor)
-        self.embedding_dim = dee_model.audio_tower.embedding_dim
-        self._max_emotion_frames = dee_model.motion_tower.max_length
+        self.embedding_dim = dee_model.embedding_dim
+        self._max_emotion_frames = dee_model.max_motion_frames
         unused = ("motion_tower", "motion_map")
         params = {name: tree for name, tree in dee_variables["params"].items() if name not in unused}
         self._dee_variables = jax.device_put({"params": params})

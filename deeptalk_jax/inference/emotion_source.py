@@ -128,7 +128,7 @@ class EmotionSpace:
             features = fer.apply(fer_variables, frames, method=FER.features)
             return dee.apply(dee_variables, features, num_frames, method=DEE.embed_motion)
 
-        return lambda *inputs: embed(*variables, *inputs), dee.motion_tower.max_length
+        return lambda *inputs: embed(*variables, *inputs), dee.max_motion_frames
 
 
 def _of_row(gaussian: Gaussian) -> Gaussian:

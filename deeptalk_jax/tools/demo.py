@@ -16,9 +16,9 @@ import soundfile
 from absl import flags
 from ml_collections import ConfigDict
 
-from configs import dee, deeptalk, deeptalk_stage2, fer, lip_reader, motion_prior
 from data_pipeline.prepare import prepare
 from data_pipeline.synthetic_talk.say import say
+from deeptalk_jax.assembly.stage_table import STAGES
 from deeptalk_jax.cli import run_tool
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.files import replace_when_whole
@@ -51,8 +51,8 @@ _FACE_ROWS, _FACE_COLUMNS = slice(80, 330), slice(80, 280)  # of 360 pixels
 def stage_configs(out: Path, data_dir: Path) -> list[ConfigDict]:
     """Mini configs of all stages in order, each reading the models of those before."""
     configs = []
-    for module in (fer, dee, motion_prior, deeptalk, lip_reader, deeptalk_stage2):
-        config = module.get_config("variant=mini")
+    for row in STAGES.values():
+        config = row.config_module.get_config("variant=mini")
         with config.unlocked():
             config.data.data_dir = str(data_dir)
             for name in config.upstream:

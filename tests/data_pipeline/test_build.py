@@ -1,3 +1,5 @@
+"""Tests of building the synthetic corpus, of its records, and of finding datasets on disk."""
+
 import shutil
 import subprocess
 import sys

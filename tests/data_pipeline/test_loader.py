@@ -1,3 +1,5 @@
+"""Tests of the batch loaders: windows, whole clips, order, sharing among processes, resuming."""
+
 import json
 
 import numpy as np

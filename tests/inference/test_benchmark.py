@@ -1,4 +1,4 @@
-"""The benchmark of inference on the mini model."""
+"""Test of `benchmarks.inference` with the mini model."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_quick_run_ends_in_one_json_line():
+def test_quick_run_prints_all_numbers_in_its_last_line():
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "--xla_backend_optimization_level=0",

@@ -15,7 +15,7 @@ from deeptalk_jax.inference.clip import Clip
 from deeptalk_jax.inference.options import InferenceOptions
 from deeptalk_jax.inference.pipeline import Pipeline, PipelineSettings, emotion_of
 from deeptalk_jax.inference.settings import Sampling
-from deeptalk_jax.models.dee import DEE, Tower
+from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.models.generator import Generator
 from deeptalk_jax.models.motion_prior import MotionPrior
 from deeptalk_jax.models.predictor import IndexPredictor
@@ -134,7 +134,17 @@ def _numbers(init, seed):
 def toy():
     """DEE that hears 2 s, generator, and the variables of both."""
     encoder = Emotion2Vec(num_prenet_layers=1, num_layers=1, positional_depth=2, num_extra_tokens=3, **_SMALL)
-    dee = DEE(encoder, Tower(1, 2, 10, 100, 6), Tower(1, 2, 10, 50, 6), motion_dim=8)
+    dee = DEE(
+        encoder,
+        audio_layers=1,
+        motion_layers=1,
+        num_heads=2,
+        mlp_dim=10,
+        motion_dim=8,
+        embedding_dim=6,
+        max_speech_features=100,
+        max_motion_frames=50,
+    )
     speech = Wav2Vec2(num_layers=1, resample_to_hz=25.0, **_SMALL)
     predictor = IndexPredictor(speech, 3, 8, 10, 16, 1, 4, 16, 17)
     prior = MotionPrior(8, 12, 20, 4, 16, 17)

@@ -1,3 +1,5 @@
+"""Cross-entropy, class weights and reduction of losses by hand."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,14 +21,14 @@ def test_masked_mean_by_hand():
     np.testing.assert_allclose(gradient, [[1 / 3, 1 / 3], [1 / 3, 0]], rtol=1e-6)
 
 
-def test_weighted_total():
+def test_weighted_total_uses_terms_with_a_weight_and_rejects_unknown_ones():
     terms = {"a": jnp.array(2.0), "b": jnp.array(3.0)}
     assert weighted_total(terms, {"a": 0.5}) == 1.0
     with pytest.raises(KeyError, match="c"):
         weighted_total(terms, {"c": 1.0})
 
 
-def test_balanced_weights_give_every_class_the_same_sum():
+def test_balanced_weights_give_every_class_the_same_total():
     counts = np.array([1, 3, 4])
     weights = balanced_class_weights(counts)
     np.testing.assert_allclose(weights * counts, [8 / 3] * 3, rtol=1e-6)

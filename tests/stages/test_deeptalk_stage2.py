@@ -11,10 +11,11 @@ from configs import deeptalk_stage2
 from deeptalk_jax.assembly.model_dir import load_part
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.inference.api import DeepTalk
+from deeptalk_jax.stages.base import make_stage
 from deeptalk_jax.stages.deeptalk_stage2 import other_rows
-from deeptalk_jax.stages.registry import make_stage
 from deeptalk_jax.training.loop import Trainer
 from deeptalk_jax.training.step import metric_names
+from deeptalk_jax.training.trainable import loss_with_features
 from deeptalk_jax.types import Gaussian
 
 STAGE1 = {"vertex", "lips", "codes_top", "codes_bottom"}
@@ -41,11 +42,11 @@ def test_a_term_without_weight_is_not_computed(trained, tiny_config, ablation, n
     )
     reads = any("lip_reading" in name for name in names)
     assert ("lip_reader" in stage.upstream) == reads
-    frozen = stage.constants()
-    assert ("visual_speech" in frozen) == reads
+    constants = stage.constants()
+    assert ("visual_speech" in constants) == reads
     params = jax.eval_shape(stage.init, jax.random.key(0))["params"]
     found = metric_names(
-        stage.loss_fn, params, {}, frozen, stage.batch_shapes(), np.int32(0), jax.random.key(0)
+        loss_with_features(stage), params, {}, constants, stage.batch_shapes(), np.int32(0), jax.random.key(0)
     )
     assert set(found) == names | {"loss", "gradient_norm"}
 
@@ -55,7 +56,7 @@ def test_swapping_like_with_like_changes_nothing(trained, tiny_config):
     config = tiny_config("deeptalk_stage2", trained)
     trainer = Trainer(make_stage(config), config)  # the program that `trained` has compiled
     batch = {name: np.repeat(rows[:1], len(rows), axis=0) for name, rows in next(trainer.iterator).items()}
-    values = jax.device_get(trainer.train_step(trainer.state, trainer.frozen, batch)[1])
+    values = jax.device_get(trainer.runner.run(trainer.state, trainer.constants, batch)[1])
     terms = STAGE1 | LIP_READING | EMOTION | SWAP | {"motion_emotion"}
     assert set(values) == terms | {"loss", "gradient_norm"}
     for own, swapped in (("emotion",) * 2, ("lip_reading",) * 2, ("lips", "lip")):
@@ -95,7 +96,7 @@ def test_emotion_and_lips_pull_at_the_motion(stage):
 
 def test_windows_that_cannot_be_parted_are_named(stage):
     batch = {"motion": np.zeros((3, 16, 53), np.float32), "num_frames": np.full(3, 16, np.int32)}
-    with pytest.raises(ValueError, match=r"lip_reading_every=2 does not divide 3 windows"):
+    with pytest.raises(ValueError, match=r"lip_reading_every=2: expected a divisor of the 3 windows"):
         stage.lip_reading_terms({}, stage.constants(), batch, jax.random.key(0))
 
 
@@ -130,7 +131,7 @@ def test_what_stage_2_cannot_start_from(trained, tiny_config):
     other = make_stage(tiny_config("deeptalk_stage2", trained, **{"model.predictor_dim": 8}))
     with pytest.raises(UserError, match=r"upstream.deeptalk=.*has shape"):
         other.pretrained_params()
-    with pytest.raises(ValueError, match=r"lip_reading_frames=17 is not between 0 and data.window_frames=16"):
+    with pytest.raises(ValueError, match=r"lip_reading_frames=17: expected 0 to data.window_frames=16"):
         make_stage(tiny_config("deeptalk_stage2", trained, **{"loss.lip_reading_frames": 17}))
 
 

@@ -4,9 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from deeptalk_jax.stages.registry import STAGES, make_stage
+from deeptalk_jax.assembly.stage_table import STAGES
+from deeptalk_jax.stages.base import make_stage
 from deeptalk_jax.training.loop import Trainer
-from deeptalk_jax.training.stage_step import stage_step
+from deeptalk_jax.training.step import stage_step
 
 NUM_STEPS = 10  # as in test_parallel.py, whose compiled float32 steps are taken from the cache
 HALF = {"model.dtype": "bfloat16"}

@@ -8,7 +8,7 @@ import pytest
 from configs import fer
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.stages import run
-from deeptalk_jax.stages.registry import make_stage
+from deeptalk_jax.stages.base import make_stage
 from deeptalk_jax.types import EMOTIONS
 
 

@@ -54,7 +54,9 @@ def test_parameter_and_jaw_losses_by_hand():
     squared, _ = terms("parameters_l2")
     np.testing.assert_allclose(squared["parameters"], 4.0 / (5 * 50) + 0.25 / (5 * 3), rtol=1e-6)
     assert terms("vertices")[1] == {"vertex": 1e6, "jaw": 3.0}
-    with pytest.raises(ValueError, match=r"loss\.reconstruction='pixels' is not one of"):
+    with pytest.raises(
+        ValueError, match=r"loss\.reconstruction='pixels': expected one of vertices, parameters_l1"
+    ):
         terms("pixels")
 
 

@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from deeptalk_jax.stages.registry import STAGES, make_stage
+from deeptalk_jax.assembly.stage_table import STAGES
+from deeptalk_jax.stages.base import make_stage
 from deeptalk_jax.training.loop import Trainer
 
 NUM_STEPS = 10
@@ -61,7 +62,9 @@ def after_steps(trained, tiny_config):
 @pytest.mark.parametrize("stage", _STAGES)
 def test_every_way_gives_the_same_parameters(after_steps, stage, monkeypatch):
     if stage == "dee":  # and training starts from weights that are given
-        monkeypatch.setattr(STAGES[stage], "pretrained_params", lambda _: {"shift": np.float32(3.5)})
+        monkeypatch.setattr(
+            STAGES[stage].load_class(), "pretrained_params", lambda _: {"shift": np.float32(3.5)}
+        )
     monkeypatch.setattr("deeptalk_jax.training.mesh.MIN_SPLIT_SIZE", 64)  # these weights are tiny
     one, expected = after_steps(stage)
     assert not any(_FROZEN in name for name in leaves(one.state.params)), "a frozen part is trained"

@@ -9,8 +9,8 @@ from data_pipeline.loader import assemble
 from data_pipeline.window_features import INDEX
 from deeptalk_jax.assembly.model_dir import load_part
 from deeptalk_jax.errors import UserError
+from deeptalk_jax.stages.base import make_stage
 from deeptalk_jax.stages.precompute import precompute_features
-from deeptalk_jax.stages.registry import make_stage
 from deeptalk_jax.stages.run import train
 
 FIXED = {"data.windows_per_clip": 2}
@@ -68,8 +68,10 @@ def test_batches_bring_the_features_of_their_own_windows(trained, tiny_config, t
 def test_what_cannot_be_computed_beforehand(trained, tiny_config, tmp_path):
     with pytest.raises(UserError, match=r"data.windows_per_clip=0; give --config.data.windows_per_clip=N"):
         precompute_features(make_stage(tiny_config("deeptalk", trained)), tmp_path)
-    with pytest.raises(UserError, match=r"--precompute_features=gs://bucket/x: not in an object store"):
+    with pytest.raises(
+        UserError, match=r"--precompute_features=gs://bucket/x: object stores are not supported"
+    ):
         precompute_features(make_stage(tiny_config("deeptalk", trained, **FIXED)), "gs://bucket/x")
-    with pytest.raises(UserError, match="stage 'dee' has no frozen network that hears the speech"):
+    with pytest.raises(UserError, match="stage 'dee' has no features of frozen networks"):
         precompute_features(make_stage(tiny_config("dee", trained, **FIXED)), tmp_path)
     assert not list(tmp_path.iterdir()), "a file was left"

@@ -8,7 +8,7 @@ from deeptalk_jax.assembly.model_dir import Part, save_model
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.models.speech.emotion2vec import Emotion2Vec
 from deeptalk_jax.stages import base
-from deeptalk_jax.stages.registry import make_stage
+from deeptalk_jax.stages.base import make_stage
 
 TINY = Emotion2Vec(
     num_prenet_layers=1, num_layers=1, dim=8, num_heads=2, mlp_dim=10, conv_channels=6, positional_groups=2

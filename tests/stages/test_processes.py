@@ -16,7 +16,7 @@ import pytest
 
 from deeptalk_jax.cli import EXIT_INTERRUPTED
 from deeptalk_jax.errors import Interrupted, LostProcess, UserError
-from deeptalk_jax.stages.registry import make_stage
+from deeptalk_jax.stages.base import make_stage
 from deeptalk_jax.training import processes
 from deeptalk_jax.training.loop import Trainer, fit
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WORKER = Path(__file__).with_name("train_process.py")
 NOTICED_S = 60  # by when the others stop
 # How one that lost another ends: by our line, or by JAX's own when its heartbeat is faster.
-_LOST = "another process is gone|another task died"
+_LOST = "another process has ended|another task died"
 
 
 @pytest.fixture
@@ -131,9 +131,7 @@ def test_what_a_lost_process_looks_like(monkeypatch):
         raise failed
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with (
-        pytest.raises(
-            LostProcess, match=r"process 0 cannot go on.*\(UNAVAILABLE: Connection closed by peer\);"
-        ),
+        pytest.raises(LostProcess, match=r"process 0 stopped.*\(UNAVAILABLE: Connection closed by peer\);"),
         processes.watching_others(),
     ):
         raise failed

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from deeptalk_jax.assembly.model_dir import load_part
-from deeptalk_jax.errors import Interrupted, UserError, config_errors
+from deeptalk_jax.assembly.stage_table import STAGES
+from deeptalk_jax.errors import Interrupted, UserError
 from deeptalk_jax.stages import run
-from deeptalk_jax.stages.registry import STAGES, make_stage
+from deeptalk_jax.stages.base import make_stage
 from deeptalk_jax.training.checkpoints import Checkpoints
 from deeptalk_jax.training.failures import NonFiniteError
 from deeptalk_jax.training.loop import Trainer, fit
-from deeptalk_jax.training.mesh import sharding_table
 from deeptalk_jax.training.state import step_key
 from deeptalk_jax.training.step import decode_audio
 
@@ -49,7 +49,7 @@ def test_a_stage_learns_logs_and_exports(trained, stage):
     assert rows[0]["train/examples_per_s"] == pytest.approx(8 * rows[0]["train/steps_per_s"])
     assert list((trained / stage).glob("events.out.tfevents.*"))
     assert json.loads((trained / stage / "config.json").read_text())["stage"] == stage
-    part = load_part(trained / stage / "model", STAGES[stage].exported_part())
+    part = load_part(trained / stage / "model", STAGES[stage].exported_part)
     started = leaves(make_stage(part.config).init(jax.random.key(part.config.seed)))
     moved = [
         name for name, value in leaves(part.variables).items() if not np.array_equal(value, started[name])
@@ -78,7 +78,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(trained, tiny_config, tmp_
         fit(make_stage(config), config, tmp_path)
     monkeypatch.setattr(Trainer, "next_step", taken)
     resumed = leaves(fit(make_stage(config), config, tmp_path))
-    whole = leaves(load_part(trained / stage / "model", STAGES[stage].exported_part()).variables)
+    whole = leaves(load_part(trained / stage / "model", STAGES[stage].exported_part).variables)
     assert len(resumed) == len(whole)
     for (name, value), expected in zip(
         sorted(resumed.items()), (v for _, v in sorted(whole.items())), strict=True
@@ -95,7 +95,7 @@ def test_an_evaluation_is_given_up_for_a_signal(tiny_config, tmp_path, monkeypat
         raise AssertionError("went on")
 
     monkeypatch.setattr(stage, "evaluate", evaluate)
-    with pytest.raises(Interrupted, match=r"SIGTERM: saved step 1 in .*checkpoints; run again to go on"):
+    with pytest.raises(Interrupted, match=r"SIGTERM: saved step 1 in .*checkpoints; run again to resume"):
         fit(stage, config, tmp_path)
     assert (tmp_path / "checkpoints" / "1").is_dir()
 
@@ -124,29 +124,16 @@ def test_a_finished_run_is_left_alone_and_another_config_refused(trained, tiny_c
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_devices": 99}, "num_devices=99, but there are 8"),
-        ({"optimiser.schedule": "linear"}, "schedule='linear' is not one of"),
-        ({"model.dtype": "float16"}, r"model.dtype='float16' is not one of \('float32', 'bfloat16'\)"),
-        ({"model.feature_path": "none"}, "feature_path='none' is not one of"),
+        ({"num_devices": 99}, "num_devices=99: expected at most 8"),
+        ({"optimiser.schedule": "linear"}, "optimiser.schedule='linear': expected one of"),
+        ({"model.dtype": "float16"}, "model.dtype='float16'"),
+        ({"model.feature_path": "none"}, "feature_path='none'"),
     ],
 )
-def test_values_that_cannot_be_are_one_line_and_leave_no_directory(tiny_config, tmp_path, changes, message):
-    with pytest.raises(UserError, match=f"^the config cannot be used: {message}"):
+def test_a_config_value_that_cannot_be_used_leaves_no_work_directory(tiny_config, tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
         run.train(tiny_config("fer", **changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("fault", "message"),
-    [
-        (lambda: np.zeros(3).reshape(2), "cannot reshape"),
-        (lambda: sharding_table({"x": np.zeros(3)}, {}), "shorter"),  # `zip(strict=True)` in our code
-    ],
-)
-def test_faults_are_not_taken_for_values_of_the_config(fault, message):
-    with pytest.raises(ValueError, match=message) as raised, config_errors():
-        fault()
-    assert not isinstance(raised.value, UserError)
 
 
 class Poisoned:
@@ -223,14 +210,7 @@ def test_what_cannot_be_done_about_non_finite_steps(tiny_config, tmp_path):
         fit(None, tiny_config("fer", on_nonfinite="ignore"), tmp_path)
 
 
-def test_missing_upstream_is_named(tiny_config):
-    config = tiny_config("fer").copy_and_resolve_references().unlock()
-    config.stage = "nothing"
-    with pytest.raises(ValueError, match="stage='nothing' is not one of fer, dee, motion_prior, deeptalk"):
-        make_stage(config)
-
-
-def test_stage_without_upstream_flag(trained, tiny_config):
+def test_a_missing_upstream_directory_or_part_is_named(trained, tiny_config):
     config = tiny_config("dee", trained).copy_and_resolve_references().unlock()
     config.upstream.fer = ""
     with pytest.raises(UserError, match=r"stage 'dee' builds on 'fer': .* --config.upstream.fer=DIR"):
