@@ -19,6 +19,7 @@ from deeptalk_jax.assembly.stage_table import STAGES
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = {row.config_file: row.config_module for row in STAGES.values()}
 ROWS = {"none"}.union(*(module.ABLATIONS for module in CONFIGS.values()))
+CODE_FOLDERS = ("benchmarks", "configs", "data_pipeline", "deeptalk_jax", "tests")
 # Flags of other programs that pages mention.
 OTHER_FLAGS = {"logdir"}
 # Calls and files whose names look like keys.
@@ -188,11 +189,19 @@ def test_pages_name_no_local_paths(page):
     assert not found
 
 
-def test_sections_of_the_method_that_code_cites_exist():
+def test_the_readme_links_every_page():
+    linked = set(re.findall(r"\]\((docs/\w+\.md)\)", (ROOT / "README.md").read_text()))
+    assert linked == set(RUNNER.PAGES) - {"README.md"}
+
+
+def test_pages_and_sections_that_code_cites_exist():
     text = (ROOT / "docs" / "method.md").read_text()
     sections = set(re.findall(r"^##+ (\d(?:\.\d)?)\.? ", text, re.M))
     assert {str(number) for number in range(10)} <= sections
-    for folder in ("benchmarks", "configs", "data_pipeline", "deeptalk_jax", "tests"):
-        for file in (ROOT / folder).rglob("*.py"):
-            for cited in re.findall(r"docs/method\.md,? sections? (\d(?:\.\d)?)", file.read_text()):
-                assert cited in sections, f"{file}: section {cited}"
+    files = [file for folder in CODE_FOLDERS for file in (ROOT / folder).rglob("*.py")]
+    for file in [*files, *ROOT.glob("*.py"), ROOT / "Makefile", *ROOT.glob("launch/*")]:
+        code = file.read_text()
+        for cited in re.findall(r"(?<![/\w])docs/\w+\.md", code):
+            assert (ROOT / cited).is_file(), f"{file}: {cited}"
+        for cited in re.findall(r"docs/method\.md,? sections? (\d(?:\.\d)?)", code):
+            assert cited in sections, f"{file}: section {cited}"
