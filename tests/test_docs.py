@@ -118,14 +118,15 @@ def test_commands_name_existing_tools_flags_and_config_keys(command):
         return
     assert command.words[0] in ("python", ".venv/bin/python"), command
     if command.tool:
-        check_flags(command.tool, [*command.words[2:], *RUNNER.ADDED_FLAGS.get(command.tool, ())])
+        check_flags(command.tool, [*command.words[2:], *command.added_flags])
     else:
         compile(command.words[2], command.page, "exec")
 
 
 def test_every_rule_of_the_runner_is_used():
     assert {command.words[0] for command in COMMANDS if command.is_foreign} == set(RUNNER.FOREIGN)
-    assert set(RUNNER.ADDED_FLAGS) <= {command.tool for command in COMMANDS}
+    used = {command.added_flags for command in COMMANDS}
+    assert used == {(), *RUNNER.ADDED_FLAGS.values()}
     used = {command.expected_error for command in COMMANDS}
     assert used == {None, *RUNNER.EXPECTED_ERRORS}
     for error in RUNNER.EXPECTED_ERRORS:
