@@ -1,6 +1,6 @@
 """What the pages say is checked without running it: commands, flags, config keys, links, names.
 
-`.ci/doc_commands.py` runs the commands; here its table is held to cover every one of them.
+`.ci/doc_commands.py` runs the commands, by the rules of `.ci/doc_rules.py`.
 """
 
 import ast
@@ -9,7 +9,6 @@ import functools
 import importlib.util
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -28,17 +27,17 @@ NOT_KEYS = {"model.animate", "model.emotion", "model.json"}
 NOT_IN_THE_TREE = re.compile(r"outputs/|flame_param/|/|~")
 
 
-def load_runner():
-    spec = importlib.util.spec_from_file_location("doc_commands", ROOT / ".ci" / "doc_commands.py")
-    module = sys.modules["doc_commands"] = importlib.util.module_from_spec(spec)
+def load_rules():
+    spec = importlib.util.spec_from_file_location("doc_rules", ROOT / ".ci" / "doc_rules.py")
+    module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-RUNNER = load_runner()
+RULES = load_rules()
 # Pages that describe the tree as it is; the recipes describe additions.
-PAGES = tuple(page for page in RUNNER.PAGES if page != RUNNER.RECIPES)
-COMMANDS = [command for page in PAGES for command in RUNNER.commands(page)]
+PAGES = tuple(page for page in RULES.PAGES if page != RULES.RECIPES)
+COMMANDS = [command for page in PAGES for command in RULES.commands(page)]
 
 
 def prose(page):
@@ -100,9 +99,9 @@ def check_flags(tool, words):
         assert set(given["rows"].split(",")) <= ROWS, given["rows"]
 
 
-@pytest.mark.parametrize("page", RUNNER.PAGES)
+@pytest.mark.parametrize("page", RULES.PAGES)
 def test_shell_blocks_are_valid_shell(page):
-    for block in RUNNER.blocks(page, "sh"):
+    for block in RULES.blocks(page, "sh"):
         subprocess.run(["bash", "-n"], input=block, text=True, check=True)
 
 
@@ -123,17 +122,17 @@ def test_commands_name_existing_tools_flags_and_config_keys(command):
         compile(command.words[2], command.page, "exec")
 
 
-def test_every_rule_of_the_runner_is_used():
-    assert {command.words[0] for command in COMMANDS if command.is_foreign} == set(RUNNER.FOREIGN)
+def test_every_rule_is_used():
+    assert {command.words[0] for command in COMMANDS if command.is_foreign} == set(RULES.FOREIGN)
     used = {command.added_flags for command in COMMANDS}
-    assert used == {(), *RUNNER.ADDED_FLAGS.values()}
+    assert used == {(), *RULES.ADDED_FLAGS.values()}
     used = {command.expected_error for command in COMMANDS}
-    assert used == {None, *RUNNER.EXPECTED_ERRORS}
-    for error in RUNNER.EXPECTED_ERRORS:
+    assert used == {None, *RULES.EXPECTED_ERRORS}
+    for error in RULES.EXPECTED_ERRORS:
         assert error.reason
 
 
-@pytest.mark.parametrize("page", RUNNER.PAGES)
+@pytest.mark.parametrize("page", RULES.PAGES)
 def test_links_exist(page):
     folder = (ROOT / page).parent
     for target in re.findall(r"\]\(([^)#]+)\)", prose(page)):
@@ -148,7 +147,7 @@ def test_named_files_exist(page):
             assert (ROOT / name).exists() or (ROOT / "deeptalk_jax" / name).exists(), f"{page}: {name}"
 
 
-@pytest.mark.parametrize("page", RUNNER.PAGES)
+@pytest.mark.parametrize("page", RULES.PAGES)
 def test_named_modules_flags_and_keys_exist(page):
     every_flag = set(OTHER_FLAGS).union(*(flags_of(command.tool) for command in COMMANDS if command.tool))
     for span in code_spans(page):
@@ -176,7 +175,7 @@ def test_named_ablation_rows_exist(page):
 
 
 def test_pictures_and_numbers_of_the_pages_are_shown():
-    texts = "".join((ROOT / page).read_text() for page in RUNNER.PAGES)
+    texts = "".join((ROOT / page).read_text() for page in RULES.PAGES)
     for file in (ROOT / "docs").iterdir():
         if file.suffix == ".png":
             assert f"{file.name})" in texts, f"no page shows {file.name}"
@@ -184,7 +183,7 @@ def test_pictures_and_numbers_of_the_pages_are_shown():
             assert file.with_suffix(".png").exists(), f"{file.name} has no picture beside it"
 
 
-@pytest.mark.parametrize("page", RUNNER.PAGES)
+@pytest.mark.parametrize("page", RULES.PAGES)
 def test_pages_name_no_local_paths(page):
     found = re.findall(r"(?<![\w.])/(?:work|tmp|root|home)/\S*|pypi\.org", (ROOT / page).read_text())
     assert not found
@@ -192,7 +191,7 @@ def test_pages_name_no_local_paths(page):
 
 def test_the_readme_links_every_page():
     linked = set(re.findall(r"\]\((docs/\w+\.md)\)", (ROOT / "README.md").read_text()))
-    assert linked == set(RUNNER.PAGES) - {"README.md"}
+    assert linked == set(RULES.PAGES) - {"README.md"}
 
 
 def test_pages_and_sections_that_code_cites_exist():
