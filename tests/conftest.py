@@ -32,7 +32,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 use_compilation_cache()
 
 # Files that take minutes, the longest first, so that both workers finish at about the same time.
-_LONG_FILES = ("test_stages.py", "test_published_parity.py", "test_many.py", "test_generator.py")
+_LONG_FILES = ("test_stages.py", "test_published_parity.py", "test_pipeline.py", "test_generator.py")
 
 
 def pytest_collection_modifyitems(items):

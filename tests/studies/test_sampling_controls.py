@@ -7,7 +7,7 @@ import pytest
 
 from data_pipeline.records import Record
 from deeptalk_jax.head.load import load_head
-from deeptalk_jax.inference.settings import Sampling
+from deeptalk_jax.inference.options import Sampling
 from deeptalk_jax.studies.sampling_controls.chart import draw_controls
 from deeptalk_jax.studies.sampling_controls.measure import SWEEPS, study
 
@@ -17,11 +17,10 @@ class StandIn:
 
     head = load_head("procedural")
 
-    def animate_many(self, sounds):
-        return [self._motion(sound, 0.0) for sound in sounds]
-
-    def sample_many(self, sounds, num_samples, **settings):
-        drawn = Sampling(num_samples=num_samples, **settings).checked()
+    def animate(self, sounds, *, num_samples=None, **settings):
+        if num_samples is None:
+            return [self._motion(sound, 0.0) for sound in sounds]
+        drawn = Sampling(num_samples=num_samples, **settings)
         wide = 0.01 * (drawn.alpha + drawn.temperature_top * drawn.top_p)
         return [[self._motion(sound, wide * number) for number in range(num_samples)] for sound in sounds]
 
