@@ -32,7 +32,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 use_compilation_cache()
 
 # Files that take minutes, the longest first, so that both workers finish at about the same time.
-_LONG_FILES = ("test_stages.py", "test_published_parity.py", "test_many.py", "test_generator.py")
+_LONG_FILES = ("test_stages.py", "test_published_parity.py", "test_pipeline.py", "test_generator.py")
 
 
 def pytest_collection_modifyitems(items):
@@ -122,6 +122,16 @@ def babble():
     from tests.support.sounds import babble
 
     return babble
+
+
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory):
+    """Runs commands in forks of one process: `commands.run("train.py", *flags) -> (status, stdout, stderr)`."""
+    from tests.support.commands import CommandServer
+
+    server = CommandServer(tmp_path_factory.mktemp("streams"))
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

@@ -209,8 +209,8 @@ def test_a_non_finite_step_is_skipped_by_config(poisoned, tmp_path):
     assert (row["step"], row["train/skipped_steps"], row["train/loss"]) == (3, 1, None)
 
 
-def test_an_unknown_reaction_to_non_finite_steps_is_refused(tiny_config, tmp_path):
-    with pytest.raises(UserError, match="on_nonfinite='ignore' is not one of stop, skip"):
+def test_an_unknown_on_nonfinite_is_rejected(tiny_config, tmp_path):
+    with pytest.raises(UserError, match="on_nonfinite='ignore': expected one of stop, skip"):
         fit(None, tiny_config("fer", on_nonfinite="ignore"), tmp_path)
 
 
