@@ -34,7 +34,7 @@ def draw_emotion_strip(rows: Mapping[str, Sequence[np.ndarray]], times_s: Sequen
     width = _LABEL_INCHES + _PICTURE_INCHES * len(times_s)
     height = _PICTURE_INCHES * picture_height / picture_width * len(rows) + 0.25
     figure = new_figure(width, height)
-    figure.set_layout_engine("none")  # The grid below has fixed margins.
+    figure.set_layout_engine("none")  # the grid sets all positions
     grid = figure.add_gridspec(
         len(rows), len(times_s), left=_LABEL_INCHES / width, right=1.0, bottom=0.0, top=1.0 - 0.25 / height,
         wspace=0.02, hspace=0.02,
