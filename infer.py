@@ -2,9 +2,9 @@
 
 python infer.py --model=outputs/demo/model --audio=speech.wav --out=outputs/animated --formats=npz,mp4
 
-More files and directories of sound files may follow --audio; files of similar length run together. Writes
-OUT/<file stem>.npz (and .mp4) as soon as a file's batch is done; with --num_samples=N, OUT/<file stem>_0.npz and so
-on, in one call. Exit status: 0 all files animated, 1 some failed, 2 nothing could be done.
+More sound files, or directories of them, may follow as plain arguments; files of similar length run together. Writes
+OUT/<file stem>.npz (and .mp4) as soon as a file is done; with --num_samples=N it writes OUT/<file stem>_0.npz to
+OUT/<file stem>_<N-1>.npz. Exit status: 0 if all files were animated, 1 if some failed, 2 if nothing could be started.
 """
 
 import functools
@@ -15,75 +15,76 @@ from absl import flags
 from deeptalk_jax.cli import run_tool
 from deeptalk_jax.errors import UserError
 
-_MODEL = flags.DEFINE_string("model", None, "Model directory, as written by training.")
-_AUDIO = flags.DEFINE_multi_string(
-    "audio", [], "Sound file or directory; more may follow as plain arguments."
-)
-_OUT = flags.DEFINE_string("out", None, "Directory for the results; made when missing.")
-_FORMATS = flags.DEFINE_list("formats", ["npz"], "Any of npz, mp4.")
-_IDENTITY = flags.DEFINE_string(
-    "identity",
-    None,
-    "Whose face: a training identity, a blend as 3:0.5,7:0.5, or a .json of fit_identity; by default the mean.",
-)
-_TEMPERATURE_TOP = flags.DEFINE_float("temperature_top", 0.0, "Of the slow codes; 0: the most likely.")
-_TEMPERATURE_BOTTOM = flags.DEFINE_float("temperature_bottom", 0.0, "Of the fast codes; 0: the most likely.")
-_TOP_P = flags.DEFINE_float(
-    "top_p", 1.0, "Draw codes from the most likely ones that reach this probability together."
-)
-_ALPHA = flags.DEFINE_float("alpha", 0.0, "Spread of the emotion; 0: its mean, 1: the learned Gaussian.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of everything random, for every file alike.")
-_NUM_SAMPLES = flags.DEFINE_integer(
-    "num_samples", 1, "Motions of every file, as NAME_0, NAME_1, ...: those of seed, seed + 1, ..."
-)
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Clips of 10 s that run together; fewer of longer ones.")
-_HEAD = flags.DEFINE_string("head", None, "FLAME file or 'procedural'; by default the model's head.")
+flags.DEFINE_string("model", None, "Model directory written by training.", required=True)
+flags.DEFINE_string("out", None, "Output directory; created if missing.", required=True)
+flags.DEFINE_multi_string("audio", [], "Sound file or directory; more may follow as plain arguments.")
+flags.DEFINE_list("formats", ["npz"], "Output formats: npz (coefficients), mp4 (video).")
+flags.DEFINE_string("head", None, "FLAME file or 'procedural'; by default the head of the model.")
+_SETTINGS = [
+    flags.DEFINE_string(
+        "identity",
+        None,
+        "Speaker identity: a training identity, a blend such as 3:0.5,7:0.5, or a .json file of fit_identity; by "
+        "default the mean of all training identities.",
+    ),
+    flags.DEFINE_float(
+        "temperature_top", 0.0, "Sampling temperature of the slow codes; 0: most likely code."
+    ),
+    flags.DEFINE_float(
+        "temperature_bottom", 0.0, "Sampling temperature of the fast codes; 0: most likely code."
+    ),
+    flags.DEFINE_float(
+        "top_p", 1.0, "Nucleus probability that the codes to draw from reach together; 1: all."
+    ),
+    flags.DEFINE_float("alpha", 0.0, "Spread of the emotion; 0: its mean, 1: the learned Gaussian."),
+    flags.DEFINE_integer("seed", 0, "Random seed, shared by all files."),
+    flags.DEFINE_integer("num_samples", 1, "Motions per file; motion i is drawn with seed + i."),
+    flags.DEFINE_integer("batch_size", 8, "Clips of 10 s that run together; fewer if clips are longer."),
+]
+# Flag, argument of `DeepTalk.emotion` and help of each source of an emotion.
 _EMOTION = {
-    "emotion": "Emotions by name: happy, happy@2 or happy:0.8,surprised:0.2; see docs/emotion_control.md.",
-    "emotion_audio": "Take the emotion from this sound file.",
-    "emotion_motion": "Take the emotion from this motion, a .npz of infer.py.",
-    "emotion_track": "CSV file of emotions over time; see docs/emotion_control.md.",
+    "emotion": (
+        "blend",
+        "Named emotions: happy, happy@2 or happy:0.8,surprised:0.2; see docs/emotion_control.md.",
+    ),
+    "emotion_audio": ("audio", "Sound file to take the emotion from."),
+    "emotion_motion": ("motion", "Motion to take the emotion from, an .npz of infer.py."),
+    "emotion_track": ("track", "CSV file of emotions over time; see docs/emotion_control.md."),
 }
-for _name, _help in _EMOTION.items():
+for _name, (_, _help) in _EMOTION.items():
     flags.DEFINE_string(_name, None, _help)
-flags.mark_flags_as_required(["model", "out"])
 
 
 def _infer(more_audio: list[str]) -> int:
-    from deeptalk_jax.inference.api import DeepTalk, only_one
+    from deeptalk_jax.inference.animate_files import animate_files, outcome_table
+    from deeptalk_jax.inference.api import DeepTalk
     from deeptalk_jax.inference.audio import find_audio_files
-    from deeptalk_jax.inference.batch import animate_files, outcome_table
+    from deeptalk_jax.inference.emotion_source import only_one
     from deeptalk_jax.inference.motion import FORMATS
 
-    unknown = [kind for kind in _FORMATS.value if kind not in FORMATS]
-    if unknown or not _FORMATS.value:
-        raise UserError(f"--formats={','.join(_FORMATS.value)}: expected any of {', '.join(FORMATS)}")
-    inputs = _AUDIO.value + more_audio
-    if not inputs:
-        raise UserError("give sound files or directories with --audio=")
-    files = find_audio_files(inputs)
-    sources = {name: flags.FLAGS[name].value for name in _EMOTION}
-    only_one(**{f"--{name}": source for name, source in sources.items()})
-    out = Path(_OUT.value)
+    options = flags.FLAGS
+    if not options.formats or not set(options.formats) <= set(FORMATS):
+        raise UserError(f"--formats={','.join(options.formats)}: expected any of {', '.join(FORMATS)}")
+    if not options.audio and not more_audio:
+        raise UserError("no sound file is given; name sound files or directories with --audio=")
+    files = find_audio_files(options.audio + more_audio)
+    only_one(**{f"--{name}": options[name].value for name in _EMOTION})
+    out = Path(options.out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--out={out}: cannot be made ({error.strerror})") from error
-    model = DeepTalk.load(_MODEL.value, head=_HEAD.value)
-    settings = {
-        "identity": _IDENTITY.value,
-        "temperature_top": _TEMPERATURE_TOP.value,
-        "temperature_bottom": _TEMPERATURE_BOTTOM.value,
-        "top_p": _TOP_P.value,
-        "alpha": _ALPHA.value,
-        "seed": _SEED.value,
-        "num_samples": _NUM_SAMPLES.value,
-        "batch_size": _BATCH_SIZE.value,
+        raise UserError(f"--out={out}: cannot be created ({error.strerror})") from error
+    model = DeepTalk.load(options.model, head=options.head)
+    sources = {
+        argument: options[name].value for name, (argument, _) in _EMOTION.items() if options[name].value
     }
-    model.check_settings(**settings)
-    emotion = model.read_emotion(**sources, batch_size=_BATCH_SIZE.value)
-    sample_each = functools.partial(model.sample_each, emotion=emotion, **settings)
-    outcomes = animate_files(sample_each, files, out, _FORMATS.value)
+    animate_each = functools.partial(
+        model.animate_each,
+        emotion=model.emotion(**sources, batch_size=options.batch_size) if sources else None,
+        **{setting.name: setting.value for setting in _SETTINGS},
+    )
+    animate_each([])  # checks the settings, so that an error comes before the progress bar
+    outcomes = animate_files(animate_each, files, out, options.formats)
     print(outcome_table(outcomes))
     return int(any(outcome.problem for outcome in outcomes))
 

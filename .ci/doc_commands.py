@@ -1,14 +1,10 @@
-"""Runs the commands and Python examples of README.md and docs/*.md after `make demo`, so that no page goes stale.
+"""Runs the commands and Python examples of all pages after `make demo`, so that no page goes stale.
 
-They run as written, in a scratch copy of the tree with the demo's outputs. Flags that are added cut long commands
-short: two training steps, a few clips. The same command runs once, however many pages show it. Three kinds of
-commands are not expected to succeed or not run at all, see `EXPECTED_ERRORS` and `FOREIGN`. `tests/test_docs.py`
-checks what needs no run: syntax, flags, config keys, links, names.
+They run in a scratch copy of the tree with the demo's outputs, cut short as `doc_rules.py` says.
 """
 
 import concurrent.futures
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -16,95 +12,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import soundfile
-
-ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", *sorted(str(page.relative_to(ROOT)) for page in ROOT.glob("docs/*.md")))
-# Its blocks are parts of files; tests/test_extending.py follows the recipes.
-RECIPES = "docs/extending.md"
-
-# Programs of clusters and installers: their blocks are parsed, and the flags of our tools in them are checked.
-FOREIGN = ("export", "gcloud", "kubectl", "make", "pip", "sbatch")
-
-TWO_STEPS = (
-    "--config.num_steps=2",
-    "--config.data.batch_size=8",
-    "--config.data.eval_clips=8",
-    "--config.optimiser.warmup_steps=1",
-)
-ADDED_FLAGS = {
-    "benchmarks.emotion_control": ("--num_voices=1",),
-    "data_pipeline.build": ("--num_clips=64",),
-    "deeptalk_jax.studies.ablation": ("--rows=none", "--seeds=1", *TWO_STEPS),
-    "deeptalk_jax.studies.prior_levels": ("--num_pairs=2",),
-    "deeptalk_jax.studies.sampling_controls": ("--num_clips=2", "--num_samples=2"),
-    "eval.py": ("--config.data.eval_clips=8",),
-    "train.py": TWO_STEPS,
-}
-
-
-class ExpectedError(NamedTuple):
-    """A command that needs something that is not available everywhere, and the error line that it ends with."""
-
-    flag: str
-    message: str
-    reason: str
-
-
-EXPECTED_ERRORS = (
-    ExpectedError("--generator=DEEPTalk.pth", "DEEPTalk.pth", "the published weights are licensed"),
-    ExpectedError("--model=outputs/published", "outputs/published", "needs the import above"),
-    ExpectedError(
-        "--emotion2vec=emotion2vec_base.pt", "emotion2vec_base.pt", "weights of 360 MB from the hub"
-    ),
-    ExpectedError("--config.pretrained.speech=outputs/encoders", "outputs/", "needs the import above"),
-    ExpectedError("--topology=v5e:16x16", 'pip install ".[aot]"', "libtpu is a package of 700 MB"),
-    ExpectedError("--topology=h100:8x32", 'pip install ".[cuda]"', "the CUDA compiler is a package of 3 GB"),
-)
-
-
-class Command(NamedTuple):
-    """A command of a page.
-
-    Attributes:
-        page: where it is written.
-        words: as a shell splits them.
-    """
-
-    page: str
-    words: tuple[str, ...]
-
-    @property
-    def is_foreign(self) -> bool:
-        """Whether it is parsed only."""
-        return self.words[0] in FOREIGN
-
-    @property
-    def tool(self) -> str:
-        """Script or module that it runs; empty for a Python example and for other programs."""
-        words = [word for word in self.words[1:] if word != "-m"]
-        return "" if self.is_foreign or self.words[1] == "-c" else words[0]
-
-    @property
-    def expected_error(self) -> ExpectedError | None:
-        """The error that it must end with, if any."""
-        return next((error for error in EXPECTED_ERRORS if error.flag in self.words), None)
-
-
-def blocks(page: str, language: str) -> list[str]:
-    """Fenced blocks of one language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
-
-
-def commands(page: str) -> list[Command]:
-    """Shell commands of a page, then its Python examples."""
-    lines = "".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
-    found = [shlex.split(line, comments=True) for line in lines]
-    found += [[".venv/bin/python", "-c", code] for code in blocks(page, "python")]
-    return [Command(page, tuple(words)) for words in found if words]
+from doc_rules import PAGES, RECIPES, ROOT, Command, commands
 
 
 def prepare(scratch: Path) -> None:
@@ -136,7 +47,7 @@ def prepare(scratch: Path) -> None:
 
 def run(command: Command, scratch: Path) -> str:
     """Runs a command; returns a description of the failure, or an empty string."""
-    words = [str(scratch / ".venv/bin/python"), *command.words[1:], *ADDED_FLAGS.get(command.tool, ())]
+    words = [str(scratch / ".venv/bin/python"), *command.words[1:], *command.added_flags]
     if command.is_foreign:
         words = ["make", "-n", *command.words[1:]]
     cache = os.environ.get("DEEPTALK_CACHE_DIR", str(ROOT / ".cache" / "jax"))
@@ -155,10 +66,13 @@ def run(command: Command, scratch: Path) -> str:
 
 
 def main() -> None:
-    """Runs all commands: those of the README first, as other pages use its models, then two pages at a time."""
+    """Runs the commands of the pages given as arguments, by default of all, those of the README first.
+
+    Other pages use the models that the README trains; they run two at a time.
+    """
     seen: set[tuple[str, ...]] = set()
     pages: dict[str, list[Command]] = {}
-    for page in PAGES:
+    for page in sys.argv[1:] or PAGES:
         for command in commands(page) if page != RECIPES else ():
             if command.words not in seen and (not command.is_foreign or command.words[0] == "make"):
                 pages.setdefault(page, []).append(command)
@@ -169,7 +83,7 @@ def main() -> None:
         def run_page(page: str) -> list[str]:
             return [run(command, Path(scratch)) for command in pages.pop(page)]
 
-        failures = run_page("README.md")
+        failures = run_page("README.md") if "README.md" in pages else []
         failures += [failure for page in pool.map(run_page, list(pages)) for failure in page]
     if failures := list(filter(None, failures)):
         sys.exit("\n".join(failures))

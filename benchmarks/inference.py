@@ -40,8 +40,7 @@ from deeptalk_jax.assembly.build import with_prior
 from deeptalk_jax.cli import run_tool
 from deeptalk_jax.inference.animator import Animator, MotionRow
 from deeptalk_jax.inference.clip import Clip
-from deeptalk_jax.inference.options import InferenceOptions
-from deeptalk_jax.inference.settings import Sampling
+from deeptalk_jax.inference.options import InferenceOptions, Sampling
 from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.models.generator import Generator
 from deeptalk_jax.types import AUDIO_RATE_HZ, SAMPLES_PER_FRAME
@@ -118,9 +117,8 @@ class _Case:
         pieces = [self._animator.emotion_pieces(clip)[0][1] for clip in clips]
         gaussians = self._animator.embed(bucket, self.batch, pieces)
         (bucket, window), *_ = self._animator.motion_windows(clips[0])
-        keys = jax.random.split(jax.random.key(0), 1)
         rows = [
-            MotionRow(clip, window, np.asarray(gaussian.mean), keys)
+            MotionRow(clip, window, gaussian.mean[None])
             for clip, gaussian in zip(clips, gaussians, strict=True)
         ]
         self._animator.sample(bucket, self.batch, rows, self._style, Sampling())

@@ -1,6 +1,6 @@
 """What the pages say is checked without running it: commands, flags, config keys, links, names.
 
-`.ci/doc_commands.py` runs the commands; here its table is held to cover every one of them.
+`.ci/doc_commands.py` runs the commands, by the rules of `.ci/doc_rules.py`.
 """
 
 import ast
@@ -9,16 +9,16 @@ import functools
 import importlib.util
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from configs import dee, deeptalk, deeptalk_stage2, fer, lip_reader, motion_prior
+from deeptalk_jax.assembly.stage_table import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
-STAGES = (fer, dee, motion_prior, deeptalk, lip_reader, deeptalk_stage2)
-ROWS = {"none"}.union(*(stage.ABLATIONS for stage in STAGES))
+CONFIGS = {row.config_file: row.config_module for row in STAGES.values()}
+ROWS = {"none"}.union(*(module.ABLATIONS for module in CONFIGS.values()))
+CODE_FOLDERS = ("benchmarks", "configs", "data_pipeline", "deeptalk_jax", "tests")
 # Flags of other programs that pages mention.
 OTHER_FLAGS = {"logdir"}
 # Calls and files whose names look like keys.
@@ -27,15 +27,17 @@ NOT_KEYS = {"model.animate", "model.emotion", "model.json"}
 NOT_IN_THE_TREE = re.compile(r"outputs/|flame_param/|/|~")
 
 
-def load_runner():
-    spec = importlib.util.spec_from_file_location("doc_commands", ROOT / ".ci" / "doc_commands.py")
-    module = sys.modules["doc_commands"] = importlib.util.module_from_spec(spec)
+def load_rules():
+    spec = importlib.util.spec_from_file_location("doc_rules", ROOT / ".ci" / "doc_rules.py")
+    module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-RUNNER = load_runner()
-COMMANDS = [command for page in RUNNER.PAGES if page != RUNNER.RECIPES for command in RUNNER.commands(page)]
+RULES = load_rules()
+# Pages that describe the tree as it is; the recipes describe additions.
+PAGES = tuple(page for page in RULES.PAGES if page != RULES.RECIPES)
+COMMANDS = [command for page in PAGES for command in RULES.commands(page)]
 
 
 def prose(page):
@@ -66,10 +68,9 @@ def flags_of(tool):
 
 
 @functools.cache
-def config_keys(stage_file, arg):
+def config_keys(file, arg):
     """Keys of a config in dotted form."""
-    module = next(stage for stage in STAGES if Path(stage.__file__).name == stage_file)
-    config = module.get_config(arg or None)
+    config = CONFIGS[file].get_config(arg or None)
 
     def walk(section, prefix):
         for name, value in section.items():
@@ -81,11 +82,7 @@ def config_keys(stage_file, arg):
 
 
 ALL_KEYS = set().union(
-    *(
-        config_keys(Path(stage.__file__).name, f"variant={variant}")
-        for stage in STAGES
-        for variant in ("mini", "base")
-    )
+    *(config_keys(file, f"variant={variant}") for file in CONFIGS for variant in ("mini", "base"))
 )
 
 
@@ -97,14 +94,14 @@ def check_flags(tool, words):
         section, _, key = name.partition(".")
         assert section in flags_of(tool), f"{tool} has no flag --{name}"
         if key:
-            assert key in config_keys(Path(file).name, arg), f"{file}:{arg} has no key {key}"
+            assert key in config_keys(file, arg), f"{file}:{arg} has no key {key}"
     if "rows" in given:
         assert set(given["rows"].split(",")) <= ROWS, given["rows"]
 
 
-@pytest.mark.parametrize("page", RUNNER.PAGES)
+@pytest.mark.parametrize("page", RULES.PAGES)
 def test_shell_blocks_are_valid_shell(page):
-    for block in RUNNER.blocks(page, "sh"):
+    for block in RULES.blocks(page, "sh"):
         subprocess.run(["bash", "-n"], input=block, text=True, check=True)
 
 
@@ -120,32 +117,37 @@ def test_commands_name_existing_tools_flags_and_config_keys(command):
         return
     assert command.words[0] in ("python", ".venv/bin/python"), command
     if command.tool:
-        check_flags(command.tool, [*command.words[2:], *RUNNER.ADDED_FLAGS.get(command.tool, ())])
+        check_flags(command.tool, [*command.words[2:], *command.added_flags])
     else:
         compile(command.words[2], command.page, "exec")
 
 
-def test_every_rule_of_the_runner_is_used():
-    assert {command.words[0] for command in COMMANDS if command.is_foreign} == set(RUNNER.FOREIGN)
-    assert set(RUNNER.ADDED_FLAGS) <= {command.tool for command in COMMANDS}
+def test_every_rule_is_used():
+    assert {command.words[0] for command in COMMANDS if command.is_foreign} == set(RULES.FOREIGN)
+    used = {command.added_flags for command in COMMANDS}
+    assert used == {(), *RULES.ADDED_FLAGS.values()}
     used = {command.expected_error for command in COMMANDS}
-    assert used == {None, *RUNNER.EXPECTED_ERRORS}
-    for error in RUNNER.EXPECTED_ERRORS:
+    assert used == {None, *RULES.EXPECTED_ERRORS}
+    for error in RULES.EXPECTED_ERRORS:
         assert error.reason
 
 
-@pytest.mark.parametrize("page", RUNNER.PAGES)
-def test_links_and_named_files_exist(page):
+@pytest.mark.parametrize("page", RULES.PAGES)
+def test_links_exist(page):
     folder = (ROOT / page).parent
     for target in re.findall(r"\]\(([^)#]+)\)", prose(page)):
         assert target.startswith("https://") or (folder / target).exists(), f"{page}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_named_files_exist(page):
     for span in code_spans(page):
         name = span.partition(",")[0]
         if re.fullmatch(r"[\w./]+/\w+\.(py|md|yaml|slurm|txt)", name) and not NOT_IN_THE_TREE.match(name):
             assert (ROOT / name).exists() or (ROOT / "deeptalk_jax" / name).exists(), f"{page}: {name}"
 
 
-@pytest.mark.parametrize("page", RUNNER.PAGES)
+@pytest.mark.parametrize("page", RULES.PAGES)
 def test_named_modules_flags_and_keys_exist(page):
     every_flag = set(OTHER_FLAGS).union(*(flags_of(command.tool) for command in COMMANDS if command.tool))
     for span in code_spans(page):
@@ -161,7 +163,7 @@ def test_named_modules_flags_and_keys_exist(page):
             assert key in NOT_KEYS or fnmatch.filter(ALL_KEYS, key), f"{page}: config key {key}"
 
 
-@pytest.mark.parametrize("page", RUNNER.PAGES)
+@pytest.mark.parametrize("page", PAGES)
 def test_named_ablation_rows_exist(page):
     text = (ROOT / page).read_text()
     assert set(re.findall(r"ablation=(\w+)", text)) <= {*ROWS, "NAME"}
@@ -173,7 +175,7 @@ def test_named_ablation_rows_exist(page):
 
 
 def test_pictures_and_numbers_of_the_pages_are_shown():
-    texts = "".join((ROOT / page).read_text() for page in RUNNER.PAGES)
+    texts = "".join((ROOT / page).read_text() for page in RULES.PAGES)
     for file in (ROOT / "docs").iterdir():
         if file.suffix == ".png":
             assert f"{file.name})" in texts, f"no page shows {file.name}"
@@ -181,17 +183,25 @@ def test_pictures_and_numbers_of_the_pages_are_shown():
             assert file.with_suffix(".png").exists(), f"{file.name} has no picture beside it"
 
 
-@pytest.mark.parametrize("page", RUNNER.PAGES)
+@pytest.mark.parametrize("page", RULES.PAGES)
 def test_pages_name_no_local_paths(page):
     found = re.findall(r"(?<![\w.])/(?:work|tmp|root|home)/\S*|pypi\.org", (ROOT / page).read_text())
     assert not found
 
 
-def test_sections_of_the_method_that_code_cites_exist():
+def test_the_readme_links_every_page():
+    linked = set(re.findall(r"\]\((docs/\w+\.md)\)", (ROOT / "README.md").read_text()))
+    assert linked == set(RULES.PAGES) - {"README.md"}
+
+
+def test_pages_and_sections_that_code_cites_exist():
     text = (ROOT / "docs" / "method.md").read_text()
     sections = set(re.findall(r"^##+ (\d(?:\.\d)?)\.? ", text, re.M))
     assert {str(number) for number in range(10)} <= sections
-    for folder in ("benchmarks", "configs", "data_pipeline", "deeptalk_jax", "tests"):
-        for file in (ROOT / folder).rglob("*.py"):
-            for cited in re.findall(r"docs/method\.md,? sections? (\d(?:\.\d)?)", file.read_text()):
-                assert cited in sections, f"{file}: section {cited}"
+    files = [file for folder in CODE_FOLDERS for file in (ROOT / folder).rglob("*.py")]
+    for file in [*files, *ROOT.glob("*.py"), ROOT / "Makefile", *ROOT.glob("launch/*")]:
+        code = file.read_text()
+        for cited in re.findall(r"(?<![/\w])docs/\w+\.md", code):
+            assert (ROOT / cited).is_file(), f"{file}: {cited}"
+        for cited in re.findall(r"docs/method\.md,? sections? (\d(?:\.\d)?)", code):
+            assert cited in sections, f"{file}: section {cited}"

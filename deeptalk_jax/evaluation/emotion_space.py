@@ -15,7 +15,7 @@ from scipy.special import expit, log_expit
 
 from deeptalk_jax.evaluation.charts import draw_confusions, draw_reliability
 from deeptalk_jax.evaluation.emotion_space_chart import draw_map, draw_variances
-from deeptalk_jax.evaluation.page import Evaluation, Panel, Table
+from deeptalk_jax.evaluation.result import Evaluation, Panel, Table
 from deeptalk_jax.losses.distances import gaussian_distance, squared_euclidean_distance
 from deeptalk_jax.losses.pair_logits import pair_inputs, pair_logits
 from deeptalk_jax.metrics.calibration import Reliability, brier_skill, reliability

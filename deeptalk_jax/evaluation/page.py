@@ -1,9 +1,10 @@
-"""Result of an evaluation, and its page: one self-contained HTML file of numbers, charts and explanations."""
+"""Page of an evaluation: one self-contained HTML file of numbers, charts and explanations."""
 
 import base64
 import html
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+
+from deeptalk_jax.evaluation.result import Panel, Table
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 70em; margin: 2em auto; padding: 0 1em; }
@@ -12,50 +13,6 @@ td, th { padding: .15em .8em; border-bottom: 1px solid #ddd; text-align: right; 
 td:first-child, th:first-child { text-align: left; }
 img { max-width: 100%; }
 """
-
-
-class Table(NamedTuple):
-    """A table of a page.
-
-    Attributes:
-        header: names of the columns.
-        rows: for each row a name, then a number or text per column; None leaves a cell empty.
-    """
-
-    header: Sequence[str]
-    rows: Sequence[Sequence[str | float | None]]
-
-
-class Panel(NamedTuple):
-    """A chart of an evaluation.
-
-    Attributes:
-        name: name of the file, without ending.
-        title: heading.
-        text: explanation of the chart, plain text.
-        picture: content of a PNG file.
-        table: numbers below the chart, or None.
-    """
-
-    name: str
-    title: str
-    text: str
-    picture: bytes
-    table: Table | None = None
-
-
-class Evaluation(NamedTuple):
-    """Result of the evaluation of a stage.
-
-    Attributes:
-        metrics: numbers that are compared between runs, by name.
-        details: further results that JSON can hold, such as tables by class or group.
-        draw: draws the charts.
-    """
-
-    metrics: dict[str, float]
-    details: dict[str, Any]
-    draw: Callable[[], Sequence[Panel]]
 
 
 def render_page(title: str, lead: str, metrics: Mapping[str, float], panels: Sequence[Panel]) -> str:

@@ -18,7 +18,6 @@ from deeptalk_jax.errors import UserError
 from deeptalk_jax.files import replace_when_whole
 from deeptalk_jax.head.flame_masks import flame_surface
 from deeptalk_jax.head.model import JOINT_PARENTS, NUM_POSE_FEATURES, HeadModel, HeadSurface
-from deeptalk_jax.head.procedural import procedural_head
 from deeptalk_jax.head.unpickle import HEAD_MODEL_GLOBALS, as_array, restricted_load
 from deeptalk_jax.types import EXPRESSION_DIM
 
@@ -52,6 +51,8 @@ def load_head(spec: str) -> HeadModel:
         UserError: The file is missing, damaged, or not a head; the message is one line and names the file.
     """
     if spec == PROCEDURAL:
+        from deeptalk_jax.head.procedural import procedural_head  # here, because it imports scipy.spatial
+
         return procedural_head()
     path = Path(spec)
     if not path.is_file():

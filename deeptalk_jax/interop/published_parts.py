@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from deeptalk_jax.assembly import build
 from deeptalk_jax.assembly.model_dir import Part, check_variables
+from deeptalk_jax.assembly.stage_table import stage_row
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.interop.published_files import first_difference, read_published
 from deeptalk_jax.interop.published_names import (

@@ -1,4 +1,7 @@
-"""Maps from tensor names of PyTorch checkpoints to parameters of the speech encoders wav2vec 2.0 and emotion2vec."""
+"""Maps from tensor names of PyTorch checkpoints to parameters of the speech encoders wav2vec 2.0 and emotion2vec.
+
+The encoders are described in docs/method.md, sections 5 and 7.
+"""
 
 import jax
 import jax.numpy as jnp

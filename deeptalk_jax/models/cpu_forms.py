@@ -36,8 +36,8 @@ def attention(
     """Computes attention without dropout; `mask` is true for valid keys.
 
     Equals `jax.nn.dot_product_attention`, which is called for short inputs and on accelerators. For long inputs a CPU
-    computes one head after the other, so that the scores stay in its caches: 32 ms instead of 76 ms for 12 heads of
-    750 positions, 1.1 s instead of 1.9 s for 3000.
+    computes one head after the other, so that the scores stay in its caches: on two cores 32 ms instead of 76 ms for
+    12 heads of 750 positions, and 1.1 s instead of 1.9 s for 3000 positions.
     """
     if query.shape[2] * query.shape[1] * key.shape[1] < _MANY_SCORES:
         return _all_heads(query, key, value, bias, mask)

@@ -22,23 +22,24 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": gelu,
 }
 # Score of padded keys. Finite, so that a row without any valid key does not become NaN.
-MASKED_SCORE = -1e9
+_MASKED_SCORE = -1e9
 
 
-def attention_weights(
+def _attention_weights(
     query: Float[Array, "b q h d"],
     key: Float[Array, "b k h d"],
     bias: Float[Array, "h q k"] | None,
     mask: Bool[Array, "b k"] | None,
 ) -> Float[Array, "b h q k"]:
     """Returns the softmax of scaled dot products plus `bias`; keys get no weight where `mask` is false."""
-    # Softmax in float32: bfloat16 scores lose the small differences between distant positions.
+    # Scores and softmax are float32, because bfloat16 scores lose the small differences between distant positions.
+    # `flax.linen.dot_product_attention_weights` would compute the scores in bfloat16.
     scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
     scores = scores * (query.shape[-1] ** -0.5)
     if bias is not None:
         scores = scores + bias[None]
     if mask is not None:
-        scores = jnp.where(mask[:, None, None, :], scores, MASKED_SCORE)
+        scores = jnp.where(mask[:, None, None, :], scores, _MASKED_SCORE)
     return jax.nn.softmax(scores, axis=-1)
 
 
@@ -80,7 +81,7 @@ class SelfAttention(nn.Module):
         query, key, value = project("query"), project("key"), project("value")
         if train:
             # `jax.nn.dot_product_attention` has no dropout of attention weights.
-            weights = attention_weights(query, key, bias, mask).astype(self.dtype)  # [b, h, t, t]
+            weights = _attention_weights(query, key, bias, mask).astype(self.dtype)  # [b, h, t, t]
             weights = Dropout(self.dropout_rate)(weights, train=train)
             mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
         else:

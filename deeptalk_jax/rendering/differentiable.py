@@ -69,7 +69,7 @@ def draw(
         ends, ends_nearness = ends[..., :2], ends[..., 2]
         # `still[inner, 1::-1]` would gather single numbers, which on TPUs moves seven times the bytes of all the rest.
         beside = still[inner][:, :2]
-        # Outlines between pixels of a row are ordered along y, those between pixels of a column along x.
+        # Coordinates are (y, x) for outlines between pixels of a row, and (x, y) for those between pixels of a column.
         rows = _smooth_rows(seen, depth, ends[..., ::-1], ends_nearness, beside[:, ::-1], edge[0])
         columns = _smooth_rows(seen.T, depth.T, ends, ends_nearness, beside, edge[1])
         return seen + rows + columns.T
@@ -116,9 +116,9 @@ def _smooth_rows(
     Args:
         seen: grey value of every pixel.
         depth: nearness of the visible surface at every pixel, -1 for the background.
-        ends: both ends of every edge as (coordinate along the rows' axis, coordinate across it).
+        ends: both ends of every edge as (coordinate that numbers the rows, coordinate inside a row).
         ends_nearness: nearness of both ends of every edge.
-        inner: a point on the side of every edge that its visible face covers.
+        inner: a point on the side of every edge that its visible face covers, with the same coordinates.
         edge: index of the edge that passes between pixels c and c + 1, or -1.
 
     Returns:

@@ -1,15 +1,13 @@
 """Emotion strips: one sentence in several emotions as one picture, with a row per emotion and a column per time."""
 
-import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+
+from deeptalk_jax.rendering.figure import encode_png, new_figure
 
 _PICTURE_INCHES = 1.5
 _LABEL_INCHES = 0.8
-_DPI = 130
 
 
 def draw_emotion_strip(rows: Mapping[str, Sequence[np.ndarray]], times_s: Sequence[float]) -> bytes:
@@ -35,7 +33,8 @@ def draw_emotion_strip(rows: Mapping[str, Sequence[np.ndarray]], times_s: Sequen
     picture_height, picture_width = next(iter(rows.values()))[0].shape[:2]
     width = _LABEL_INCHES + _PICTURE_INCHES * len(times_s)
     height = _PICTURE_INCHES * picture_height / picture_width * len(rows) + 0.25
-    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
+    figure = new_figure(width, height)
+    figure.set_layout_engine("none")  # the grid sets all positions
     grid = figure.add_gridspec(
         len(rows), len(times_s), left=_LABEL_INCHES / width, right=1.0, bottom=0.0, top=1.0 - 0.25 / height,
         wspace=0.02, hspace=0.02,
@@ -49,6 +48,4 @@ def draw_emotion_strip(rows: Mapping[str, Sequence[np.ndarray]], times_s: Sequen
                 axis.set_title(f"{time_s:.2f} s", fontsize=8, pad=3)
             if column == 0:
                 axis.text(-0.06, 0.5, name, transform=axis.transAxes, fontsize=10, ha="right", va="center")
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
-    return buffer.getvalue()
+    return encode_png(figure)

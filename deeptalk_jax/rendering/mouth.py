@@ -3,7 +3,7 @@
 Published lip readers take 88 x 88 crops around the lips of aligned faces, in which a closed mouth fills a little more
 than half the width. Here, no detection or alignment is needed: the lip vertices of the head define the centre of every
 frame. The scale of the crop is fixed by the neutral head, so that a widening mouth looks wider (docs/method.md,
-section 4).
+section 4.2).
 """
 
 from typing import NamedTuple
@@ -62,14 +62,15 @@ class MouthRenderer(NamedTuple):
     def from_motion(self, motion: Float[Array, "*b t 53"]) -> Float[Array, "*b t size size"]:
         """Draws motion frames.
 
-        The time axis is a loop and all axes before it are drawn at once. A batch that is split over devices therefore
-        needs no communication, and memory does not grow with t.
+        Frames are drawn one after the other in a loop, and all axes before the time axis at once, so a batch that is
+        split over devices is not moved between them. Call this function in `collectives.rows_apart`, because otherwise
+        devices wait for one another in every iteration.
 
         Args:
             motion: `[..., t, 53]` motion frames.
 
         Returns:
-            Grey display values, about 0 to 1. They are differentiable except for the order in depth.
+            Grey display values, about 0 to 1. They are differentiable; the order in depth counts as constant.
         """
         picture = self._picture
         time_axis = motion.ndim - 2

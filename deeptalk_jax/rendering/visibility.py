@@ -102,9 +102,8 @@ def _nearest_in_bands(
     long = last - first > 1
     reach = jnp.stack([jnp.ones((), jnp.int32), jnp.max(jnp.where(kept, last - first, 0))])
     place = jnp.where(kept, first + jnp.where(long, num_bands, 0), 2 * num_bands)
-    order = jnp.sort(
-        (place << index_bits) | jnp.arange(num)
-    )  # Sorting one integer is faster than sorting pairs.
+    # Sorting one integer is faster than sorting pairs.
+    order = jnp.sort((place << index_bits) | jnp.arange(num))
     indices = order & ((1 << index_bits) - 1)
     starts = jnp.searchsorted(order, jnp.arange(2 * num_bands + 1) << index_bits)
     # A chunk may extend beyond the end of its range. The additional primitives are tested like all others, so they

@@ -8,7 +8,7 @@ from jaxtyping import Array as KeyArray
 
 from deeptalk_jax.assembly.build import build_dee, build_fer, init_dee
 from deeptalk_jax.evaluation.emotion_space import embed_clips, evaluate_space
-from deeptalk_jax.evaluation.page import Evaluation
+from deeptalk_jax.evaluation.result import Evaluation
 from deeptalk_jax.losses.reduce import weighted_total
 from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.models.fer import FER

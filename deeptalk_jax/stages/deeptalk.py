@@ -33,7 +33,7 @@ from deeptalk_jax.evaluation.generator import (
     evaluate_clips,
     in_batches,
 )
-from deeptalk_jax.evaluation.page import Evaluation
+from deeptalk_jax.evaluation.result import Evaluation
 from deeptalk_jax.head.gram import distance_factor, squared_distance
 from deeptalk_jax.head.load import load_head
 from deeptalk_jax.losses.classification import cross_entropy

@@ -24,7 +24,7 @@ from deeptalk_jax.assembly.build import build_fer, init_fer
 from deeptalk_jax.collectives import draw_rows
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.evaluation.charts import draw_confusions
-from deeptalk_jax.evaluation.page import Evaluation, Panel, Table
+from deeptalk_jax.evaluation.result import Evaluation, Panel, Table
 from deeptalk_jax.losses.classification import balanced_class_weights, cross_entropy
 from deeptalk_jax.losses.reduce import masked_mean
 from deeptalk_jax.masks import length_mask

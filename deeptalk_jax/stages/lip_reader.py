@@ -17,7 +17,7 @@ from jaxtyping import Int
 from data_pipeline.statistics import viseme_frame_counts
 from deeptalk_jax.assembly.build import build_lip_reader, init_lip_reader
 from deeptalk_jax.collectives import draw_rows, rows_apart
-from deeptalk_jax.evaluation.page import Evaluation
+from deeptalk_jax.evaluation.result import Evaluation
 from deeptalk_jax.head.load import load_head
 from deeptalk_jax.losses.classification import cross_entropy
 from deeptalk_jax.losses.reduce import masked_mean

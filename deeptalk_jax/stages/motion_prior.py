@@ -21,7 +21,7 @@ from tqdm import tqdm
 from deeptalk_jax.assembly.build import build_motion_prior, init_motion_prior
 from deeptalk_jax.collectives import global_mean
 from deeptalk_jax.errors import ConfigError
-from deeptalk_jax.evaluation.page import Evaluation
+from deeptalk_jax.evaluation.result import Evaluation
 from deeptalk_jax.head.gram import region_factors, squared_distance, squared_velocity_distance
 from deeptalk_jax.head.load import load_head
 from deeptalk_jax.losses.contrastive import standard_normal_kl

@@ -13,7 +13,8 @@ from ml_collections import ConfigDict
 
 from deeptalk_jax.assembly.model_dir import INDEX, check_variables, load_part, read_index, save_model
 from deeptalk_jax.assembly.stage_table import stage_row
-from deeptalk_jax.evaluation.page import Evaluation, render_page
+from deeptalk_jax.evaluation.page import render_page
+from deeptalk_jax.evaluation.result import Evaluation
 from deeptalk_jax.files import replace_when_whole
 from deeptalk_jax.stages.base import make_stage
 from deeptalk_jax.stages.precompute import precompute_features

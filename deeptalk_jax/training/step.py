@@ -61,7 +61,7 @@ def stage_step(
     Raises:
         ConfigError: see `make_update` and `make_optimiser`.
     """
-    loss_fn = _with_window_features(stage)
+    loss_fn = loss_with_features(stage)
     names = _stage_metric_names(stage, loss_fn, constants)
     optimiser = make_optimiser(config.optimiser, config.num_steps)
     update = make_update(
@@ -80,7 +80,7 @@ def stage_step(
     return StageStep(names, initial_state, update)
 
 
-def _with_window_features(stage: Trainable) -> Callable:
+def loss_with_features(stage: Trainable) -> Callable:
     """Returns `stage.loss_fn` with the window features added to its batch.
 
     They are computed inside the loss, so that accumulation and rematerialisation apply to them too.

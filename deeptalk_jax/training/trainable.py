@@ -17,7 +17,7 @@ PyTree = Any
 
 
 class HasMetrics(Protocol):
-    """Result of an evaluation; stages return `evaluation.page.Evaluation`.
+    """Result of an evaluation; stages return `evaluation.result.Evaluation`.
 
     Attributes:
         metrics: numbers that are compared between runs.

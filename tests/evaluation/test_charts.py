@@ -16,7 +16,8 @@ from deeptalk_jax.evaluation.emotion_space_chart import (
     projected_ellipse,
     spread_labels,
 )
-from deeptalk_jax.evaluation.page import Panel, Table, render_page
+from deeptalk_jax.evaluation.page import render_page
+from deeptalk_jax.evaluation.result import Panel, Table
 from deeptalk_jax.metrics.calibration import reliability
 from deeptalk_jax.types import EMOTIONS, Gaussian
 

@@ -1,6 +1,7 @@
 """Writes small PyTorch files and their reference numbers to torch_files/ (see README.md).
 
-The tests do not run this script, because it needs PyTorch, which the project does not install.
+The tests do not run this script, because it needs PyTorch (also for the models of transformers), which the project does
+not install.
 
     python3.11 -m venv /tmp/torchvenv
     /tmp/torchvenv/bin/pip install torch==2.13.0 transformers==5.23.0 numpy

@@ -1,4 +1,4 @@
-"""`infer.py` as a person starts it."""
+"""`infer.py`, started from the command line."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import soundfile
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Runs infer.py once for every list of flags, each in a fork: the imports are paid for once.
+# Runs infer.py once for every list of flags, each in a fork, so that modules are imported once.
 _MANY_RUNS = """
 import json, os, runpy, sys
 import deeptalk_jax.inference.api
@@ -27,7 +27,7 @@ for number, flags in enumerate(json.loads(sys.argv[1])):
             runpy.run_path(sys.path[0] + "/infer.py", run_name="__main__")
         except SystemExit as end:
             sys.stderr.flush()
-            os._exit(end.code)  # taking the interpreter down takes longer than most commands
+            os._exit(end.code)  # skips the interpreter's shutdown, which takes longer than most commands
     status = os.waitpid(child, 0)[1]
     results.append([os.waitstatus_to_exitcode(status), open(f"{number}.err").read()])
 print(json.dumps(results))
@@ -51,7 +51,7 @@ def run_python(arguments, directory):
     )
 
 
-def test_folder_with_good_and_bad_files(model_directory, babble, tmp_path):
+def test_a_folder_with_good_and_bad_files(model_directory, babble, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
     second.mkdir()
@@ -89,7 +89,7 @@ def test_folder_with_good_and_bad_files(model_directory, babble, tmp_path):
             assert motion["expression"].shape == (num_frames, 50) and motion["fps"] == 25
 
 
-def test_what_cannot_be_started(model_directory, babble, tmp_path):
+def test_wrong_flags_end_in_one_line(model_directory, babble, tmp_path):
     soundfile.write(tmp_path / "a.wav", babble(0.2), 16_000)
     (tmp_path / "file").write_text("")
     (tmp_path / "nothing").mkdir()
@@ -97,17 +97,17 @@ def test_what_cannot_be_started(model_directory, babble, tmp_path):
     cases = [
         ({"formats": "npz,obj"}, "--formats=npz,obj: expected any of npz, mp4"),
         ({"formats": ""}, "--formats=: expected any of npz, mp4"),
-        ({"audio": None}, "give sound files or directories with --audio="),
+        ({"audio": None}, "no sound file is given; name sound files or directories with --audio="),
         ({"audio": "nothing"}, "nothing: the directory holds no sound file"),
         ({"model": "nothing"}, "nothing: no model directory (it holds no model.json)"),
         ({"model": None}, "Flag --model must have a value other than None."),
-        ({"out": "file/out"}, "--out=file/out: cannot be made (Not a directory)"),
+        ({"out": "file/out"}, "--out=file/out: cannot be created (Not a directory)"),
         ({"emotion_track": "gone.csv"}, "gone.csv: cannot be read (No such file or directory)"),
         (
             {"emotion": "happy", "emotion_audio": "a.wav"},
             "--emotion and --emotion_audio exclude one another: give one of --emotion, --emotion_audio, ",
         ),
-        ({"num_samples": "2"}, "num_samples=2 would give one motion so many times: temperature_top, "),
+        ({"num_samples": "2"}, "num_samples=2 would give equal motions: temperature_top, "),
         ({"temperature_top": "warm"}, "flag --temperature_top=warm: "),
         ({"colour": "red"}, "Unknown command line flag 'colour'"),
     ]

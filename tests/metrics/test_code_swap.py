@@ -1,3 +1,5 @@
+"""Positions, correlations and quartiles of the code-swap study, by hand."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""Diversity of samples by hand."""
+
 import jax.numpy as jnp
 import numpy as np
 import pytest

@@ -1,3 +1,5 @@
+"""Upper face dynamics deviation by hand."""
+
 import jax.numpy as jnp
 import numpy as np
 import pytest

@@ -1,3 +1,5 @@
+"""Ranks, recall and chance level by hand."""
+
 import numpy as np
 import pytest
 

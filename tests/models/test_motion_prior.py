@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from deeptalk_jax.errors import ConfigError
 from deeptalk_jax.models.motion_prior import MotionPrior
 
 

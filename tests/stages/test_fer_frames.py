@@ -13,7 +13,7 @@ from deeptalk_jax.types import EMOTIONS
 
 
 def write_frames(path, labels):
-    """Frames whose expression is their emotion, a coefficient each."""
+    """Writes frames with one expression coefficient per emotion."""
     expression = 3 * np.eye(50, dtype=np.float32)[labels]
     np.savez(path, exp=expression, pose=np.zeros((len(labels), 6), np.float32), label=np.array(labels))
 

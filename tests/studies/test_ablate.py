@@ -1,12 +1,11 @@
 """The ablation study: the command on a tiny stage, and its parts."""
 
 import csv
+import functools
 import itertools
 import json
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -38,23 +37,6 @@ def get_config(arg=None):
     })
     return finish(config, ABLATIONS, ablation)
 """
-# Runs the command once per line of flags, each time in a forked process, so that the imports are paid for once.
-_SERVER = """
-import json, os, runpy, sys
-import deeptalk_jax.studies.ablation.report, deeptalk_jax.studies.ablation.runs
-for line in sys.stdin:
-    child = os.fork()
-    if not child:
-        for number, name in ((1, "stdout"), (2, "stderr")):
-            os.dup2(os.open(f"{sys.argv[1]}/{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-        sys.argv = ["ablate", *json.loads(line)]
-        try:
-            runpy.run_module("deeptalk_jax.studies.ablation", run_name="__main__")
-        except SystemExit as end:
-            sys.stdout.flush()
-            os._exit(end.code)  # shutting the interpreter down takes longer than most commands
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -65,26 +47,9 @@ def config_file(data_dir, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def command(tmp_path_factory):
+def command(commands):
     """A function `(*flags) -> (exit status, stdout, stderr)` that runs the command."""
-    directory = tmp_path_factory.mktemp("streams")
-    server = subprocess.Popen(
-        [sys.executable, "-c", _SERVER, str(directory)],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-    def call(*flags):
-        server.stdin.write(json.dumps(list(map(str, flags))) + "\n")
-        server.stdin.flush()
-        status = int(server.stdout.readline())
-        return status, *((directory / name).read_text() for name in ("stdout", "stderr"))
-
-    yield call
-    server.stdin.close()
-    server.wait()
+    return functools.partial(commands.run, "deeptalk_jax.studies.ablation")
 
 
 @pytest.fixture(scope="module")

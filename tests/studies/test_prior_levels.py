@@ -1,10 +1,5 @@
 """Exchange of codes: pairs and measures checked by hand, and the models of a tiny model directory."""
 
-import re
-import subprocess
-import sys
-from pathlib import Path
-
 import jax
 import numpy as np
 import pytest
@@ -25,7 +20,6 @@ from deeptalk_jax.studies.prior_levels.measure import (
 )
 from deeptalk_jax.types import EXPRESSION_DIM, MOTION_DIM
 
-ROOT = Path(__file__).resolve().parents[2]
 WINDOW = 8
 
 
@@ -128,19 +122,6 @@ def test_study_of_a_model_directory(model_directory, model_parts):
     report = study(models, records, 5)
     assert [report[kind]["num_pairs"] for kind in ("other_emotion", "other_sentence")] == [1, 1]
     assert draw_levels(report).startswith(b"\x89PNG")
-
-
-def test_the_command_of_the_documentation():
-    """It is read with every flag; the ending of the file stops it before it begins."""
-    (line,) = re.findall(r"^```sh\n(.*)\n```", (ROOT / "docs" / "prior_levels.md").read_text(), re.M)
-    python, *flags = line.split()
-    assert python == ".venv/bin/python"
-    command = [sys.executable, *flags, "--out=levels.gif"]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
-    assert (ended.returncode, ended.stderr) == (
-        2,
-        "error: --out=levels.gif: expected a file name that ends in .png\n",
-    )
 
 
 def test_prior_with_one_level_is_rejected(model_directory, monkeypatch):

@@ -63,12 +63,10 @@ def study(
 def _samples(
     model: DeepTalk, clips: Sequence[Record], num_samples: int, settings: dict[str, float]
 ) -> list[list[Motion]]:
-    sounds = (clip.audio * INT16_SCALE for clip in clips)
+    sounds = [clip.audio * INT16_SCALE for clip in clips]
     if any(settings.values()):
-        return model.sample_many(sounds, num_samples, **settings)
-    return [
-        [motion] * num_samples for motion in model.animate_many(sounds)
-    ]  # the most likely, whatever the seed
+        return model.animate(sounds, num_samples=num_samples, **settings)
+    return [[motion] * num_samples for motion in model.animate(sounds)]  # the most likely, whatever the seed
 
 
 class _Judge:

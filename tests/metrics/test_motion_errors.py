@@ -1,9 +1,10 @@
+"""Vertex errors by hand for simple motions, and the correlation of signals."""
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from deeptalk_jax.head.load import load_head
-from deeptalk_jax.metrics.codebook import CodebookUse
 from deeptalk_jax.metrics.motion import Correlation, MotionErrors, RegionErrors, jaw_opening
 
 
@@ -52,10 +53,3 @@ def test_correlation_pools_clips_and_is_zero_for_a_constant_signal():
     still = Correlation()
     still.add(np.ones(4), signal[:4])
     assert still.value == 0.0
-
-
-def test_codebook_use_by_hand():
-    use = CodebookUse(4)
-    use.add(np.array([[0, 0, 1, 1]]))
-    assert use.perplexity == pytest.approx(2.0)
-    assert use.used_fraction == 0.5
