@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.files import replace_when_whole
+from deeptalk_jax.rendering.figure import encode_png
 
 _WAVE_COLOUR, _MARK_COLOUR = "#4c6a92", "#c8553d"
 _TRACE_COLOURS = ("#c8553d", "#2f7f6f", "#8a5a9e", "#b58a1f")
@@ -69,8 +69,8 @@ def write_contact_sheet(
         )
     waveform = np.atleast_1d(np.asarray(waveform, np.float32))
     figure = _draw(frames, np.asarray(times_s), waveform, audio_rate_hz, title, dict(traces or {}))
-    with replace_when_whole(path) as temporary, temporary.open("wb") as file:
-        FigureCanvasAgg(figure).print_png(file)
+    with replace_when_whole(path) as temporary:
+        temporary.write_bytes(encode_png(figure))
 
 
 def _draw(
