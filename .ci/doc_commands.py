@@ -5,7 +5,6 @@ They run in a scratch copy of the tree with the demo's outputs, cut short as `do
 
 import concurrent.futures
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -54,9 +53,8 @@ def run(command: Command, scratch: Path) -> str:
     environment = {**os.environ, "DEEPTALK_CACHE_DIR": cache, "PYTHONPATH": str(ROOT)}
     start = time.perf_counter()
     done = subprocess.run(words, cwd=scratch, env=environment, capture_output=True, text=True)
-    print(
-        f"{time.perf_counter() - start:6.1f} s  {command.page}: {shlex.join(command.words)[:200]}", flush=True
-    )
+    text = " ".join(" ".join(command.words).split())[:200]
+    print(f"{time.perf_counter() - start:6.1f} s  {command.page}: {text}", flush=True)
     status, error = 0, command.expected_error
     if error is not None:
         status = 2

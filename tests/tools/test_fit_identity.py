@@ -1,16 +1,11 @@
 """The command line of fit_identity; the fit itself is tested in tests/inference/test_identity_fit.py."""
 
-import subprocess
-import sys
+from tests.support.commands import run_command
 
 
 def test_an_identity_file_must_end_in_json():
     flags = ["--model=m", "--audio=a.wav", "--motion=a.npz", "--out=a.npz"]
-    done = subprocess.run(
-        [sys.executable, "-m", "deeptalk_jax.tools.fit_identity", *flags],
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: --out=a.npz: an identity is written as .json")
+    done = run_command("-m", "deeptalk_jax.tools.fit_identity", *flags)
+    assert done.status == 2
+    assert done.stderr.startswith("error: --out=a.npz: ")
+    assert ".json" in done.stderr and done.stderr.count("\n") == 1
