@@ -56,7 +56,7 @@ def test_wrong_flags_end_in_one_line(tmp_path, flags, message):
 
 @pytest.fixture
 def run_tool(tmp_path):
-    """`body -> finished process` of a tool whose work is one Python expression; it has an optional config flag."""
+    """Returns `body -> finished process`, which runs a tool that evaluates one expression and has a config flag."""
 
     def run(body):
         tool = tmp_path / "tool.py"
