@@ -3,8 +3,8 @@
 python infer.py --model=outputs/demo/model --audio=speech.wav --out=outputs/animated --formats=npz,mp4
 
 More sound files, or directories of them, may follow as plain arguments; files of similar length run together. Writes
-OUT/<file stem>.npz (and .mp4) as soon as a file is done; with --num_samples=N it writes OUT/<file stem>_0.npz to
-OUT/<file stem>_<N-1>.npz. Exit status: 0 if all files were animated, 1 if some failed, 2 if nothing could be started.
+OUT/<file stem>.npz (and .mp4) as soon as a file is done; with --num_samples=N, OUT/<file stem>_0.npz and so on.
+Exit status: 0 if all files were animated, 1 if some failed, 2 if nothing could be started.
 """
 
 import functools
@@ -20,39 +20,31 @@ flags.DEFINE_string("out", None, "Output directory; created if missing.", requir
 flags.DEFINE_multi_string("audio", [], "Sound file or directory; more may follow as plain arguments.")
 flags.DEFINE_list("formats", ["npz"], "Output formats: npz (coefficients), mp4 (video).")
 flags.DEFINE_string("head", None, "FLAME file or 'procedural'; by default the head of the model.")
+_IDENTITY = (
+    "Speaker identity: a number, a blend such as 3:0.5,7:0.5, or a .json of fit_identity; default: mean."
+)
+# Arguments of `DeepTalk.animate_each`.
 _SETTINGS = [
-    flags.DEFINE_string(
-        "identity",
-        None,
-        "Speaker identity: a training identity, a blend such as 3:0.5,7:0.5, or a .json file of fit_identity; by "
-        "default the mean of all training identities.",
-    ),
-    flags.DEFINE_float(
-        "temperature_top", 0.0, "Sampling temperature of the slow codes; 0: most likely code."
-    ),
-    flags.DEFINE_float(
-        "temperature_bottom", 0.0, "Sampling temperature of the fast codes; 0: most likely code."
-    ),
-    flags.DEFINE_float(
-        "top_p", 1.0, "Nucleus probability that the codes to draw from reach together; 1: all."
-    ),
+    flags.DEFINE_string("identity", None, _IDENTITY),
+    flags.DEFINE_float("temperature_top", 0.0, "Temperature of the slow codes; 0: most likely code."),
+    flags.DEFINE_float("temperature_bottom", 0.0, "Temperature of the fast codes; 0: most likely code."),
+    flags.DEFINE_float("top_p", 1.0, "Total probability of the codes to draw from; 1: all codes."),
     flags.DEFINE_float("alpha", 0.0, "Spread of the emotion; 0: its mean, 1: the learned Gaussian."),
     flags.DEFINE_integer("seed", 0, "Random seed, shared by all files."),
     flags.DEFINE_integer("num_samples", 1, "Motions per file; motion i is drawn with seed + i."),
     flags.DEFINE_integer("batch_size", 8, "Clips of 10 s that run together; fewer if clips are longer."),
 ]
-# Flag, argument of `DeepTalk.emotion` and help of each source of an emotion.
+# Arguments of `DeepTalk.emotion`; see docs/emotion_control.md.
 _EMOTION = {
-    "emotion": (
-        "blend",
-        "Named emotions: happy, happy@2 or happy:0.8,surprised:0.2; see docs/emotion_control.md.",
+    "blend": flags.DEFINE_string(
+        "emotion", None, "Named emotions: happy, happy@2 or happy:0.8,surprised:0.2."
     ),
-    "emotion_audio": ("audio", "Sound file to take the emotion from."),
-    "emotion_motion": ("motion", "Motion to take the emotion from, an .npz of infer.py."),
-    "emotion_track": ("track", "CSV file of emotions over time; see docs/emotion_control.md."),
+    "audio": flags.DEFINE_string("emotion_audio", None, "Sound file to take the emotion from."),
+    "motion": flags.DEFINE_string(
+        "emotion_motion", None, "Motion to take the emotion from, .npz of infer.py."
+    ),
+    "track": flags.DEFINE_string("emotion_track", None, "CSV file of emotions over time."),
 }
-for _name, (_, _help) in _EMOTION.items():
-    flags.DEFINE_string(_name, None, _help)
 
 
 def _infer(more_audio: list[str]) -> int:
@@ -60,29 +52,22 @@ def _infer(more_audio: list[str]) -> int:
     from deeptalk_jax.inference.api import DeepTalk
     from deeptalk_jax.inference.audio import find_audio_files
     from deeptalk_jax.inference.emotion_source import only_one
-    from deeptalk_jax.inference.motion import FORMATS
+    from deeptalk_jax.inference.motion import check_formats
 
     options = flags.FLAGS
-    if not options.formats or not set(options.formats) <= set(FORMATS):
-        raise UserError(f"--formats={','.join(options.formats)}: expected any of {', '.join(FORMATS)}")
-    if not options.audio and not more_audio:
-        raise UserError("no sound file is given; name sound files or directories with --audio=")
+    check_formats(options.formats)
     files = find_audio_files(options.audio + more_audio)
-    only_one(**{f"--{name}": options[name].value for name in _EMOTION})
+    only_one(**{f"--{flag.name}": flag.value for flag in _EMOTION.values()})
     out = Path(options.out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out={out}: cannot be created ({error.strerror})") from error
     model = DeepTalk.load(options.model, head=options.head)
-    sources = {
-        argument: options[name].value for name, (argument, _) in _EMOTION.items() if options[name].value
-    }
-    animate_each = functools.partial(
-        model.animate_each,
-        emotion=model.emotion(**sources, batch_size=options.batch_size) if sources else None,
-        **{setting.name: setting.value for setting in _SETTINGS},
-    )
+    sources = {name: flag.value for name, flag in _EMOTION.items() if flag.value is not None}
+    emotion = model.emotion(**sources, batch_size=options.batch_size) if sources else None
+    settings = {setting.name: setting.value for setting in _SETTINGS}
+    animate_each = functools.partial(model.animate_each, emotion=emotion, **settings)
     animate_each([])  # checks the settings, so that an error comes before the progress bar
     outcomes = animate_files(animate_each, files, out, options.formats)
     print(outcome_table(outcomes))

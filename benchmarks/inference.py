@@ -90,7 +90,7 @@ def _models(variant: str) -> _Models:
         for module in (dee_config, deeptalk_config, motion_prior_config)
     ]
     dee, generator = build.build_dee(configs[0]), build.build_generator(configs[1], configs[2])
-    feature_dim = 128  # of FER's features; the benchmark does not run the motion tower
+    feature_dim = 128  # width of FER's features; the benchmark does not run the motion tower that reads them
     predictor = _random(lambda key: build.init_predictor(generator, configs[0].model.embedding_dim, key), 1)
     prior = _random(lambda key: build.init_motion_prior(generator.prior, key), 2)
     dee_variables = _random(lambda key: build.init_dee(dee, feature_dim, key), 0)

@@ -278,8 +278,9 @@ def _measure(stage: Stage, topology: Topology, eight: Topology) -> dict[str, Any
 
 
 def _pod() -> None:
-    for name in _STAGES.value:
-        stage_row(name)  # refuses an unknown name before anything is compiled
+    unknown = [name for name in _STAGES.value if name not in STAGES]
+    if unknown:
+        raise UserError(f"--stages={unknown[0]}: expected some of {', '.join(STAGES)}")
     # JAX cannot load a cached program that was compiled for devices that are absent.
     jax.config.update("jax_enable_compilation_cache", False)
     topology, eight = find_topology(_TOPOLOGY.value, _NUM_SLICES.value), eight_chips(_TOPOLOGY.value)

@@ -16,7 +16,7 @@ Direction = Literal["higher", "lower"]
 
 
 class StageRow(NamedTuple):
-    """One stage.
+    """Row of a stage in the table.
 
     Attributes:
         name: name of the stage, the value of `config.stage`.
@@ -24,7 +24,7 @@ class StageRow(NamedTuple):
         class_path: class as "module:Class"; imported on demand, so that reading the table imports no stage.
         upstream: parts that the stage reads from the model directory of each flag `--config.upstream.FLAG`.
         exported_part: name of the part that the stage trains, in the model directory that it exports.
-        main_metrics: the metrics that ablation charts show, with the direction that is better.
+        main_metrics: metrics that ablation charts show by default, with the direction that is better.
     """
 
     name: str
@@ -53,7 +53,7 @@ def _row(
     upstream: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
     exported_part: str | None = None,
 ) -> StageRow:
-    """Row of a stage with the usual places: `configs/NAME.py`, `deeptalk_jax/stages/NAME.py` and the part NAME."""
+    """Returns the row of a stage whose files and exported part have the name of the stage."""
     return StageRow(
         name,
         f"configs/{name}.py",

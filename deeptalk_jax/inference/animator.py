@@ -227,6 +227,8 @@ class Animator:
                 )
                 return WindowMotion(generated.motion, generated.indices_top, generated.indices_bottom)
 
+            if code_keys.shape[0] == 1:  # without vmap, which doubles the time to trace
+                return jax.tree.map(lambda array: array[:, None], sample(emotions[:, 0], code_keys[0]))
             # The audio has no sample axis, so vmap encodes it once for all samples.
             return jax.vmap(sample, in_axes=(1, 0), out_axes=1)(emotions, code_keys)
 

@@ -156,8 +156,11 @@ def find_audio_files(paths: list[str | os.PathLike]) -> list[Path]:
     """Replaces every directory by the sound files directly in it, sorted by name; files are kept.
 
     Raises:
-        UserError: a directory cannot be read, or holds no sound file, as judged by the extensions.
+        UserError: no path is given, a directory cannot be read, or it holds no sound file, as judged by the
+            extensions.
     """
+    if not paths:
+        raise UserError("no sound file is given; name sound files or directories with --audio=")
     extensions = {f".{name.lower()}" for name in soundfile.available_formats()} | {".oga", ".opus", ".aif"}
     extensions.remove(".raw")  # does not tell its rate
     found = []

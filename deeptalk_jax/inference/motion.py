@@ -6,7 +6,7 @@ A motion is saved as `.npz` (coefficients and codes) or `.mp4` (the rendered hea
 import os
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -111,6 +111,12 @@ class Motion:
             for picture in render_frames(self.head, self._block_vertices(frames, start))
         )
         write_video(path, pictures, fps=self.fps, audio=self.waveform, audio_rate_hz=AUDIO_RATE_HZ)
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Raises `UserError` unless one or more formats are given that `Motion.save` writes."""
+    if not formats or not set(formats) <= set(FORMATS):
+        raise UserError(f"--formats={','.join(formats)}: expected any of {', '.join(FORMATS)}")
 
 
 def split_motion(motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -70,11 +70,11 @@ def load_generator(directory: str | os.PathLike) -> TrainedGenerator:
     embedding_dim = dee.config.model.embedding_dim
     motion_map = dee.variables.get("params", {}).get("motion_map", {}).get("kernel", np.zeros((1, 1)))
     for name, part, initialise in (
-        ("dee", dee, lambda key: init_dee(dee_model, motion_map.shape[0], key)),
-        ("motion_prior", prior, lambda key: init_motion_prior(model.prior, key)),
-        ("deeptalk", predictor, lambda key: init_predictor(model, embedding_dim, key)),
+        ("dee", dee, lambda: init_dee(dee_model, motion_map.shape[0], jax.random.key(0))),
+        ("motion_prior", prior, lambda: init_motion_prior(model.prior, jax.random.key(0))),
+        ("deeptalk", predictor, lambda: init_predictor(model, embedding_dim, jax.random.key(0))),
     ):
-        check_variables(name, part.variables, jax.eval_shape(initialise, jax.random.key(0)))
+        check_variables(name, part.variables, jax.eval_shape(initialise))
     return TrainedGenerator(
         dee=dee_model,
         dee_variables=dee.variables,

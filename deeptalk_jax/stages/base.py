@@ -138,7 +138,7 @@ class Stage(Trainable):
             cache_bytes=data.cache_bytes,
             unpack_dir=data.unpack_dir,
             windows_per_clip=data.windows_per_clip,
-            features=window_features,
+            window_features=window_features,
         )
 
     def example_names(self, batch: Mapping[str, np.ndarray]) -> list[str]:

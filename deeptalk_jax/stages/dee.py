@@ -57,7 +57,7 @@ class DEEStage(Stage):
         )
 
     def loss_fn(self, params, model_state, constants, batch, step, key):
-        """Contrastive loss over all speech-motion pairs of the global batch, see `dee_terms.contrastive_terms`."""
+        """Computes the contrastive loss over all speech-motion pairs of the global batch."""
         variables = merged(params, model_state)
         audio, motion = self.components(variables, constants, batch, train=True, rngs={"dropout": key})
         scale, shift = params["scale"], params["shift"]

@@ -92,10 +92,9 @@ def contrastive_terms(
     terms["kl_audio"] = masked_mean(standard_normal_kl(audio))
     terms["kl_motion"] = masked_mean(standard_normal_kl(motion))
     if loss.smoothing:
-        # Pseudo-positives are found in each row, so columns are a second direction (PCME++, section 3.3).
-        terms["pseudo_match"] += pair_means(*sides[::-1], functions={"pseudo_match": pseudo_match_loss})[
-            "pseudo_match"
-        ]
+        # The loss finds the pseudo-positives of each row; those of each column are a second sum (PCME++, section 3.3).
+        of_columns = pair_means(*sides[::-1], functions={"pseudo_match": pseudo_match_loss})
+        terms["pseudo_match"] += of_columns["pseudo_match"]
     return terms, weights
 
 

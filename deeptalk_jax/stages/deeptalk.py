@@ -144,7 +144,7 @@ class DEEPTalkStage(Stage):
         return masked_mean(emotion_consistency(self.config.loss.emotion_consistency, a, b, scale, shift))
 
     def loss_fn(self, params, model_state, constants, batch, step, key):
-        """Sum of the terms with a weight above 0."""
+        """Computes the sum of the terms with a weight above 0."""
         loss, speech = self.config.loss, Gaussian(batch["dee_mean"], batch["dee_log_variance"])
         generated = self.generator(params, model_state, constants, batch, step, key)(speech.mean)
         terms = self.motion_terms(generated, constants, batch)

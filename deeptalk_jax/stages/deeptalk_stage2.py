@@ -92,7 +92,7 @@ class DEEPTalkStage2(DEEPTalkStage):
         return constants | ({"visual_speech": self.mouth_reader.variables} if self.reads_lips else {})
 
     def loss_fn(self, params, model_state, constants, batch, step, key):
-        """Sum of the terms of stage 1, of lip reading and of the emotion swap with a weight above 0."""
+        """Computes the sum of the terms of stage 1, lip reading and the emotion swap with a weight above 0."""
         loss, speech = self.config.loss, Gaussian(batch["dee_mean"], batch["dee_log_variance"])
         swap_key, frames_key = jax.random.split(jax.random.fold_in(key, 0))
         emotions = [speech, other_rows(speech, swap_key)] if self.swaps else [speech]

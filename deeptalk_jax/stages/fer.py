@@ -129,7 +129,7 @@ class FERStage(Stage):
         return {"class_weights": balanced_class_weights(counts)}
 
     def loss_fn(self, params, model_state, constants, batch, step, key):
-        """Class-weighted cross-entropy over the valid frames."""
+        """Computes the class-weighted cross-entropy over the valid frames."""
         noise_key, dropout_key = jax.random.split(key)
         motion = perturb(batch["motion"], noise_key, **self.config.augmentation)
         logits, model_state = self.model.apply(

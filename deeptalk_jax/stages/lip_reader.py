@@ -53,7 +53,7 @@ class LipReaderStage(Stage):
         return viseme_frame_counts(data.data_dir, data.dataset, "train")
 
     def loss_fn(self, params, model_state, constants, batch, step, key):
-        """Cross-entropy over the labelled frames."""
+        """Computes the cross-entropy over the labelled frames."""
         pictures = jax.lax.stop_gradient(rows_apart(self.renderer.from_motion)(batch["motion"]))
         noise = self.config.augmentation.noise_std * draw_rows(
             partial(jax.random.normal, key), pictures.shape

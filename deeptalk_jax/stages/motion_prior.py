@@ -147,7 +147,7 @@ class MotionPriorStage(Stage):
         return {"factors": region_factors(load_head(self.config.head), sorted(regions))}
 
     def loss_fn(self, params, model_state, constants, batch, step, key):
-        """Errors of the reconstruction and losses of the bottleneck."""
+        """Computes the errors of the reconstruction and the losses of the bottleneck."""
         dropout_key, sample_key = jax.random.split(key)
         output, model_state = self.model.apply(
             merged(params, model_state),
@@ -171,7 +171,7 @@ class MotionPriorStage(Stage):
         """Measures reconstruction errors, bottleneck losses and the use of the codebooks.
 
         The mean poses of each clip and of the whole split give errors to compare with. Clips are cut into whole
-        training windows, so that the encoder sees no padding.
+        training windows, so that no padding enters the encoder.
         """
 
         def reconstruct(variables, window):
