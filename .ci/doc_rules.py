@@ -9,6 +9,7 @@ import shlex
 from pathlib import Path
 from typing import NamedTuple
 
+PYTHON = ".venv/bin/python"
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", *sorted(str(page.relative_to(ROOT)) for page in ROOT.glob("docs/*.md")))
 # Its blocks are parts of files; tests/test_extending.py follows the recipes.
@@ -99,5 +100,9 @@ def commands(page: str) -> list[Command]:
     """Shell commands of a page, then its Python examples."""
     lines = "".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
     found = [shlex.split(line, comments=True) for line in lines]
-    found += [[".venv/bin/python", "-c", code] for code in blocks(page, "python")]
-    return [Command(page, tuple(words)) for words in found if words]
+    found += [[PYTHON, "-c", code] for code in blocks(page, "python")]
+    return [
+        Command(page, tuple(PYTHON if word == "python" else word for word in words))
+        for words in found
+        if words
+    ]

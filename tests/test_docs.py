@@ -115,7 +115,7 @@ def test_commands_name_existing_tools_flags_and_config_keys(command):
         for arguments in re.findall(r"(?:train\.py|gpus\.slurm) ([^>]*)", line):
             check_flags("train.py", arguments.split())
         return
-    assert command.words[0] in ("python", ".venv/bin/python"), command
+    assert command.words[0] == RULES.PYTHON, command
     if command.tool:
         check_flags(command.tool, [*command.words[2:], *command.added_flags])
     else:
