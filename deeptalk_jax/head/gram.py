@@ -16,6 +16,7 @@ remaining error is the rounding of R - I times the length of the jaw lever, at m
 (see `squared_distance`). Explicit float32 vertices lose up to seven times as much.
 """
 
+import hashlib
 from collections.abc import Iterable
 
 import jax
@@ -34,6 +35,10 @@ _LINEAR_DIM = EXPRESSION_DIM + _ROTATION_DIM
 FEATURE_DIM = _LINEAR_DIM + _ROTATION_DIM * _AFFINE_DIM
 # Pivots smaller than this many machine epsilons of the largest pivot are rounding errors.
 _RANK_TOLERANCE = 10.0
+# Factors by a digest of everything that they depend on: a factorisation of all vertices takes seconds, and training and
+# each evaluation need the same ones.
+_KNOWN_FACTORS: dict[bytes, np.ndarray] = {}
+_MAX_KNOWN_FACTORS = 64
 
 
 def _outer_features(motion: Float[Array, "*b 53"]) -> Float[Array, "*b 600"]:
@@ -109,7 +114,8 @@ def distance_factor(
         dtype: type of the factor. JAX uses float64 only under `jax.enable_x64`.
 
     Returns:
-        `[r, 599]`, where r is the numerical rank of the Gram matrix: at most 599 and at most 3 per selected vertex.
+        `[r, 599]`, where r is the numerical rank of the Gram matrix: at most 599 and at most 3 per selected vertex. The
+        array is read-only, because calls with equal arguments share it.
 
     Raises:
         ValueError: No vertex is selected, an index is out of range, the number of weights differs from the number of
@@ -118,6 +124,36 @@ def distance_factor(
     vertices = np.arange(head.num_vertices) if vertices is None else np.asarray(vertices)
     weights = np.ones(len(vertices)) if weights is None else np.asarray(weights, np.float64)
     _check_weighting(head, vertices, weights)
+    key = _digest(head, vertices, weights, np.dtype(dtype))
+    if key not in _KNOWN_FACTORS:
+        if len(_KNOWN_FACTORS) >= _MAX_KNOWN_FACTORS:
+            _KNOWN_FACTORS.clear()
+        factor = _KNOWN_FACTORS[key] = _distance_factor(head, vertices, weights, dtype)
+        factor.setflags(write=False)
+    return _KNOWN_FACTORS[key]
+
+
+def _digest(head: HeadModel, vertices: np.ndarray, weights: np.ndarray, dtype: np.dtype) -> bytes:
+    """Returns a digest of the arrays that a factor depends on."""
+    digest = hashlib.blake2b(dtype.str.encode())
+    for array in (
+        head.template,
+        head.expression_directions,
+        head.pose_directions,
+        head.joint_regressor,
+        head.skinning_weights,
+        vertices,
+        weights,
+    ):
+        array = np.ascontiguousarray(array)
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(array)
+    return digest.digest()
+
+
+def _distance_factor(
+    head: HeadModel, vertices: np.ndarray, weights: np.ndarray, dtype: np.dtype | type
+) -> np.ndarray:
     affine, lever = _vertex_maps(head)
     maps = _coordinate_maps(affine[vertices], lever[vertices], weights / (3.0 * weights.sum()))
     # Columns differ by orders of magnitude (metres per radian, metres per unit of expression). Scaling them to length 1

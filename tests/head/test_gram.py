@@ -259,3 +259,19 @@ def test_unknown_region_raises(random_head):
         ValueError, match="head 'head' has no region 'forehead'; choose from all, lips, eyes, rest"
     ):
         gram.region_factors(random_head, ["lips", "forehead"])
+
+
+def test_equal_arguments_share_a_read_only_factor(random_head):
+    vertices, weights = np.arange(6), np.arange(1.0, 7.0)
+    factor = gram.distance_factor(random_head, vertices, weights)
+    assert gram.distance_factor(random_head, vertices.copy(), weights.copy()) is factor
+    with pytest.raises(ValueError, match="read-only"):
+        factor[:] = 0.0
+    moved = random_head.replace(template=1.1 * random_head.template)
+    others = (
+        gram.distance_factor(random_head, vertices[::-1], weights),
+        gram.distance_factor(random_head, vertices, weights + 1.0),
+        gram.distance_factor(random_head, vertices, weights, dtype=np.float64),
+        gram.distance_factor(moved, vertices, weights),
+    )
+    assert all(other.dtype != factor.dtype or not np.array_equal(other, factor) for other in others)
