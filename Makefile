@@ -1,4 +1,4 @@
-# `make demo` and `make test` work from a bare clone with Python 3.11; everything lands in .venv and outputs/.
+# `make demo` and `make test` work from a fresh clone with Python 3.11. They write only to .venv, .cache and outputs.
 PYTHON ?= python3.11
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -6,8 +6,7 @@ DEMO_DIR := outputs/demo
 DEMO_FLAGS := $(if $(AUDIO),--audio="$(AUDIO)") $(if $(TEXT),--text="$(TEXT)") $(if $(EMOTION),--emotion="$(EMOTION)")
 
 export DEEPTALK_CACHE_DIR ?= $(CURDIR)/.cache/jax
-# Huge pages for large arrays (glibc on Linux; no effect elsewhere): else every step of a training touches its
-# temporaries page by page. See docs/launch.md.
+# Huge pages for large arrays save page faults in every training step (docs/launch.md). Only glibc on Linux reads this.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 .PHONY: setup test demo check lint clean
@@ -27,7 +26,7 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 test: setup
 	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# AUDIO=speech.wav animates your own sound; TEXT="..." and EMOTION=sad speak a sentence of yours.
+# AUDIO=speech.wav animates a recording; TEXT="..." and EMOTION=sad set the sentence that is synthesised instead.
 demo: setup
 	$(RUN) -m deeptalk_jax.tools.demo --out=$(DEMO_DIR) $(DEMO_FLAGS)
 

@@ -1,8 +1,9 @@
-"""Evaluates the trained model of a work directory; the last line is one JSON object, also in metrics.json.
-
-Stages fer and dee also write a page of pictures into `eval/` of the work directory; see docs/dee.md.
+"""Evaluates the trained model of a work directory and prints its metrics.
 
 python eval.py --config=configs/fer.py:variant=mini --workdir=outputs/fer --split=test
+
+The last line of the output is one JSON object, which is also written to WORKDIR/metrics.json. Stages with charts, such
+as fer and dee (docs/dee.md), also write a page of them into WORKDIR/eval.
 """
 
 import json
@@ -13,10 +14,15 @@ from ml_collections import config_flags
 from deeptalk_jax.cli import run_tool
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Config of the stage, as in training.", lock_config=True
+    "config",
+    None,
+    "Config file of the stage, as in training. Only its section `data` is used; the rest comes from the model.",
+    lock_config=True,
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory of the training.")
-_SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Split to evaluate on.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory of the training, which contains the model.")
+_SPLIT = flags.DEFINE_enum(
+    "split", "test", ["train", "validation", "test"], "Split of the dataset to evaluate on."
+)
 flags.mark_flags_as_required(["config", "workdir"])
 
 

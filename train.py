@@ -1,8 +1,9 @@
-"""Trains one stage.
+"""Trains one stage of DEEPTalk and exports the trained model to WORKDIR/model.
 
 python train.py --config=configs/fer.py:variant=mini --workdir=outputs/fer
 
-Any key of the config can be set: --config.num_steps=100. The same command again continues where it stopped.
+Every key of the config can be changed: --config.num_steps=100. Running the same command again resumes a run that was
+interrupted.
 """
 
 from absl import flags
@@ -11,25 +12,41 @@ from ml_collections import config_flags
 from deeptalk_jax.cli import run_tool
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "FILE[:variant=mini|base,ablation=NAME]", lock_config=True
+    "config",
+    None,
+    "Config file of the stage, FILE[:variant=mini|base,ablation=NAME]. --config.KEY=VALUE changes a key.",
+    lock_config=True,
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Gets config, metrics, checkpoints and the trained model.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir",
+    None,
+    "Directory for the config, metrics, checkpoints and the trained model; may be in an object store, gs://...",
+)
 _PROFILE_STEPS = flags.DEFINE_string(
-    "profile_steps", "", "FIRST:LAST, counted from 1: steps of this run to trace into workdir/profile."
+    "profile_steps",
+    "",
+    "FIRST:LAST, such as 10:15: steps to trace into WORKDIR/profile, counted from 1 at the first step of this run.",
 )
 _PRECOMPUTE_FEATURES = flags.DEFINE_string(
     "precompute_features",
     None,
-    "DIR to keep what frozen networks hear in the training windows; needs --config.data.windows_per_clip.",
+    "Directory in which to store the outputs of frozen networks for all training windows, so that they are computed "
+    "once and not in every step. Needs --config.data.windows_per_clip=N.",
 )
 _DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "Join the other processes of this job, as SLURM, GKE or Cloud TPU started them."
+    "distributed",
+    False,
+    "Train together with the other processes of this job, which SLURM, Kubernetes or Cloud TPU has started.",
 )
 _COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "HOST:PORT of the first process, where nobody else says how they find each other."
+    "coordinator", None, "HOST:PORT of process 0; needed only without a cluster environment."
 )
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "With --coordinator: how many there are.")
-_PROCESS_ID = flags.DEFINE_integer("process_id", None, "With --coordinator: which of them this is, from 0.")
+_NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "Number of processes; needed with --coordinator."
+)
+_PROCESS_ID = flags.DEFINE_integer(
+    "process_id", None, "Index of this process, from 0; needed with --coordinator."
+)
 flags.mark_flags_as_required(["config", "workdir"])
 
 

@@ -41,7 +41,7 @@ from data_pipeline.loader import train_loader
 from data_pipeline.records import DEFAULT_CACHE_BYTES
 from data_pipeline.registry import find_dataset
 from deeptalk_jax.cli import run_tool
-from deeptalk_jax.stages.registry import make_stage
+from deeptalk_jax.stages.base import make_stage
 from deeptalk_jax.training.loop import fit
 from deeptalk_jax.types import MOTION_DIM, SAMPLES_PER_FRAME
 

@@ -1,15 +1,22 @@
-"""Speed and memory of inference: 10 s of sound to motion with the base model, beside PyTorch where it is installed.
+"""Benchmark: how long does inference take from 10 s of speech to motion, and how much memory does it need?
 
     python -m benchmarks.inference
 
-Random weights; every number is a median of warm runs, JAX and PyTorch in turn in one process. PyTorch runs the two
-speech encoders, which are 96 % of the work of the published demo (`benchmarks/torch_encoders.py`); `ratio` is JAX's
-time for all of the work over PyTorch's for its part, below 1 where JAX is faster, null without PyTorch.
-`real_time_factor` is seconds of computing per second of sound. `--quick` runs the mini model on 2 s of sound.
+The base model runs with random weights. If PyTorch is installed, it is compared with the two speech encoders in
+PyTorch, which are 96 % of the work of the published demo (`benchmarks/torch_encoders.py`). Times are medians of warm
+runs; JAX and PyTorch alternate in one process. `--quick` runs the mini model on 2 s of speech.
 
-The last line is one JSON object: `batch_1` and `batch_8` with `jax_s`, `torch_s`, `ratio`, `real_time_factor` and
-`parts` (seconds of wav2vec2, emotion2vec, the DEE heads, and the rest), `peak_bytes` of the process, and `compile_s`
-of both programs at batch 1, `cold` and from the compilation cache (`cached`).
+The last line is a JSON object with
+
+* `batch_1`, `batch_8` (with `--quick` `batch_2`): numbers for each batch size:
+    * `jax_s`, `torch_s`: seconds of the complete inference in JAX, and of the speech encoders in PyTorch.
+    * `ratio`: `jax_s / torch_s`, below 1 if JAX is faster; null without PyTorch, like `torch_s`.
+    * `real_time_factor`: seconds of computation per second of speech.
+    * `parts`: seconds of wav2vec2, emotion2vec, the DEE heads and the rest.
+* `compile_s`: seconds to compile both programs at batch size 1, without (`cold`) and with (`cached`) the compilation
+  cache.
+* `peak_bytes`: peak memory of the process.
+* `variant`, `seconds`: model variant and length of the speech.
 """
 
 import importlib.util
@@ -33,14 +40,15 @@ from deeptalk_jax.assembly.build import with_prior
 from deeptalk_jax.cli import run_tool
 from deeptalk_jax.inference.animator import Animator, MotionRow
 from deeptalk_jax.inference.clip import Clip
-from deeptalk_jax.inference.options import InferenceOptions
-from deeptalk_jax.inference.settings import Sampling
-from deeptalk_jax.models.dee import DEE, Tower
+from deeptalk_jax.inference.options import InferenceOptions, Sampling
+from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.models.generator import Generator
 from deeptalk_jax.types import AUDIO_RATE_HZ, SAMPLES_PER_FRAME
 
-_QUICK = flags.DEFINE_bool("quick", False, "The mini model, 2 s of sound, batch 1 and 2 in place of 8.")
-_RUNS = flags.DEFINE_integer("runs", 5, "Warm runs of which the median counts.")
+_QUICK = flags.DEFINE_bool(
+    "quick", False, "Run the mini model on 2 s of speech, with batch sizes 1 and 2 instead of 1 and 8."
+)
+_RUNS = flags.DEFINE_integer("runs", 5, "Number of timed runs, of which the median is reported.")
 
 PyTree = Any
 
@@ -49,10 +57,10 @@ class _Models(NamedTuple):
     """Modules with random variables.
 
     Attributes:
-        dee: emotion side.
-        dee_variables: its variables.
-        generator: motion side.
-        variables: its variables.
+        dee: Dynamic emotion embedding.
+        dee_variables: Variables of `dee`.
+        generator: Motion generator.
+        variables: Variables of `generator`.
     """
 
     dee: DEE
@@ -62,7 +70,7 @@ class _Models(NamedTuple):
 
 
 def _random(init: Callable[[jax.Array], PyTree], seed: int) -> PyTree:
-    """Variables whose features stay at unit scale, without the minute that compiling `init` takes."""
+    """Returns random variables that keep features near unit scale; compiling `init` instead would take a minute."""
     generator = np.random.default_rng(seed)
 
     def leaf(path, shape):
@@ -82,7 +90,7 @@ def _models(variant: str) -> _Models:
         for module in (dee_config, deeptalk_config, motion_prior_config)
     ]
     dee, generator = build.build_dee(configs[0]), build.build_generator(configs[1], configs[2])
-    feature_dim = 128  # of FER; the motion tower is not run
+    feature_dim = 128  # width of FER's features; the benchmark does not run the motion tower that reads them
     predictor = _random(lambda key: build.init_predictor(generator, configs[0].model.embedding_dim, key), 1)
     prior = _random(lambda key: build.init_motion_prior(generator.prior, key), 2)
     dee_variables = _random(lambda key: build.init_dee(dee, feature_dim, key), 0)
@@ -90,7 +98,7 @@ def _models(variant: str) -> _Models:
 
 
 class _Case:
-    """Everything that is timed at one batch size."""
+    """The timed functions for one batch size."""
 
     def __init__(self, models: _Models, animator: Animator, seconds: float, batch: int):
         self.batch, self.seconds = batch, seconds
@@ -103,23 +111,22 @@ class _Case:
         self._style = style
 
     def animate(self) -> None:
-        """The whole way of a batch, normalisation of the sound included."""
+        """Runs the complete inference of a batch, including normalisation of the audio."""
         clips = [Clip(row, self._animator.options) for row in self.audio]
         (bucket, _), *_ = self._animator.emotion_pieces(clips[0])
         pieces = [self._animator.emotion_pieces(clip)[0][1] for clip in clips]
         gaussians = self._animator.embed(bucket, self.batch, pieces)
         (bucket, window), *_ = self._animator.motion_windows(clips[0])
-        keys = jax.random.split(jax.random.key(0), 1)
         rows = [
-            MotionRow(clip, window, np.asarray(gaussian.mean), keys)
+            MotionRow(clip, window, gaussian.mean[None])
             for clip, gaussian in zip(clips, gaussians, strict=True)
         ]
         self._animator.sample(bucket, self.batch, rows, self._style, Sampling())
 
     def parts(self) -> dict[str, Callable[[], Any]]:
-        """Programs of the three large parts; a CPU runs the rows of each one by one, as `Animator` does."""
+        """Returns programs of the three large parts; on a CPU each runs its rows one by one, as `Animator` does."""
         models, num_frames = self._models, self.audio.shape[1] // SAMPLES_PER_FRAME
-        tower: Tower = models.dee.audio_tower
+        tower, _ = models.dee.bind(models.dee_variables).audio_tower.unbind()
         content_encoder, emotion_encoder = (
             models.generator.predictor.speech_encoder,
             models.dee.speech_encoder,
@@ -183,9 +190,9 @@ def _measure(case: _Case) -> dict[str, Any]:
 
 
 def _compiled(models: _Models, seconds: float) -> tuple[Animator, dict[str, float]]:
-    """An animator with its programs for batch 1, and the seconds that these take without and with the cache.
+    """Returns an animator with its programs for batch size 1, and their compile times without and with the cache.
 
-    The time to the first result, less that of a warm run.
+    A compile time is the time to the first result minus that of a warm run, in seconds.
     """
     generator = (models.generator, models.variables)
     taken, usual = [], jax.config.jax_compilation_cache_dir

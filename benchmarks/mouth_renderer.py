@@ -1,9 +1,18 @@
-"""The differentiable mouth renderer: frames per second forward, and with gradient, and memory.
+"""Benchmark: how fast is the differentiable mouth renderer, and how much memory does it take?
 
     python -m benchmarks.mouth_renderer --batch=16 --frames=32
 
-Median of several warm runs, both in turn in one process. The last line is one JSON object: `program_bytes_*` is what
-the compiled program needs besides its arguments, `peak_bytes` all that the process has held.
+Training of stage 2 renders the mouth for the lip-reading loss (docs/method.md, section 4.2). Times are medians of warm
+runs; forward pass and gradient alternate in one process.
+
+The last line is a JSON object with
+
+* `forward_frames_per_s`, `gradient_frames_per_s`: frames per second of the forward pass, and of forward and backward
+  pass together.
+* `program_bytes_forward`, `program_bytes_gradient`: memory of the compiled program without its arguments.
+* `peak_bytes`: peak memory of the process.
+* `faces`: number of triangles that are drawn.
+* `size`, `batch`, `frames`, `platform`: settings.
 """
 
 import json
@@ -19,15 +28,17 @@ from deeptalk_jax.head.load import load_head
 from deeptalk_jax.rendering.mouth import mouth_renderer
 from deeptalk_jax.types import EXPRESSION_DIM, MOTION_DIM
 
-_BATCH = flags.DEFINE_integer("batch", 16, "Windows.")
-_FRAMES = flags.DEFINE_integer("frames", 32, "Frames of each.")
-_SIZE = flags.DEFINE_integer("size", 88, "Side of the pictures in pixels.")
-_RUNS = flags.DEFINE_integer("runs", 3, "Runs of each, after one to compile.")
-_HEAD = flags.DEFINE_string("head", "procedural", "Head to draw.")
+_BATCH = flags.DEFINE_integer("batch", 16, "Windows per batch.")
+_FRAMES = flags.DEFINE_integer("frames", 32, "Motion frames per window.")
+_SIZE = flags.DEFINE_integer("size", 88, "Width and height of a picture in pixels.")
+_RUNS = flags.DEFINE_integer("runs", 3, "Number of timed runs, after one that compiles.")
+_HEAD = flags.DEFINE_string(
+    "head", "procedural", "Head model to draw: `procedural` or the file of a FLAME model."
+)
 
 
 def _motion() -> jnp.ndarray:
-    """Mouths that open and move, the same on every run."""
+    """Returns random motion of opening mouths, `[b, t, 53]`; it is the same in every run."""
     rng = np.random.default_rng(0)
     motion = 0.3 * rng.uniform(size=(_BATCH.value, _FRAMES.value, MOTION_DIM))
     motion[..., EXPRESSION_DIM] = rng.uniform(0.0, 0.3, motion.shape[:2])

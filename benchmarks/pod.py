@@ -1,25 +1,34 @@
-"""Compiles the train step of every stage for TPUs or GPUs that are not there, and predicts how it scales.
+"""Benchmark: do the train steps of all stages fit on a pod of TPUs or GPUs, and how well will they scale?
 
     pip install ".[aot]"
+    python -m benchmarks.pod --topology=v5e:16x16 --global_batch=4096 --stages=fer,motion_prior
     python -m benchmarks.pod --topology=v5e:16x16 --config=configs/dee.py:variant=base --global_batch=4096
 
-No TPU is needed: libtpu compiles for a description of the chips; for GPUs (`--topology=h100:8x32`) the CUDA compiler of
-`pip install ".[cuda]"` does (`benchmarks/topology.py`). The stage of `--config` is compiled as the config
-says, the others in the variant of `--variant`; `--stages=dee,motion_prior` takes only some. Weights of earlier stages
-are shapes; the head is the embedded one, and a tiny corpus is built for the statistics that stages read first.
+No accelerator is needed. libtpu compiles for a description of TPUs, and the CUDA compiler of `pip install ".[cuda]"`
+for a description of GPUs, as in `--topology=h100:8x32` (`benchmarks/topology.py`). `--config` is optional: the stage
+that it belongs to is compiled with this config, the others with the defaults of `--variant`. Weights of earlier stages
+are represented by their shapes. The head is the procedural one, and a tiny corpus is built for the statistics that
+stages read at the start.
 
-Of every stage, per device: arguments, temporaries and the total against the chip's memory, FLOP and bytes of the
-compiled program, and its collectives. The predicted step is the roofline (Williams et al., CACM 2009),
-`max(flops / peak, bytes / memory bandwidth)`, plus all collectives one after the other, none hidden behind computing
-(`benchmarks/collectives.py`; figures of the chips in `deeptalk_jax/training/chips.py`). The predicted efficiency is the
-step of 8 chips over that of this topology, with as many rows on each chip. FLOP, bytes and collectives in the body of
-a loop count once. Products are taken to run at the rate of bfloat16: TPUs round factors to it by default, GPUs to
-TF32, at half that rate. The compiler runs with less effort than in training (`--effort`): three layers of the speech
-encoder take 8 s instead of 73, with the same FLOP, 6 % fewer bytes and 16 % more temporaries.
+For each stage the report gives, per device, the bytes of arguments and temporaries in relation to the memory of the
+chip, FLOP and memory traffic of the compiled program, and its collectives. The predicted time of a step is the roofline
+(Williams et al., CACM 2009), `max(flops / peak, bytes / memory bandwidth)`, plus the time of all collectives one after
+the other, without overlap (`benchmarks/collectives.py`; rates of the chips: `deeptalk_jax/training/chips.py`). The
+predicted efficiency is the step time on 8 chips divided by that on this topology, with equal rows per chip.
 
-The last line is one JSON object: `topology`, `num_slices`, `global_batch` and `stages`: name -> `fits`,
-`bytes_per_device`, `flops_per_device`, `collective_bytes`, `step_s`, `predicted_efficiency`; with `--largest_batch`
-also `largest_rows_per_device`. A stage that does not fit has no other numbers.
+Limits of the prediction: FLOP, bytes and collectives in the body of a loop count once. Matrix products are assumed to
+run at the rate of bfloat16. TPUs round their factors to bfloat16 by default; GPUs round them to TF32, at half that
+rate. By default the compiler runs with less effort than in training (`--effort`): three layers of the speech encoder
+compile in 8 s instead of 73 s, with the same FLOP, 6 % fewer bytes and 16 % more temporaries.
+
+The last line is a JSON object with `topology`, `num_slices`, `global_batch`, and `stages`, which maps the name of each
+stage to
+
+* `fits`: whether the step fits into the memory of a chip. All other numbers are absent if the compiler finds no room.
+* `bytes_per_device`, `flops_per_device`, `collective_bytes`: costs of a step on one device.
+* `step_s`: predicted time of a step in seconds.
+* `predicted_efficiency`: predicted efficiency relative to 8 chips.
+* `largest_rows_per_device`: largest number of rows per device that fits; only with `--largest_batch`.
 """
 
 import json
@@ -31,7 +40,7 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-# Before JAX starts: this process compiles for TPUs and has none.
+# Set before JAX is imported, because this process compiles for TPUs without having any.
 os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
 
 import jax
@@ -41,61 +50,58 @@ from ml_collections import ConfigDict, config_flags
 from benchmarks.collectives import find_collectives, total_seconds
 from benchmarks.topology import Topology, eight_chips, find_topology
 from benchmarks.traffic import memory_traffic
-from configs import dee, deeptalk, deeptalk_stage2, fer, lip_reader, motion_prior
 from configs.common import VARIANTS
 from data_pipeline.prepare import prepare
 from deeptalk_jax.assembly.model_dir import Part
+from deeptalk_jax.assembly.stage_table import STAGES, stage_row
 from deeptalk_jax.cli import run_tool
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.stages.base import Stage
-from deeptalk_jax.stages.registry import stage_class
 from deeptalk_jax.training.chips import Chip
 from deeptalk_jax.training.mesh import make_mesh
-from deeptalk_jax.training.stage_step import stage_step
-from deeptalk_jax.training.step import Step, parallel_step
+from deeptalk_jax.training.runner import jit_step
+from deeptalk_jax.training.step import Step, stage_step
 
 PyTree = Any
 
-_MODULES = {
-    "fer": fer,
-    "dee": dee,
-    "motion_prior": motion_prior,
-    "lip_reader": lip_reader,
-    "deeptalk": deeptalk,
-    "deeptalk_stage2": deeptalk_stage2,
-}
 _COLLECTIVES_SHOWN = 8
-_MOST_ROWS = 4096  # on a device, where the search for the largest batch ends
+_MOST_ROWS = 4096  # rows per device at which the search for the largest batch ends
 
 _TOPOLOGY = flags.DEFINE_string(
     "topology",
     "v5e:16x16",
-    "Generation and shape: v4:4x4x8, v6e:16x16, h100:8x32 (GPUs of a host x hosts) ...",
+    "Generation and shape, such as v4:4x4x8, v6e:16x16 or h100:8x32 (GPUs per host x number of hosts).",
 )
-_NUM_SLICES = flags.DEFINE_integer("num_slices", 1, "Slices of that shape, joined by the network.")
-_GLOBAL_BATCH = flags.DEFINE_integer("global_batch", 4096, "Rows of a batch over all devices.")
-_STAGES = flags.DEFINE_list("stages", list(_MODULES), "Stages to compile.")
+_NUM_SLICES = flags.DEFINE_integer(
+    "num_slices", 1, "Number of TPU slices of that shape, joined by the network."
+)
+_GLOBAL_BATCH = flags.DEFINE_integer("global_batch", 4096, "Rows of a batch, over all devices.")
+_STAGES = flags.DEFINE_list("stages", list(STAGES), "Stages to compile.")
 _EFFORT = flags.DEFINE_float(
     "effort",
     -1.0,
-    "Of the compiler: from -1, the fastest, to 1; 0 as in training.",
+    "Optimisation effort of the compiler, from -1 (fastest compilation) to 1; 0 is the effort in training.",
     lower_bound=-1.0,
     upper_bound=1.0,
 )
-_LARGEST_BATCH = flags.DEFINE_bool("largest_batch", False, "Also look how many rows fit on a device.")
-_VARIANT = flags.DEFINE_enum("variant", "base", VARIANTS, "Of the stages that --config does not name.")
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Config of one of the stages, with overrides.")
+_LARGEST_BATCH = flags.DEFINE_bool(
+    "largest_batch", False, "Also search for the largest number of rows that fits on a device."
+)
+_VARIANT = flags.DEFINE_enum(
+    "variant", "base", VARIANTS, "Variant of the stages that --config does not configure."
+)
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file of one of the stages; optional.")
 
 
 class StepCost(NamedTuple):
-    """What a compiled step takes on a device.
+    """Costs of a compiled step on one device.
 
     Attributes:
-        argument_bytes: state, frozen variables and batch; the new state takes the place of the old.
-        temporary_bytes: what it needs besides.
-        flops: floating point operations.
-        memory_bytes: read and written.
-        collectives: see `find_collectives`.
+        argument_bytes: Memory of the state, the constants and the batch; the new state reuses that of the old one.
+        temporary_bytes: Memory needed in addition while the step runs.
+        flops: Floating-point operations.
+        memory_bytes: Bytes read from and written to memory.
+        collectives: Collectives of the program, as `find_collectives` returns them.
     """
 
     argument_bytes: int
@@ -106,16 +112,16 @@ class StepCost(NamedTuple):
 
     @property
     def total_bytes(self) -> int:
-        """All that must fit into the device's memory."""
+        """Bytes that must fit into the memory of the device."""
         return self.argument_bytes + self.temporary_bytes
 
 
 def stage_configs(data_dir: str, global_batch: int) -> dict[str, ConfigDict]:
-    """Config of every stage, reading its statistics from `data_dir`."""
+    """Returns the config of every stage, with its data in `data_dir` and a global batch of `global_batch` rows."""
     configs = {}
-    for name, module in _MODULES.items():
+    for name, row in STAGES.items():
         given = _CONFIG.value if _CONFIG.value is not None and _CONFIG.value.stage == name else None
-        config = given or module.get_config(f"variant={_VARIANT.value}")
+        config = given or row.config_module.get_config(f"variant={_VARIANT.value}")
         config = config.copy_and_resolve_references().unlock()
         config.data.data_dir, config.data.batch_size = data_dir, global_batch
         configs[name] = config.lock()
@@ -123,43 +129,44 @@ def stage_configs(data_dir: str, global_batch: int) -> dict[str, ConfigDict]:
 
 
 def abstract_stages(configs: dict[str, ConfigDict]) -> dict[str, Stage]:
-    """Every stage on shapes of the parts that come before it."""
+    """Creates every stage, with shapes in place of the weights of earlier stages."""
     parts: dict[str, Part] = {}
     stages = {}
     for name, config in configs.items():
-        stage = stages[name] = stage_class(name)(config, dict(parts))
+        row = stage_row(name)
+        stage = stages[name] = row.load_class()(config, dict(parts))
         shapes = jax.eval_shape(stage.init, jax.random.key(0))
-        parts.setdefault(stage.exported_part(), Part(config, shapes))
+        parts.setdefault(row.exported_part, Part(config, shapes))
     return stages
 
 
 def compile_step(stage: Stage, devices: list[jax.Device], effort: float = 0.0) -> jax.stages.Compiled:
-    """The real train step of a stage, for all the devices; `effort` is that of the compiler, from -1 to 1."""
+    """Compiles the train step of a stage for all devices, with a compiler effort from -1 to 1."""
     config = stage.config
     mesh = make_mesh(fsdp_devices=config.fsdp_devices, devices=devices)
-    update, state, frozen, batch = _step_and_shapes(stage)
-    lowered = parallel_step(update, mesh, state, frozen).lower(state, frozen, batch)
+    update, state, constants, batch = _step_and_shapes(stage)
+    lowered = jit_step(update, mesh, state, constants).lower(state, constants, batch)
     options = {"exec_time_optimization_effort": effort}
     if devices[0].platform == "gpu":
-        options["xla_gpu_enable_triton_gemm"] = False  # its tiles are tuned on a device
+        options["xla_gpu_enable_triton_gemm"] = False  # Triton tunes its tiles on a real device
     return lowered.compile(options)
 
 
 def _step_and_shapes(stage: Stage) -> tuple[Step, PyTree, PyTree, PyTree]:
-    """The step of a stage, and the shapes that it takes."""
-    frozen = _shapes(stage.constants())
-    _, initial_state, update = stage_step(stage, stage.config, frozen)
+    """Returns the train step of a stage and the shapes of its arguments."""
+    constants = _shapes(stage.constants())
+    _, initial_state, update = stage_step(stage, stage.config, constants)
     state = jax.eval_shape(initial_state, jax.random.key(0))
     batch = stage.batch_shapes()
-    batch["audio"] = jax.ShapeDtypeStruct(batch["audio"].shape, np.int16)  # as loaded
-    return update, state, frozen, batch
+    batch["audio"] = jax.ShapeDtypeStruct(batch["audio"].shape, np.int16)  # the loader gives int16
+    return update, state, constants, batch
 
 
 def step_cost(stage: Stage, compiled: jax.stages.Compiled, num_devices: int) -> StepCost:
-    """What the compiler says of the step.
+    """Returns the costs of a compiled step on one device, from the analyses of the compiler.
 
-    The one for GPUs counts neither FLOP nor bytes: FLOP are those of the program before it is compiled, bytes are read
-    from the compiled one (`benchmarks/traffic.py`).
+    The compiler for GPUs counts neither FLOP nor bytes ahead of time. FLOP are then counted in the program before
+    compilation, and bytes in the compiled program (`benchmarks/traffic.py`).
     """
     memory, cost, hlo = compiled.memory_analysis(), compiled.cost_analysis(), compiled.as_text()
     if cost is None:
@@ -176,7 +183,7 @@ def step_cost(stage: Stage, compiled: jax.stages.Compiled, num_devices: int) -> 
 
 
 def step_seconds(cost: StepCost, chip: Chip, num_groups: int) -> float:
-    """Roofline of computing and memory, then the collectives."""
+    """Predicts the time of a step in seconds: the roofline of computation and memory, plus the collectives."""
     computing = max(cost.flops / chip.flops_per_s, cost.memory_bytes / chip.memory_bytes_per_s)
     return computing + total_seconds(cost.collectives, chip, num_groups)
 
@@ -206,7 +213,7 @@ def _report(name: str, cost: StepCost, chip: Chip) -> None:
 
 
 def _cost(stage: Stage, devices: list[jax.Device]) -> StepCost | None:
-    """Of the stage's step; None where the compiler finds no room for it."""
+    """Returns the costs of the step of a stage, or None if it does not fit into the memory of a device."""
     try:
         return step_cost(stage, compile_step(stage, devices, _EFFORT.value), len(devices))
     except jax.errors.JaxRuntimeError as error:
@@ -217,12 +224,12 @@ def _cost(stage: Stage, devices: list[jax.Device]) -> StepCost | None:
 
 
 def largest_rows(rows: int, total_bytes: Callable[[int], int | None], memory_bytes: float) -> int:
-    """Most rows that fit: `rows` times a power of two, or a half, a quarter ... of them; 0 if none do.
+    """Searches for the largest number of rows that fits, by doubling or halving `rows`; 0 if none fits.
 
     Args:
-        rows: to start from.
-        total_bytes: rows to what they take; None where the compiler finds no room.
-        memory_bytes: what there is.
+        rows: Number of rows to start from.
+        total_bytes: Maps a number of rows to the bytes they need, or to None if the compiler finds no room.
+        memory_bytes: Memory of a device in bytes.
     """
 
     def fits(rows):
@@ -237,11 +244,11 @@ def largest_rows(rows: int, total_bytes: Callable[[int], int | None], memory_byt
 
 
 def _measure(stage: Stage, topology: Topology, eight: Topology) -> dict[str, Any]:
-    """Numbers of one stage for the JSON line; prints the others."""
+    """Returns the numbers of one stage for the JSON line, and prints the details."""
     name, rows = stage.name, stage.config.data.batch_size
     devices, chip, num_groups = topology
     if rows % len(devices):
-        raise UserError(f"--global_batch={rows} does not divide over {len(devices)} devices")
+        raise UserError(f"--global_batch={rows}: expected a multiple of the {len(devices)} devices")
     found: dict[str, Any] = {"fits": False}
     cost = _cost(stage, devices)
     small = cost and _cost(_with_rows(stage, rows // len(devices) * len(eight.devices)), eight.devices)
@@ -266,19 +273,19 @@ def _measure(stage: Stage, topology: Topology, eight: Topology) -> dict[str, Any
             return of_rows and of_rows.total_bytes
 
         found["largest_rows_per_device"] = largest_rows(rows // len(devices), total_bytes, chip.memory_bytes)
-        print(f"    at most {found['largest_rows_per_device']} rows on each fit")
+        print(f"    at most {found['largest_rows_per_device']} rows per device fit")
     return found
 
 
 def _pod() -> None:
-    unknown = [name for name in _STAGES.value if name not in _MODULES]
+    unknown = [name for name in _STAGES.value if name not in STAGES]
     if unknown:
-        raise UserError(f"--stages: {unknown[0]!r} is not one of {', '.join(_MODULES)}")
-    # JAX cannot read back what was compiled for devices that are absent.
+        raise UserError(f"--stages={unknown[0]}: expected some of {', '.join(STAGES)}")
+    # JAX cannot load a cached program that was compiled for devices that are absent.
     jax.config.update("jax_enable_compilation_cache", False)
     topology, eight = find_topology(_TOPOLOGY.value, _NUM_SLICES.value), eight_chips(_TOPOLOGY.value)
     devices = topology.devices
-    print(f"{len(devices)} x {devices[0].device_kind}, {_GLOBAL_BATCH.value // len(devices)} rows on each")
+    print(f"{len(devices)} x {devices[0].device_kind}, {_GLOBAL_BATCH.value // len(devices)} rows per device")
     with tempfile.TemporaryDirectory() as data_dir:
         prepare("synthetic_talk", data_dir, num_clips=64)
         stages = abstract_stages(stage_configs(data_dir, _GLOBAL_BATCH.value))

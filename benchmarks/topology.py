@@ -1,8 +1,8 @@
-"""Descriptions of accelerators that are not there, for the compiler: TPU slices, and hosts of GPUs.
+"""Topologies for ahead-of-time compilation: TPU slices and GPU hosts that are described, not present.
 
-The compilers come as Python packages: `pip install ".[aot]"` for TPUs, `".[cuda]"` for GPUs. What the latter is told of
-an H100 SXM stands in the CUDA C++ Programming Guide, table "Technical specifications per compute capability", and in
-NVIDIA's data sheet; it is quoted from memory.
+Used by `benchmarks.pod`. The compilers come as Python packages: `pip install ".[aot]"` for TPUs and
+`pip install ".[cuda]"` for GPUs. The description of the H100 SXM follows the CUDA C++ Programming Guide (table
+"Technical specifications per compute capability") and NVIDIA's data sheet; the figures are quoted from memory.
 """
 
 import re
@@ -14,7 +14,7 @@ from jax.experimental import topologies
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.training.chips import Chip, find_chip
 
-# Of each generation, a topology of eight chips.
+# Topology of eight chips for each generation.
 _EIGHT_CHIPS = {"v4": "v4:2x2x2", "v5e": "v5e:2x4", "v5p": "v5p:2x2x2", "v6e": "v6e:2x4", "h100": "h100:8x1"}
 _GPU_NAME = re.compile(r"(\w+):(\d+)x(\d+)")
 
@@ -40,9 +40,9 @@ class Topology(NamedTuple):
     """Devices to compile for.
 
     Attributes:
-        devices: all of them.
-        chip: what each can do.
-        num_groups: slices or hosts that are joined by the network, with faster links inside of each.
+        devices: Descriptions of all devices.
+        chip: Rates and memory of each device.
+        num_groups: Number of TPU slices or GPU hosts. The network joins them; links inside each are faster.
     """
 
     devices: list[jax.Device]
@@ -51,25 +51,26 @@ class Topology(NamedTuple):
 
 
 def find_topology(name: str, num_slices: int = 1) -> Topology:
-    """The topology of a name: `v5e:16x16` and the like, or `h100:8x32` for 32 hosts of 8 GPUs.
+    """Returns the topology of a name.
 
     Args:
-        name: generation and shape.
-        num_slices: TPU slices of that shape, joined by the network.
+        name: Generation and shape, such as `v5e:16x16` for TPUs, or `h100:8x32` for 32 hosts of 8 GPUs.
+        num_slices: Number of TPU slices of that shape, joined by the network.
 
     Raises:
-        UserError: an unknown generation or shape, several slices of GPUs, or the compiler is not installed.
+        UserError: The generation or shape is unknown, several slices of GPUs are requested, or the compiler is not
+            installed.
     """
     generation = name.partition(":")[0]
     if generation not in _EIGHT_CHIPS:
-        raise UserError(f"--topology={name} is of none of {', '.join(_EIGHT_CHIPS)}")
+        raise UserError(f"--topology={name}: expected a shape of one of: {', '.join(_EIGHT_CHIPS)}")
     options, package = {}, "aot"
     num_groups, platform = num_slices, "tpu"
     if generation in _GPUS:
         shape = _GPU_NAME.fullmatch(name)
         if shape is None or num_slices > 1:
             raise UserError(
-                f"--topology={name}: expected GPUs of a host x hosts, such as h100:8x32, in one slice"
+                f"--topology={name}: expected GPUs per host x number of hosts, such as h100:8x32, and one slice"
             )
         platform, package, num_groups = "cuda", "cuda", int(shape[3])
         options = {"target_config": _GPUS[generation], "topology": f"1x{shape[3]}x{shape[2]}"}
@@ -77,7 +78,7 @@ def find_topology(name: str, num_slices: int = 1) -> Topology:
         options = {"num_slices": num_slices}
     try:
         devices = topologies.get_topology_desc(platform=platform, topology_name=name, **options).devices
-    except Exception as error:  # of many kinds, as the package is missing or the name unknown
+    except Exception as error:  # the type depends on whether the package is missing or the name is unknown
         raise UserError(
             f'--topology={name}: {str(error).splitlines()[0]} (the compiler comes with pip install ".[{package}]")'
         ) from error
@@ -85,5 +86,5 @@ def find_topology(name: str, num_slices: int = 1) -> Topology:
 
 
 def eight_chips(name: str) -> Topology:
-    """Eight devices of the same generation, in one slice or host."""
+    """Returns a topology of eight devices of the same generation, in one slice or host."""
     return find_topology(_EIGHT_CHIPS[name.partition(":")[0]])

@@ -1,7 +1,7 @@
-"""The two speech encoders in PyTorch with random weights, the yardstick of `benchmarks.inference`.
+"""PyTorch reference of the two speech encoders, with random weights, for comparison in `benchmarks.inference`.
 
-wav2vec2 is that of transformers; emotion2vec is written here after SPEC section 7. Imported only where PyTorch is
-installed; the library itself never does.
+wav2vec2 comes from transformers; emotion2vec is implemented here after docs/method.md, section 7. The module is
+imported only if PyTorch is installed. The library itself never imports PyTorch.
 """
 
 from collections.abc import Callable
@@ -19,14 +19,14 @@ _DIM, _HEADS, _EXTRA_TOKENS, _DEPTH = 768, 12, 10, 12
 
 
 class _OverChannels(nn.LayerNorm):
-    """Layer norm of `[b, d, s]` over channels."""
+    """Layer norm over the channels of `[b, d, s]`."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return super().forward(x.transpose(1, 2)).transpose(1, 2)
 
 
 class _Block(nn.Module):
-    """Post-norm transformer layer with an additive bias."""
+    """Post-norm transformer layer with an additive attention bias."""
 
     def __init__(self):
         super().__init__()
@@ -43,7 +43,7 @@ class _Block(nn.Module):
 
 
 class _Emotion2Vec(nn.Module):
-    """emotion2vec base without its decoder."""
+    """emotion2vec base without its decoder, `[b, s]` samples to `[b, s, 768]` features at 50 Hz."""
 
     def __init__(self):
         super().__init__()
@@ -73,7 +73,7 @@ class _Emotion2Vec(nn.Module):
         x = x + self.positions(x.transpose(1, 2)).transpose(1, 2)
         place = torch.arange(x.shape[1], dtype=x.dtype)
         distance = (place[:, None] - place[None]).abs()
-        slopes = 2.0 ** -torch.arange(1.0, _HEADS + 1)  # the speed does not depend on them
+        slopes = 2.0 ** -torch.arange(1.0, _HEADS + 1)  # the values do not affect the speed
         bias = functional.pad(-slopes[:, None, None] * distance, (_EXTRA_TOKENS, 0, _EXTRA_TOKENS, 0))
         x = self.norm(torch.cat([self.tokens.expand(len(x), -1, -1), x], dim=1))
         for block in self.blocks:
@@ -82,9 +82,10 @@ class _Emotion2Vec(nn.Module):
 
 
 def torch_encoders(audio: np.ndarray) -> Callable[[], None]:
-    """A function that runs both encoders on `[b, s]` samples.
+    """Returns a function that runs both encoders on `[b, s]` samples.
 
-    As DEEPTalk does, wav2vec2's features are halved in rate before the transformer.
+    As in DEEPTalk, the convolution features of wav2vec2 are resampled from 50 to 25 Hz before its transformer
+    (docs/method.md, section 4).
     """
     content, emotion = Wav2Vec2Model(Wav2Vec2Config()).eval(), _Emotion2Vec().eval()
     waveform = torch.from_numpy(audio)

@@ -1,8 +1,8 @@
-"""A training step of TH-VQVAE in PyTorch, the yardstick of `benchmarks.vertex_loss`.
+"""PyTorch reference of a TH-VQVAE training step, for comparison in `benchmarks.vertex_loss`.
 
-Model after SPEC section 3, skinning in the way of smplx (identity and expression in one sum, 4 x 4 transforms, every
-vertex of every frame, prediction and target), AdamW. Imported only where PyTorch is installed; the library itself
-never does.
+The model follows docs/method.md, section 3. Skinning is done as in smplx: identity and expression in one sum, 4 x 4
+transforms, and all vertices of all frames, for prediction and target. The optimiser is AdamW. The module is imported
+only if PyTorch is installed. The library itself never imports PyTorch.
 """
 
 from collections.abc import Callable
@@ -17,13 +17,13 @@ from deeptalk_jax.models.attention_bias import alibi_slopes
 from deeptalk_jax.types import EXPRESSION_DIM, MOTION_DIM
 
 _HEADS, _DROPOUT, _CODES, _DIM = 8, 0.1, 256, 128
-_SHAPE_DIM = 100  # identity coefficients that the published training hands to FLAME, all zero
+_SHAPE_DIM = 100  # identity coefficients, which the published training sets to zero
 _DECAY, _COMMITMENT, _VERTEX_WEIGHT = 0.95, 0.25, 1e6
-NUM_PARAMETERS = 2_932_789  # with both codebooks and a linear layer that the published model never uses
+NUM_PARAMETERS = 2_932_789  # includes both codebooks and a linear layer that the published model never uses
 
 
 class _Layer(nn.Module):
-    """Post-norm transformer layer with symmetric ALiBi."""
+    """Post-norm transformer layer with a symmetric ALiBi bias."""
 
     def __init__(self, dim: int, mlp_dim: int):
         super().__init__()
@@ -49,7 +49,7 @@ class _Layer(nn.Module):
 
 
 class _Block(nn.Module):
-    """Half or twice the frame rate, a linear map, one transformer layer."""
+    """Resampling by a factor of 2 in time, a linear layer and a transformer layer."""
 
     def __init__(self, inputs: int, dim: int, mlp_dim: int, expand: bool):
         super().__init__()
@@ -66,7 +66,7 @@ class _Block(nn.Module):
 
 
 class _Quantizer(nn.Module):
-    """Codebook that follows the mean of its latents."""
+    """Vector quantizer whose codebook is updated by exponential moving averages of the latents."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -114,7 +114,7 @@ class _MotionPrior(nn.Module):
 
 
 class _Skin(nn.Module):
-    """Vertices of `[f, 53]` frames by linear blend skinning."""
+    """Linear blend skinning, `[f, 53]` motion frames to `[f, v, 3]` vertices in metres."""
 
     def __init__(self, head: HeadModel):
         super().__init__()
@@ -145,7 +145,7 @@ class _Skin(nn.Module):
         return torch.matmul(blended, homogeneous[..., None])[:, :, :3, 0]
 
     def _relative_transforms(self, rotations: torch.Tensor, joints: torch.Tensor) -> torch.Tensor:
-        """`[f, j, 4, 4]` from rest to posed position of what is fixed to a joint."""
+        """Returns the transform of each joint relative to its rest pose, `[f, j, 4, 4]`."""
         offsets = joints.clone()
         offsets[:, 1:] -= joints[:, self.parents[1:]]
         local = functional.pad(torch.cat([rotations, offsets[..., None]], dim=-1), (0, 0, 0, 1))
@@ -159,7 +159,7 @@ class _Skin(nn.Module):
 
 
 def _rotation_matrices(axis_angle: torch.Tensor) -> torch.Tensor:
-    """Rodrigues' formula, `[f, 3]` to `[f, 3, 3]`."""
+    """Converts axis-angle `[f, 3]` to rotation matrices `[f, 3, 3]` by Rodrigues' formula."""
     angle = (axis_angle + 1e-8).norm(dim=1, keepdim=True)
     x, y, z = (axis_angle / angle).unbind(1)
     zero = torch.zeros_like(x)
@@ -171,11 +171,21 @@ def _rotation_matrices(axis_angle: torch.Tensor) -> torch.Tensor:
 def torch_step(
     head: HeadModel, motion: np.ndarray, target: np.ndarray, learning_rate: float
 ) -> Callable[[], float]:
-    """A function that takes one training step on `[b, t, 53]` motions and gives the loss."""
+    """Returns a function that takes one training step on `[b, t, 53]` motion and returns the loss.
+
+    Args:
+        head: Head model for the vertex loss.
+        motion: `[b, t, 53]` input of the model.
+        target: `[b, t, 53]` motion to reconstruct.
+        learning_rate: Learning rate of AdamW.
+
+    Raises:
+        ValueError: The model does not have the published number of parameters.
+    """
     torch.manual_seed(0)
     model, skin = _MotionPrior().train(), _Skin(head)
     if (found := sum(parameter.numel() for parameter in model.parameters())) != NUM_PARAMETERS:
-        raise ValueError(f"{found} parameters, expected {NUM_PARAMETERS}")
+        raise ValueError(f"the PyTorch model has {found} parameters; expected {NUM_PARAMETERS}")
     optimiser = torch.optim.AdamW(model.parameters(), learning_rate)
     motion, target = torch.from_numpy(motion), torch.from_numpy(target)
 

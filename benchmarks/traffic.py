@@ -1,7 +1,8 @@
-"""What a compiled program reads and writes, read from its HLO, for compilers that do not say.
+"""Memory traffic of a compiled program, estimated from its HLO text.
 
-Every instruction reads its operands and writes its result: fusions, library calls and copies go through memory once;
-of what a fusion only takes slices of, it reads these. As in XLA's own analysis the body of a loop counts once.
+`benchmarks.pod` needs it for GPUs, where XLA's cost analysis is not available ahead of time. Every instruction reads
+its operands and writes its result: fusions, library calls and copies access memory once. If a fusion uses only slices
+of an operand, only the slices count. The body of a loop counts once, as in XLA's own analysis.
 """
 
 import re
@@ -14,10 +15,10 @@ _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$")
 _OPERAND = re.compile(r"%([\w.\-]+)")
 _CALLED = re.compile(r"(?:body|condition|to_apply|calls|branch_computations)=\{?(%[\w.\-]+(?:, %[\w.\-]+)*)")
-_NOTES = re.compile(r"\{[^}]*\}|/\*.*?\*/")  # layouts, numbers of tuple entries
-_WORKSPACE = re.compile(r", [su]8\[\d+\]\)$")  # of a library call, behind its results
+_NOTES = re.compile(r"\{[^}]*\}|/\*.*?\*/")  # layouts, and comments with the numbers of tuple entries
+_WORKSPACE = re.compile(r", [su]8\[\d+\]\)$")  # workspace of a library call, listed after its results
 
-# Names for what is in memory already.
+# Instructions that only name data in memory and move no bytes.
 _FREE = (
     "parameter",
     "constant",
@@ -33,7 +34,16 @@ _SLICES = ("slice", "dynamic-slice", "gather")
 
 
 class _Instruction(NamedTuple):
-    """One line: its name, bytes of its result, kind, operands, and the computations that it calls."""
+    """One line of HLO.
+
+    Attributes:
+        name: Name of the result.
+        num_bytes: Bytes of the result.
+        kind: Name of the operation, such as `fusion`.
+        operands: Names of the operands.
+        called: Names of the computations that the instruction calls.
+        arguments: Text between the parentheses; for a parameter this is its number.
+    """
 
     name: str
     num_bytes: int
@@ -44,24 +54,25 @@ class _Instruction(NamedTuple):
 
 
 def memory_traffic(hlo: str) -> int:
-    """Bytes that a run of the program reads and writes, on a device.
+    """Estimates the bytes that one run of the program reads and writes on a device.
 
     Args:
-        hlo: text of the compiled program.
+        hlo: Text of the compiled program.
 
     Raises:
-        ValueError: a text without an entry.
+        ValueError: The text has no entry computation.
     """
     bodies, entry = {}, None
     for is_entry, name, instructions in _computations(hlo):
         bodies[name] = instructions
         entry = name if is_entry else entry
     if entry is None:
-        raise ValueError("there is no ENTRY in the program")
+        raise ValueError("no ENTRY in the program; expected the text of a compiled program")
     return _bytes_of(entry, bodies)
 
 
 def _computations(hlo: str) -> Iterator[tuple[bool, str, list[_Instruction]]]:
+    """Yields each computation: whether it is the entry, its name and its instructions."""
     lines = iter(hlo.splitlines())
     for line in lines:
         if head := _COMPUTATION.match(line):
@@ -78,6 +89,7 @@ def _parsed(name: str, result: str, kind: str, rest: str) -> _Instruction:
 
 
 def _bytes_of(computation: str, bodies: dict[str, list[_Instruction]]) -> int:
+    """Sums the traffic of a computation and of those that it calls."""
     sizes, total = {}, 0
     for instruction in bodies[computation]:
         sizes[instruction.name] = instruction.num_bytes
@@ -95,7 +107,7 @@ def _bytes_of(computation: str, bodies: dict[str, list[_Instruction]]) -> int:
 
 
 def _sliced(fused: list[_Instruction]) -> dict[int, int]:
-    """Of the operands of a fusion, by number, that it only takes slices of: bytes of these."""
+    """Returns, by operand number, the bytes of the slices for operands of which a fusion uses only slices."""
     found = {}
     for parameter in fused:
         if parameter.kind == "parameter":

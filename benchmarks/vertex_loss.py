@@ -1,17 +1,24 @@
-"""Exact vertex loss by Gram factor against explicit vertices, and the training step of the motion prior it serves.
+"""Benchmark: how much faster is the vertex loss by a Gram factor than by explicit vertices, and is it exact?
 
     python -m benchmarks.vertex_loss
 
-Loss: value and gradient for 256 windows of 32 frames on a head of FLAME's size. Explicit vertices go through in
-chunks of windows, which fits caches and memory. Step: the base motion prior as `train.py` runs it, beside the same
-model and explicit vertices in PyTorch (`benchmarks/torch_motion_prior.py`, which takes 10 GB) where that is
-installed. Random motion; every time is a median of warm runs, all cases in turn in one process.
+The Gram factor is described in docs/method.md, section 3.1. The loss is timed as value and gradient for 256 windows of
+32 frames on a head of FLAME's size. Explicit vertices are computed a few windows at a time (`--chunk`), so that they
+fit into caches and memory. The training step of the base motion prior is timed as `train.py` runs it. If PyTorch is
+installed, it is compared with the same model and explicit vertices in PyTorch (`benchmarks/torch_motion_prior.py`,
+which needs 10 GB). The motion is random. Times are medians of warm runs; all cases alternate in one process.
 
-The last line is one JSON object: `loss_speedup` (explicit time over Gram time), `loss_speedup_full_rank` (the same
-with the largest factor that any head can have), `step_speedup_vs_torch` (null without PyTorch),
-`max_relative_error_float32` (value and gradient against explicit float64 vertices), the `seconds` of every case,
-`gram_bytes` and `vertices_bytes` (temporary memory of the compiled losses), `peak_bytes` of the process, and the
-sizes.
+The last line is a JSON object with
+
+* `loss_speedup`: time of the explicit loss divided by time of the Gram loss.
+* `loss_speedup_full_rank`: the same for the largest Gram factor that any head can have.
+* `step_speedup_vs_torch`: time of the PyTorch step divided by that of the JAX step; null without PyTorch.
+* `max_relative_error_float32`: error of value and gradient of the Gram loss in float32, relative to explicit vertices
+  in float64.
+* `seconds`: time of every case.
+* `gram_bytes`, `vertices_bytes`: temporary memory of the compiled losses.
+* `peak_bytes`: peak memory of the process.
+* `rank`, `batch`, `num_frames`, `num_vertices`: sizes.
 """
 
 import functools
@@ -41,21 +48,21 @@ from deeptalk_jax.stages.motion_prior import MotionPriorStage, savitzky_golay
 from deeptalk_jax.training.loop import Trainer
 from deeptalk_jax.types import EXPRESSION_DIM, MOTION_DIM
 
-_BATCH = flags.DEFINE_integer("batch", 256, "Windows of 32 frames.")
-_CHUNK = flags.DEFINE_integer(
-    "chunk", 4, "Windows whose vertices are in memory at a time; divides the batch."
+_BATCH = flags.DEFINE_integer("batch", 256, "Number of windows, of 32 frames each.")
+_CHUNK = flags.DEFINE_integer("chunk", 4, "Windows per chunk of the explicit loss; must divide the batch.")
+_RUNS = flags.DEFINE_integer("runs", 5, "Number of timed runs, of which the median is reported.")
+_HEAD = flags.DEFINE_string(
+    "head", "synthetic", "Head model for `load_head`, or `synthetic` for random arrays of FLAME's size."
 )
-_RUNS = flags.DEFINE_integer("runs", 5, "Warm runs of which the median counts.")
-_HEAD = flags.DEFINE_string("head", "synthetic", "A head, or the synthetic one of FLAME's size.")
-_STEP = flags.DEFINE_bool("step", True, "Whether to time the training step too.")
+_STEP = flags.DEFINE_bool("step", True, "Whether to time the training step as well.")
 
 _NUM_FRAMES = 32
-_CHECKED_WINDOWS = 2
+_CHECKED_WINDOWS = 2  # windows in the comparison with float64
 _GOLDENS = Path(__file__).resolve().parents[1] / "tests" / "goldens"
 
 
 def _head_spec(directory: str) -> str:
-    """What `load_head` takes; the synthetic head is written to a file."""
+    """Returns the argument for `load_head`; the synthetic head is first written to a file in `directory`."""
     if _HEAD.value != "synthetic":
         return _HEAD.value
     spec = importlib.util.spec_from_file_location("pseudo_weights", _GOLDENS / "pseudo_weights.py")
@@ -67,7 +74,7 @@ def _head_spec(directory: str) -> str:
 
 
 def _motions() -> tuple[np.ndarray, np.ndarray]:
-    """Motion and target `[b, t, 53]`, millimetres apart."""
+    """Returns random motion and target, `[b, t, 53]` each, whose vertices differ by millimetres."""
     generator = np.random.default_rng(0)
     target = generator.standard_normal((_BATCH.value, _NUM_FRAMES, MOTION_DIM))
     error = generator.standard_normal(target.shape)
@@ -81,12 +88,12 @@ def _gram_loss(factor, motion, target):
 
 
 def _vertices(head, motion):
-    """As FLAME computes them: all five joints are posed and blended."""
+    """Computes vertices as FLAME does, `[..., 53]` to `[..., v, 3]`: all five joints are posed and blended."""
     return head_vertices(head, motion[..., :EXPRESSION_DIM], motion[..., EXPRESSION_DIM:])
 
 
 def _vertex_loss(head, motion, target, *, chunk):
-    """Mean squared vertex coordinate and its gradient, `chunk` windows at a time."""
+    """Computes the mean squared error of vertex coordinates and its gradient, `chunk` windows at a time."""
     num_chunks = motion.shape[0] // chunk
 
     def one(pair):
@@ -102,7 +109,7 @@ def _vertex_loss(head, motion, target, *, chunk):
 
 
 def _program(function: Callable, *arguments: Any) -> tuple[Callable[[], Any], int]:
-    """The compiled function on its arguments, and the bytes of its temporaries."""
+    """Compiles a function; returns a call of it with the arguments, and the bytes of its temporaries."""
     arguments = jax.device_put(arguments)
     compiled = jax.jit(function).lower(*arguments).compile()
     return (
@@ -112,7 +119,7 @@ def _program(function: Callable, *arguments: Any) -> tuple[Callable[[], Any], in
 
 
 def _error_float32(head: HeadModel, motion: np.ndarray, target: np.ndarray) -> float:
-    """Largest relative error of the float32 Gram loss and its gradient, over a few windows."""
+    """Returns the largest relative error of the float32 Gram loss and its gradient on a few windows."""
     motion, target = motion[:_CHECKED_WINDOWS], target[:_CHECKED_WINDOWS]
     narrow = jax.device_get(jax.jit(_gram_loss)(distance_factor(head), motion, target))
     with jax.enable_x64(True):
@@ -124,7 +131,7 @@ def _error_float32(head: HeadModel, motion: np.ndarray, target: np.ndarray) -> f
 
 
 class _SameBatch(MotionPriorStage):
-    """The stage of the motion prior, which gets one batch again and again."""
+    """Stage of the motion prior that trains on the same batch in every step."""
 
     def __init__(self, config: ConfigDict, motion: np.ndarray):
         super().__init__(config)
@@ -133,12 +140,12 @@ class _SameBatch(MotionPriorStage):
         self._batch |= {"motion": motion, "num_frames": np.full(len(motion), motion.shape[1], np.int32)}
 
     def train_batches(self, **_: Any) -> Iterator[dict[str, np.ndarray]]:
-        """The batch, for ever."""
+        """Returns an endless iterator of the same batch."""
         return itertools.repeat(self._batch)
 
 
 def _train_step(head_spec: str, motion: np.ndarray) -> Callable[[], float]:
-    """A step of the training loop, from a batch on the host to its loss."""
+    """Returns a function that runs one step of the training loop, from a batch on the host to its loss."""
     config = motion_prior.get_config("variant=base").unlock()
     config.head, config.data.batch_size, config.num_devices = head_spec, len(motion), 1
     trainer = Trainer(_SameBatch(config, motion), config)

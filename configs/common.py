@@ -1,9 +1,13 @@
-"""Parts that the configs of all stages share, and the argument of `get_config`."""
+"""Keys that the configs of all stages share, and the argument of `get_config`.
+
+A config file is given as `--config=configs/STAGE.py:variant=base,ablation=NAME`. The variant `mini` trains in minutes
+on a CPU with the embedded corpus; `base` has the sizes and the schedule of the publication.
+"""
 
 from ml_collections import ConfigDict
 
 VARIANTS = ("mini", "base")
-# Rows of every stage's table of ablations.
+# Ablations that every stage has.
 COMMON_ABLATIONS = {
     # Less memory traffic (docs/scaling.md); parameters, moments and losses stay float32.
     "bfloat16": {"model.dtype": "bfloat16"},
@@ -11,17 +15,17 @@ COMMON_ABLATIONS = {
 
 
 def parse_arg(arg: str | None, ablations: dict[str, dict]) -> tuple[str, str]:
-    """Reads `variant=mini,ablation=NAME`.
+    """Parses the argument of a config file, `variant=mini,ablation=NAME`.
 
     Args:
-        arg: what follows the colon of `--config=FILE:ARG`; empty or None for the defaults.
-        ablations: table of the stage, name -> overrides.
+        arg: text behind the colon of `--config=FILE:ARG`; empty or None for the defaults.
+        ablations: table of the stage, from names to overrides.
 
     Returns:
-        variant ("mini" by default) and ablation ("none" by default).
+        The variant ("mini" by default) and the ablation ("none" by default).
 
     Raises:
-        ValueError: an unknown key or value; the message lists what there is.
+        ValueError: an unknown key or value; the message lists the choices.
     """
     choices = {"variant": VARIANTS, "ablation": ("none", *ablations)}
     values = {"variant": "mini", "ablation": "none"}
@@ -36,65 +40,77 @@ def parse_arg(arg: str | None, ablations: dict[str, dict]) -> tuple[str, str]:
 
 
 def common_config(stage: str, variant: str) -> ConfigDict:
-    """Keys of every stage; each stage sets the sizes and the schedule."""
+    """Returns the keys that all stages have; each stage adds its model and sets sizes and schedule."""
     config = ConfigDict()
-    config.stage = stage
-    config.variant = variant
-    config.ablation = "none"
-    config.seed = 0  # of initialisation, data order, dropout and sampling
-    config.num_steps = 1000
-    config.num_devices = 0  # 0: all that there are
-    config.parallel = "jit"  # jit: one program over a mesh | pmap: one on each device
-    config.fsdp_devices = 1  # neighbours that split large weights and moments among them (jit)
-    config.accumulate_steps = 1  # parts of every batch, one after the other
-    config.remat = "none"  # none | products: what of the forward pass is kept; the rest is computed again
-    config.log_every_steps = 20  # host transfers happen on these steps only
-    config.checkpoint_every_steps = 200
-    config.eval_every_steps = 0  # on the validation split while training; 0: never
-    config.on_nonfinite = "stop"  # stop | skip: what a step with an infinite or NaN term does
-    config.head = "procedural"  # or a FLAME file; see deeptalk_jax/head/load.py
+    config.stage = stage  # name of the stage, a row of deeptalk_jax/assembly/stage_table.py
+    config.variant = variant  # recorded for the reader; the keys below hold what it sets
+    config.ablation = "none"  # recorded for the reader, as variant
+    config.seed = 0  # seed of initialisation, data order, dropout and sampling
+    config.num_steps = 1000  # training steps
+    config.num_devices = 0  # devices to use; 0 means all
+    config.parallel = "jit"  # jit: one program over a mesh of devices | pmap: one program per device
+    config.fsdp_devices = 1  # neighbouring devices that share large weights and moments (jit only)
+    config.accumulate_steps = 1  # parts of a batch that are computed one after the other to save memory
+    config.remat = "none"  # none | products: keep only matrix products of the forward pass to save memory
+    config.log_every_steps = 20  # metrics are transferred to the host on these steps only
+    config.checkpoint_every_steps = 200  # steps that an interrupted run loses at most
+    config.eval_every_steps = 0  # steps between evaluations on the validation split; 0 means never
+    config.on_nonfinite = "stop"  # stop | skip: reaction to a step with an infinite or NaN term
+    config.head = "procedural"  # the embedded head, or a FLAME file; see deeptalk_jax/head/load.py
     config.upstream = ConfigDict()  # model directories of earlier stages, by stage name
-
-    config.data = ConfigDict()
-    config.data.dataset = "synthetic_talk"
-    config.data.data_dir = "outputs/data"
-    config.data.window_frames = 32  # at 25 Hz: 1.28 s
-    config.data.windows_per_clip = 0  # n: windows of a clip start on one of n frames, drawn once; 0: on any
-    config.data.batch_size = 64  # windows, over all devices
-    config.data.num_threads = 2  # that read and decode records
-    config.data.cache_bytes = 2 << 30  # of clips that a process keeps in memory; it reads others anew
-    config.data.unpack_dir = ""  # local directory for clips laid out flat: windows read their own bytes only
-    config.data.max_clip_frames = 250  # evaluation cuts longer clips: 10 s
-    config.data.eval_batch_size = 16  # clips
-    config.data.eval_clips = 0  # of each split; 0: all
-
-    config.optimiser = ConfigDict()
-    config.optimiser.learning_rate = 1e-3
-    config.optimiser.final_learning_rate = 1e-6  # of the cosine schedule
-    config.optimiser.schedule = "cosine"  # constant | cosine | step
-    config.optimiser.warmup_steps = 0
-    config.optimiser.decay_every_steps = 1  # of the step schedule
-    config.optimiser.decay_factor = 1.0  # of the step schedule
-    config.optimiser.epsilon = 1e-8  # of Adam's denominator
-    config.optimiser.weight_decay = 0.0  # above 0: AdamW
-    config.optimiser.max_gradient_norm = 0.0  # 0: no clipping
-    # Patterns of parameter paths, such as "speech_encoder/block_[0-5]/*".
-    config.optimiser.frozen = ()  # of parameters that stay as they start
-    config.optimiser.rate_factors = ()  # (pattern, factor of the learning rate) pairs, the first match counts
+    config.data = _data()
+    config.optimiser = _optimiser()
     return config
 
 
+def _data() -> ConfigDict:
+    data = ConfigDict()
+    data.dataset = "synthetic_talk"  # the embedded corpus, which needs no download
+    data.data_dir = "outputs/data"  # root of all data sets
+    data.window_frames = 32  # length of a training window, frames at 25 Hz: 1.28 s as published
+    # Windows per clip, with start frames that are drawn once, so that their features can be precomputed; 0 means that a
+    # window starts on any frame.
+    data.windows_per_clip = 0
+    data.batch_size = 64  # windows per step, over all devices
+    data.num_threads = 2  # threads that read and decode records
+    data.cache_bytes = 2 << 30  # memory for clips in each process; other clips are read again in every epoch
+    # Local directory for uncompressed clips, from which a window reads only its own bytes; empty to read records.
+    data.unpack_dir = ""
+    data.max_clip_frames = 250  # evaluation cuts clips to this length: 10 s, the longest input of DEE
+    data.eval_batch_size = 16  # clips per batch in evaluation
+    data.eval_clips = 0  # clips of each split that are evaluated; 0 means all
+    return data
+
+
+def _optimiser() -> ConfigDict:
+    optimiser = ConfigDict()
+    optimiser.learning_rate = 1e-3  # peak learning rate of Adam
+    optimiser.final_learning_rate = 1e-6  # learning rate at the end of the cosine schedule, as published
+    optimiser.schedule = "cosine"  # constant | cosine | step
+    optimiser.warmup_steps = 0  # steps over which the learning rate rises from 0
+    optimiser.decay_every_steps = 1  # step schedule: steps between two decays
+    optimiser.decay_factor = 1.0  # step schedule: factor of the learning rate at each decay
+    optimiser.epsilon = 1e-8  # added to the denominator of Adam
+    optimiser.weight_decay = 0.0  # decoupled weight decay (AdamW); 0 means Adam
+    optimiser.max_gradient_norm = 0.0  # gradients are clipped to this global norm; 0 means no clipping
+    # Patterns of parameter paths such as "speech_encoder/block_[0-5]/*".
+    optimiser.frozen = ()  # parameters that keep their initial values
+    optimiser.rate_factors = ()  # (pattern, factor of the learning rate) pairs; the first match counts
+    return optimiser
+
+
 def mel_speech(*, dim: int, num_mels: int) -> ConfigDict:
-    """Keys of the speech encoder that trains from scratch in minutes; names are fields of `MelEncoder`."""
+    """Returns the section of the mel encoder, which trains from scratch; keys are fields of `MelEncoder`."""
     speech = ConfigDict()
     speech.kind = "mel"
-    speech.rate_hz = 25  # half the published 50: half the attention, and time enough for emotion
-    speech.dim, speech.num_mels = dim, num_mels
-    speech.window_samples = 400  # of the spectrum, 25 ms
-    speech.hop_samples = 160  # of the spectrum, 10 ms; convolutions of stride 2 go on from there
+    speech.rate_hz = 25  # features per second; half the published 50 is enough for emotion and costs less
+    speech.dim, speech.num_mels = dim, num_mels  # width of the features, number of mel bands
+    speech.window_samples = 400  # window of the spectrum: 25 ms
+    speech.hop_samples = 160  # hop of the spectrum: 10 ms; convolutions of stride 2 reduce it to rate_hz
     speech.num_layers, speech.num_heads = 1, 4
     speech.dropout_rate = 0.0
-    speech.max_band_shift = 0.0  # mel bands up or down in training: one speaker sounds like several
+    # Mel bands by which training shifts a clip up or down, to vary the voice; 0 means no shift (docs/dee.md: no gain).
+    speech.max_band_shift = 0.0
     return speech
 
 

@@ -1,4 +1,4 @@
-"""TH-VQVAE: the motion prior with a slow and a fast codebook (SPEC section 3).
+"""TH-VQVAE: the motion prior with a slow and a fast codebook (docs/method.md, section 3).
 
 python train.py --config=configs/motion_prior.py:variant=mini --workdir=outputs/motion_prior
 """
@@ -7,8 +7,9 @@ from ml_collections import ConfigDict
 
 from configs.common import COMMON_ABLATIONS, common_config, finish, parse_arg
 
+# Sections are those of docs/method.md; docs/ablations.md has results.
 ABLATIONS = {
-    # Section 3, baselines: without the hierarchy, and without codes.
+    # Section 3, baselines: one codebook instead of two levels, and no codes.
     "one_level_equal_rate": {
         "model.kind": "one_level",
         "model.one_level.codes_per_4_frames": 3,
@@ -20,7 +21,7 @@ ABLATIONS = {
         "model.one_level.codebook": "both",
     },
     "temporal_vae": {"model.kind": "temporal_vae"},
-    # Section 3, "EMA quantizer": how the codes move, start, and are kept in use.
+    # Section 3, quantiser: update, initialisation and revival of the codes.
     "gradient_codebook": {
         "model.codebook_update": "gradient",
         "model.codebook_initialisation": "uniform",
@@ -33,20 +34,20 @@ ABLATIONS = {
     "revival": {"model.revive_after": 25},
     "published_smoothing": {"model.ema_smoothing": "published"},
     "no_ema_smoothing": {"model.ema_smoothing": "none"},
-    # Section 3, quantizer_bottom: less of its distance for what the top codes have said. Alone the better prior,
-    # but codes that do not repeat one another are harder to predict (docs/ablations.md).
+    # Section 3, gamma: bottom codes repeat less of the top codes. The prior alone improves, but its codes are harder to
+    # predict (docs/ablations.md).
     "scaled_condition": {"model.top_condition_scale": 0.1},
-    # Twice the steps on half the windows.
+    # Twice the steps with half the windows.
     "small_batches": {"data.batch_size": 32, "num_steps": 1400},
-    # Size of each codebook; section 0 has the published one.
+    # Section 0, size of each codebook; 256 as published.
     **{
         f"codes_{size}": {"model.codebook_size_top": size, "model.codebook_size_bottom": size}
         for size in (64, 128, 256, 512, 1024)
     },
-    # Section 0: frames of a bottom and of a top code, 2 and 4 in the paper.
+    # Section 0, frames per bottom and per top code; 2 and 4 as published.
     "rate_2_8": {"model.frames_per_bottom_code": 2, "model.frames_per_top_code": 8},
     "rate_4_8": {"model.frames_per_bottom_code": 4, "model.frames_per_top_code": 8},
-    # Section 3, options of the loss.
+    # Section 3, loss: parameters instead of vertices, further terms, targets without smoothing.
     "parameters_l1": {"loss.reconstruction": "parameters_l1"},
     "parameters_l2": {"loss.reconstruction": "parameters_l2"},
     "lips": {"loss.lip_weight": 5e5},
@@ -60,59 +61,75 @@ ABLATIONS = {
 def get_config(arg: str | None = None) -> ConfigDict:
     variant, ablation = parse_arg(arg, ABLATIONS)
     config = common_config("motion_prior", variant)
-    config.model = model = ConfigDict()
-    model.dtype = "float32"  # of the layers: float32 | bfloat16; parameters, codes and losses are float32
+    config.model = model = ConfigDict()  # keys are fields of MotionPrior, except kind and one_level
+    model.dtype = "float32"  # float32 | bfloat16: compute type of the layers; codes are float32
     model.kind = "hierarchical"  # hierarchical | one_level | temporal_vae
-    model.frames_per_bottom_code, model.frames_per_top_code = 2, 4  # of the hierarchical kind
+    model.frames_per_bottom_code, model.frames_per_top_code = 2, 4  # for the hierarchical kind
     model.one_level = ConfigDict()
-    model.one_level.codes_per_4_frames = (
-        3  # as many codes per second as the hierarchy; 2: as its bottom level
-    )
-    model.one_level.codebook = "bottom"  # bottom: as large as that level's | both: as both levels' together
+    # 3: as many codes per second as both levels of the hierarchy | 2: as many as its bottom level
+    model.one_level.codes_per_4_frames = 3
+    # bottom: a codebook of the size of the bottom level | both: of the sizes of both levels
+    model.one_level.codebook = "bottom"
     model.num_heads = 8
     model.dropout_rate = 0.1
-    model.codebook_update = "ema"  # ema | gradient
+    model.codebook_update = "ema"  # ema: codes are running means of latents | gradient: codes are parameters
     model.ema_decay = 0.95
-    model.ema_smoothing = "standard"  # standard | published | none
-    model.commitment_weight = 0.25  # beta
+    model.ema_smoothing = "standard"  # standard | published | none: smoothing of the counts of codes
+    model.commitment_weight = 0.25  # weight of the commitment loss, beta
     config.loss = ConfigDict()
     config.loss.reconstruction = "vertices"  # vertices | parameters_l1 | parameters_l2
-    config.loss.vertex_weight = 1e6  # squared metres: 1 is an error of 1 mm
-    config.loss.parameters_weight = 1.0  # of the two other reconstruction losses
-    config.loss.lip_weight = config.loss.eye_weight = (
-        0.0  # of squared vertex distances there, as vertex_weight
-    )
-    config.loss.velocity_weight = 0.0  # of all vertices' displacements per frame, squared metres
-    config.loss.jaw_weight = 0.0  # of the jaw's squared error, radians
-    config.loss.kl_weight = 1e-3  # of the temporal VAE's divergence from N(0, 1), nats per latent
-    config.loss.smooth_targets = True  # Savitzky-Golay, window 5, order 2
-    if variant == "base":
-        model.dim, model.mlp_dim, model.decoder_mlp_dim = 128, 256, 512
-        model.codebook_size_top = model.codebook_size_bottom = 256
-        model.codebook_initialisation = "uniform"  # uniform | first_batch | kmeans++
-        model.start_after = 0  # updates before latents are quantised
-        model.top_condition_scale = 1.0  # of the decoded top codes in the bottom codebook
-        model.revive_after = 0  # updates without use
-        config.num_steps = 130_000  # 1500 epochs of MEAD at batch 256
-        config.data.batch_size = 256
-        config.optimiser.learning_rate = 5e-4
-        config.optimiser.schedule = "constant"
-        config.optimiser.warmup_steps = 4000
-        config.optimiser.weight_decay = 0.01
-    else:
-        config.data.eval_clips = 96  # every emotion, intensity and held-out speaker once
-        model.dim, model.mlp_dim, model.decoder_mlp_dim = 64, 128, 256
-        # Twice the published codes: a small network leaves more to them.
-        model.codebook_size_top = model.codebook_size_bottom = 512
-        model.codebook_initialisation = "first_batch"
-        model.start_after = 0
-        model.top_condition_scale = 1.0
-        model.revive_after = 25
-        model.dropout_rate = 0.0
-        config.num_steps = 700
-        config.checkpoint_every_steps = 175
-        config.data.batch_size = 64
-        config.optimiser.learning_rate = 1e-3  # at 3e-3 the codes collapse
-        config.optimiser.warmup_steps = 50
-        config.optimiser.weight_decay = 0.01
+    # The vertex error is in square metres: with 1e6 a loss of 1 is an error of 1 mm.
+    config.loss.vertex_weight = 1e6
+    config.loss.parameters_weight = 1.0  # weight of the reconstruction losses in parameters
+    # Weights of the squared vertex error of lips and eyes alone, in units of vertex_weight.
+    config.loss.lip_weight = config.loss.eye_weight = 0.0
+    config.loss.velocity_weight = 0.0  # weight of the error of vertex displacements per frame, square metres
+    config.loss.jaw_weight = 0.0  # weight of the squared error of the jaw pose, radians
+    config.loss.kl_weight = 1e-3  # weight of the divergence of the temporal VAE from N(0, 1), nats per latent
+    config.loss.smooth_targets = True  # Savitzky-Golay filter of the targets, window 5, order 2, as published
+    (_set_base if variant == "base" else _set_mini)(config)
     return finish(config, ABLATIONS, ablation)
+
+
+def _set_base(config: ConfigDict) -> None:
+    """Sets the published sizes and training: 2,784,949 parameters (docs/method.md, section 8).
+
+    This repository records no run.
+    """
+    model = config.model
+    model.dim, model.mlp_dim, model.decoder_mlp_dim = 128, 256, 512
+    model.codebook_size_top = model.codebook_size_bottom = 256
+    model.codebook_initialisation = "uniform"  # uniform | first_batch | kmeans++
+    model.start_after = 0  # updates before latents are quantised
+    model.top_condition_scale = 1.0  # factor of the decoded top codes in the bottom codebook (gamma)
+    model.revive_after = 0  # updates without use after which a code moves to a random latent; 0 means never
+    config.num_steps = 130_000  # 1500 epochs of MEAD
+    config.data.batch_size = 256
+    config.optimiser.learning_rate = 5e-4
+    config.optimiser.schedule = "constant"
+    config.optimiser.warmup_steps = 4000
+    config.optimiser.weight_decay = 0.01
+
+
+def _set_mini(config: ConfigDict) -> None:
+    """Sets a small prior that trains within `make demo`.
+
+    The same prior with twice the steps and half the windows per step takes four to five minutes of one CPU core and
+    reaches a vertex error of 0.238 mm and a lip error of 1.82 mm on test speakers (docs/ablations.md, one seed).
+    """
+    config.data.eval_clips = 96  # each emotion, intensity and test speaker once
+    model = config.model
+    model.dim, model.mlp_dim, model.decoder_mlp_dim = 64, 128, 256
+    # Twice the published number of codes, because a small network leaves more information to them.
+    model.codebook_size_top = model.codebook_size_bottom = 512
+    model.codebook_initialisation = "first_batch"
+    model.start_after = 0
+    model.top_condition_scale = 1.0
+    model.revive_after = 25  # without revival most top codes die in a short training (docs/ablations.md)
+    model.dropout_rate = 0.0
+    config.num_steps = 700
+    config.checkpoint_every_steps = 175
+    config.data.batch_size = 64
+    config.optimiser.learning_rate = 1e-3  # at 3e-3 the codebooks collapse
+    config.optimiser.warmup_steps = 50
+    config.optimiser.weight_decay = 0.01

@@ -59,7 +59,7 @@ class _RandomWindow(grain.transforms.RandomMap):
 
 
 @dataclasses.dataclass(frozen=True)
-class _OneOfWindows(grain.transforms.RandomMap):
+class _FixedWindow(grain.transforms.RandomMap):
     """Maps the index of a clip to one of its `windows_per_clip` fixed windows; see `window_start`."""
 
     records: Sequence[Record]
@@ -120,7 +120,7 @@ def window_batches(
     Yields:
         Batches as `assemble` returns them.
     """
-    choose = _OneOfWindows(
+    choose = _FixedWindow(
         open_split(data_dir, dataset, split, cache_bytes=0), window_frames, windows_per_clip, seed, None
     )
     for start in range(0, len(rows), batch_size):
@@ -189,7 +189,7 @@ def train_loader(
     cache_bytes: int = DEFAULT_CACHE_BYTES,
     unpack_dir: str | Path = "",
     windows_per_clip: int = 0,
-    features: Sequence[Mapping[str, np.ndarray]] | None = None,
+    window_features: Sequence[Mapping[str, np.ndarray]] | None = None,
 ) -> grain.DatasetIterator:
     """Returns endless batches of random windows; each epoch has every clip once, in a new order with new windows.
 
@@ -212,7 +212,8 @@ def train_loader(
             bytes. `cache_bytes` is then ignored, because the page cache of the operating system serves the same
             purpose. The empty string means that a window reads the whole record of its clip.
         windows_per_clip: Number of fixed windows in each clip to draw from; 0 draws a new position every time.
-        features: Precomputed arrays to add to the rows, indexed by `clip * windows_per_clip + number of the window`.
+        window_features: Precomputed arrays to add to the rows, indexed by `clip * windows_per_clip + number of the
+            window`; None adds nothing.
 
     Returns:
         An iterator of batches as `assemble` returns them, with `b = batch_size / num_processes`. Audio stays int16;
@@ -227,7 +228,7 @@ def train_loader(
     _check_window_fits(source, window_frames, split)
     choose = _RandomWindow(source, window_frames)
     if windows_per_clip:
-        choose = _OneOfWindows(source, window_frames, windows_per_clip, seed, features)
+        choose = _FixedWindow(source, window_frames, windows_per_clip, seed, window_features)
     windows = grain.MapDataset.source(range(len(source))).seed(seed).shuffle().repeat().random_map(choose)
     batches = process_rows(windows, batch_size, num_processes, process_index).batch(
         batch_size // num_processes,

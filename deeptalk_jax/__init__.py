@@ -1,4 +1,4 @@
-"""Speech in, an emotionally expressive 3-D talking face out, in JAX and Flax.
+"""Emotional 3-D talking heads from speech, in JAX and Flax (DEEPTalk, AAAI 2025).
 
 from deeptalk_jax import DeepTalk
 model = DeepTalk.load("outputs/demo/model")
@@ -12,7 +12,7 @@ __all__ = ["DeepTalk"]
 
 
 def __getattr__(name: str) -> Any:
-    """Loads `DeepTalk` when asked for: readers of a sub-package need not pay for the whole."""
+    """Imports `DeepTalk` on first use, so that importing a subpackage does not import inference."""
     if name == "DeepTalk":
         from deeptalk_jax.inference.api import DeepTalk
 

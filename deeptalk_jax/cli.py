@@ -1,31 +1,40 @@
-"""What every command-line tool does around its work: flags, errors for people, compilation cache, logging."""
+"""The frame around every command-line tool: flags, errors as one line, compilation cache, logging."""
 
+import difflib
+import importlib.util
+import itertools
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict
 
 from deeptalk_jax.errors import Interrupted, LostProcess, UserError
 from deeptalk_jax.files import is_remote
 
-_CONFIG_FLAG = "config"  # of the tools that take a config file
 CACHE_VARIABLE = "DEEPTALK_CACHE_DIR"
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h
+
+# Flag of the tools that take a config file; `ml_collections.config_flags` defines it.
+_CONFIG_FLAG = "config"
+_CONFIG_WORD = re.compile(rf"--?{_CONFIG_FLAG}(=(?P<value>.*))?", re.DOTALL)
+_OVERRIDE_WORD = re.compile(rf"--?(no)?{_CONFIG_FLAG}\.(?P<key>[^=]+)(=.*)?", re.DOTALL)
+_HELP_WORDS = ("-h", "-?", "-help", "--help")
 
 
 def run_tool(command: Callable[..., int | None], *, takes_arguments: bool = False) -> None:
     """Parses the flags, runs a tool and exits.
 
-    The exit status is 0 (or what the tool returns), 2 with one line for a `UserError` or a flag that cannot be read,
-    or 75 with one line for `Interrupted` and `LostProcess`.
+    The exit status is 0 (or what the tool returns); 2, with one line on stderr, for a `UserError` or a flag that cannot
+    be parsed; or 75, with one line on stderr, for `Interrupted` and `LostProcess`.
 
     Args:
-        command: the tool's work; its flags are parsed when it is called.
-        takes_arguments: plain arguments may stand between the flags; the tool gets them as a list.
+        command: runs the tool; called after the flags are parsed.
+        takes_arguments: the tool takes plain arguments besides flags; `command` gets them as a list.
     """
     flags.FLAGS.set_gnu_getopt(takes_arguments)
 
@@ -33,7 +42,7 @@ def run_tool(command: Callable[..., int | None], *, takes_arguments: bool = Fals
         if takes_arguments:
             return command(list(argv[1:]))
         if len(argv) > 1:
-            raise UserError(f"unexpected argument {argv[1]!r}; flags look like --name=value")
+            raise UserError(f"unexpected argument {argv[1]!r}; flags have the form --name=value")
         return command()
 
     try:
@@ -43,62 +52,84 @@ def run_tool(command: Callable[..., int | None], *, takes_arguments: bool = Fals
         sys.exit(EXIT_USER_ERROR)
     except LostProcess as lost:
         print(lost, file=sys.stderr, flush=True)
-        os._exit(EXIT_INTERRUPTED)  # at exit JAX would wait for the others
+        os._exit(EXIT_INTERRUPTED)  # a normal exit of JAX would wait for the other processes
     except Interrupted as interrupted:
         print(interrupted, file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
 
 
 def _prepared(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int | None:
-    # Orbax, grain and TFDS report every file that they touch.
+    # At level INFO, Orbax, grain and TFDS report every file that they open.
     logging.set_verbosity(logging.WARNING)
     use_compilation_cache()
     return main(argv)
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
+    if any(word in _HELP_WORDS for word in argv[1:]):
+        app.usage(shorthelp=True, writeto_stdout=True, exitcode=0)  # absl's own --help exits with status 1
     try:
-        arguments = flags.FLAGS(argv)
-    except (flags.Error, ValueError) as error:  # a config file raises ValueError for its own argument
-        raise UserError(_one_line(str(error))) from error
-    except (AttributeError, KeyError) as error:  # what a config says of a key that it lacks
-        if message := _unknown_key(argv, error):
-            raise UserError(message) from error
-        raise
-    if _CONFIG_FLAG in flags.FLAGS:
-        _check_config_file(config_flags.get_config_filename(flags.FLAGS[_CONFIG_FLAG]))
-    return arguments
+        if _CONFIG_FLAG in flags.FLAGS:
+            _check_config(flags.FLAGS.read_flags_from_files(list(argv), force_gnu=False))
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        raise UserError(str(error).replace("\n", " ")) from error
 
 
-def _one_line(message: str) -> str:
-    """A message of a flag; of the traceback in one of `config_flags` only what was raised."""
-    before, traceback, lines = message.partition("Traceback (most recent call last):")
-    if not traceback:
-        return message.replace("\n", " ")
-    return f"{before.partition(': Error')[0]}: {lines.strip().splitlines()[-1].partition(': ')[2]}"
+def _check_config(argv: Sequence[str]) -> None:
+    """Checks the config file and the keys of its overrides, before `config_flags` parses them.
+
+    `config_flags` reports a missing file only where the config is first read, and an unknown key as a KeyError, which
+    would end in a traceback.
+
+    Raises:
+        UserError: the file is missing, it rejects its argument, or an override names a key that it does not have.
+    """
+    value = None
+    for word, following in itertools.pairwise([*argv[1:], ""]):
+        if match := _CONFIG_WORD.fullmatch(word):
+            value = following if match["value"] is None else match["value"]
+    if value is None:
+        return
+    config = _load_config(value)
+    for word in argv[1:]:
+        if match := _OVERRIDE_WORD.fullmatch(word):
+            _check_key(word, match["key"], config)
 
 
-def _unknown_key(argv: Sequence[str], error: Exception) -> str | None:
-    """What to say where a flag names a key that the config lacks; None where no flag has the name in the error."""
-    cause = error.args[0] if error.args and isinstance(error.args[0], KeyError) else error
-    key, _, hint = str(cause.args[0] if cause.args else "").partition("\n")
-    key = key.strip("\"'")
-    for word in argv:
-        if key in word.partition("=")[0].split(".")[1:]:
-            return f"{word}: the config has no key {key!r}; {hint}".rstrip("; ")
-    return None
+def _load_config(value: str) -> ConfigDict:
+    """Returns what `get_config` of the file of `--config=FILE[:ARGUMENT]` returns."""
+    file, colon, argument = value.partition(":")
+    if not Path(file).is_file():
+        raise UserError(f"flag --{_CONFIG_FLAG}={value}: there is no file {file}")
+    spec = importlib.util.spec_from_file_location("config_file", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    try:
+        return module.get_config(*([argument] if colon else []))
+    except ValueError as error:  # the documented way of `get_config` to reject its argument
+        raise UserError(f"flag --{_CONFIG_FLAG}={value}: {error}") from error
 
 
-def _check_config_file(path: str | None) -> None:
-    """`config_flags` takes a file that does not exist, and raises where the config is first read."""
-    file = (path or "").partition(":")[0]
-    if file and not Path(file).is_file():
-        raise UserError(f"flag --{_CONFIG_FLAG}={path}: there is no file {file}")
+def _check_key(word: str, key: str, config: ConfigDict) -> None:
+    section = config
+    for name in key.split("."):
+        choices = list(section) if isinstance(section, ConfigDict) else []
+        if name not in choices:
+            near = difflib.get_close_matches(name, choices, n=1)
+            hint = (
+                f"did you mean {near[0]!r}?" if near else f"expected one of: {', '.join(choices) or 'none'}"
+            )
+            raise UserError(f"{word}: the config has no key {name!r} there; {hint}")
+        section = section[name]
 
 
 def use_compilation_cache() -> None:
-    """Keeps XLA's compilations in DEEPTALK_CACHE_DIR, local or remote; by default `.cache/jax` in this directory."""
-    import jax  # here, not above: printing help must not wait for it
+    """Stores XLA's compiled programs in the directory DEEPTALK_CACHE_DIR, local or remote.
+
+    The default is `.cache/jax` in the current directory.
+    """
+    import jax  # not at the top of the file, so that --help does not wait for it
 
     directory = os.environ.get(CACHE_VARIABLE, ".cache/jax")
     directory = directory if is_remote(directory) else str(Path(directory).absolute())

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Paths in object stores, and files that are written completely or not at all."""
 
 import os
 import uuid
@@ -13,14 +13,14 @@ AnyPath = TypeVar("AnyPath", Path, epath.Path)
 
 
 def is_remote(path: epath.PathLike) -> bool:
-    """Whether a path is in an object store, as `gs://bucket/directory`, which only `etils.epath` opens."""
+    """Returns whether a path is in an object store, such as `gs://bucket/directory`; `etils.epath` opens it."""
     return "://" in os.fspath(path)
 
 
 @contextmanager
 def replace_when_whole(path: AnyPath) -> Iterator[AnyPath]:
-    """Gives a temporary name beside `path`; moves it there on success, removes it on failure."""
-    # Hosts that share the directory may share process numbers too.
+    """Yields a temporary path beside `path`, which replaces `path` on success and is removed on failure."""
+    # The name is random, because hosts that share the directory may also share process ids.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         yield temporary

@@ -1,4 +1,4 @@
-"""Masks of valid positions in padded batches."""
+"""Masks of the valid positions in padded batches."""
 
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
@@ -7,10 +7,10 @@ from deeptalk_jax.types import Array
 
 
 def length_mask(lengths: Int[Array, " b"], max_length: int) -> Bool[Array, "b t"]:
-    """True for the first `lengths[i]` of `max_length` positions."""
+    """Returns a mask that is true at the first `lengths[i]` of `max_length` positions of row i."""
     return jnp.arange(max_length)[None, :] < lengths[:, None]
 
 
 def zero_padding(x: Float[Array, "b t d"], mask: Bool[Array, "b t"] | None) -> Float[Array, "b t d"]:
-    """`x` with zeros where the mask is false, so that a convolution sees what it sees at the end of a lone clip."""
+    """Sets padded positions to zero, so that a convolution pads them as it pads the end of a single clip."""
     return x if mask is None else jnp.where(mask[..., None], x, jnp.zeros((), x.dtype))

@@ -1,4 +1,4 @@
-"""Shapes, rates and names that every part of the project shares.
+"""Sizes, rates and names that all parts of the project share.
 
 Axis letters, used in shape comments and in jaxtyping annotations:
 
@@ -19,7 +19,7 @@ AUDIO_RATE_HZ = 16_000
 MOTION_RATE_HZ = 25
 SPEECH_FEATURE_RATE_HZ = 50
 SAMPLES_PER_FRAME = AUDIO_RATE_HZ // MOTION_RATE_HZ  # 640
-INT16_SCALE = np.float32(1 / 32768)  # of stored sound, to [-1, 1)
+INT16_SCALE = np.float32(1 / 32768)  # factor from int16 samples to [-1, 1)
 
 EXPRESSION_DIM = 50
 JAW_POSE_DIM = 3
@@ -28,7 +28,8 @@ MOTION_DIM = EXPRESSION_DIM + JAW_POSE_DIM  # 53: FLAME expression, then jaw axi
 EMOTIONS = ("neutral", "happy", "sad", "surprised", "fear", "disgusted", "angry", "contempt")
 NUM_INTENSITIES = 3
 
-# Sounds that look alike on the lips, in the manner of Fisher (1968); which sounds: synthetic_talk/visemes.py.
+# Groups of sounds that look alike on the lips, after Fisher (1968). Their sounds are listed in
+# data_pipeline/synthetic_talk/visemes.py.
 VISEME_CLASSES = (
     "silence",
     "bilabial",
@@ -46,11 +47,11 @@ VISEME_CLASSES = (
 
 
 class SpeechFeatures(NamedTuple):
-    """What a speech encoder gives for a padded batch of waveforms.
+    """Output of a speech encoder for a padded batch of waveforms.
 
     Attributes:
         values: `[b, s, d]` features; padded positions are zero.
-        mask: `[b, s]` bool, true where a position belongs to the clip.
+        mask: `[b, s]` bool, true at valid positions.
     """
 
     values: Array
@@ -61,8 +62,8 @@ class Gaussian(NamedTuple):
     """A diagonal Gaussian in the emotion space.
 
     Attributes:
-        mean: `[b, d]`, or `[d]` of a single one; of unit length.
-        log_variance: of the same shape, unconstrained.
+        mean: `[b, d]`, or `[d]` for a single Gaussian, with unit norm.
+        log_variance: logarithm of the variance of each dimension, the same shape, unconstrained.
     """
 
     mean: Array

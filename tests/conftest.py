@@ -32,7 +32,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 use_compilation_cache()
 
 # Files that take minutes, the longest first, so that both workers finish at about the same time.
-_LONG_FILES = ("test_stages.py", "test_published_parity.py", "test_many.py", "test_generator.py")
+_LONG_FILES = ("test_stages.py", "test_published_parity.py", "test_pipeline.py", "test_generator.py")
 
 
 def pytest_collection_modifyitems(items):
@@ -82,11 +82,11 @@ def tiny_config(data_dir):
 @pytest.fixture(scope="session")
 def trained(tiny_config, made_once):
     """Directory with the work directory of every stage, each trained for four steps; read-only."""
+    from deeptalk_jax.assembly.stage_table import STAGES
     from deeptalk_jax.stages.run import train
-    from tests.support.tiny_stages import CONFIG_MODULES
 
     def make(directory):
-        for stage in CONFIG_MODULES:
+        for stage in STAGES:
             train(tiny_config(stage, directory), directory / stage)
 
     return made_once("trained", make)
@@ -122,6 +122,16 @@ def babble():
     from tests.support.sounds import babble
 
     return babble
+
+
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory):
+    """Runs commands in forks of one process: `commands.run("train.py", *flags) -> (status, stdout, stderr)`."""
+    from tests.support.commands import CommandServer
+
+    server = CommandServer(tmp_path_factory.mktemp("streams"))
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The launch files and the commands of docs/launch.md: what can be checked without a cluster."""
+"""The launch files, as far as they can be checked without a cluster; tests/test_docs.py checks docs/launch.md."""
 
 import ast
 import re
@@ -17,7 +17,7 @@ MACHINES = {"tpu-v5-lite-podslice": {"chips_per_host": 4}}
 
 
 def train_flags():
-    """Names of the flags that train.py defines."""
+    """Returns the names of the flags that train.py defines."""
     calls = (
         node for node in ast.walk(ast.parse((ROOT / "train.py").read_text())) if isinstance(node, ast.Call)
     )
@@ -29,7 +29,7 @@ def train_flags():
 
 
 def check_flags(words):
-    """Flags exist, and the file of --config does."""
+    """Checks that train.py has all flags, and that the file of --config exists."""
     for word in (word for word in words if word.startswith("--")):
         name, _, value = word[2:].partition("=")
         assert name.partition(".")[0] in train_flags(), word
@@ -37,7 +37,7 @@ def check_flags(words):
             assert (ROOT / value.partition(":")[0]).is_file(), word
 
 
-def test_slurm_script():
+def test_the_slurm_script_fits_train_py():
     subprocess.run(["bash", "-n", SLURM], check=True)
     text = SLURM.read_text()
     options = dict(re.findall(r"^#SBATCH --([a-z-]+)(?:=(.*))?$", text, re.MULTILINE))
@@ -48,18 +48,18 @@ def test_slurm_script():
     check_flags(shlex.split(command))
 
 
-def test_slurm_script_puts_an_interrupted_run_back(tmp_path):
-    """With `srun` and `scontrol` of our own."""
+def test_the_slurm_script_requeues_an_interrupted_run(tmp_path):
+    """`srun` and `scontrol` are replaced by scripts."""
     for name, body in {"srun": "exit $SRUN_STATUS", "scontrol": "echo scontrol $@"}.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / name).chmod(0o755)
-    for status, said in ((0, ""), (2, ""), (EXIT_INTERRUPTED, "scontrol requeue 7\n")):
+    for status, printed in ((0, ""), (2, ""), (EXIT_INTERRUPTED, "scontrol requeue 7\n")):
         environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SRUN_STATUS": str(status), "SLURM_JOB_ID": "7"}
         ended = subprocess.run(["bash", SLURM], env=environment, capture_output=True, text=True)
-        assert (ended.returncode, ended.stdout) == (status, said)
+        assert (ended.returncode, ended.stdout) == (status, printed)
 
 
-def test_jobset():
+def test_the_jobset_fits_its_machines_and_train_py():
     jobset = yaml.safe_load((ROOT / "launch" / "jobset.yaml").read_text())
     assert (jobset["apiVersion"], jobset["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
     (job,) = jobset["spec"]["replicatedJobs"]
@@ -78,20 +78,6 @@ def test_jobset():
     }
 
 
-def test_commands_of_the_document():
-    blocks = re.findall(
-        r"^```sh\n(.*?)^```", (ROOT / "docs" / "launch.md").read_text(), re.MULTILINE | re.DOTALL
-    )
-    assert len(blocks) == 4
-    for block in blocks:
-        subprocess.run(["bash", "-n"], input=block, text=True, check=True)
-    text = "".join(blocks).replace("\\\n", " ")
-    trained = re.findall(r"(?:train\.py|gpus\.slurm) ([^>\"\n]*)", text)
-    assert len(trained) == 4
-    for arguments in trained:
-        check_flags(shlex.split(arguments))
-
-
 @pytest.mark.parametrize("file", ["launch/gpus.slurm", "launch/jobset.yaml"])
-def test_the_document_names_the_files(file):
+def test_launch_page_names_the_launch_files(file):
     assert file in (ROOT / "docs" / "launch.md").read_text()

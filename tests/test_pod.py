@@ -1,4 +1,4 @@
-"""The prediction of `benchmarks.pod` by hand, and its compilation of a real step on virtual devices."""
+"""Tests of `benchmarks.pod`: predictions against hand-computed values, and compilation of a real step."""
 
 import jax
 import pytest
@@ -22,7 +22,7 @@ HLO = """
 """
 
 
-def test_collectives_are_read():
+def test_collectives_are_found_in_hlo():
     assert find_collectives(HLO, 8) == [
         Collective("all-reduce", 4 * 128 * 256 + 2 * 3, 256),
         Collective("reduce-scatter", 4 * 4 * 1024, 4),
@@ -66,28 +66,28 @@ ENTRY %main (x: f32[100], y: f32[8]) -> f32[8] {
 """
 
 
-def test_traffic_by_hand():
+def test_memory_traffic_equals_the_hand_computed_value():
     fusion, product, loop, reduction = 3 * 32, 3 * 32, 2 * 64, 2 * 32
     assert memory_traffic(FUSED) == fusion + product + loop + reduction
-    with pytest.raises(ValueError, match="no ENTRY"):
+    with pytest.raises(ValueError, match="no ENTRY in the program"):
         memory_traffic(HLO)
 
 
-def test_times_by_hand():
+def test_collective_times_equal_hand_computed_values():
     chip = Chip(1.0, 1.0, 1.0, link_bytes_per_s=100.0, network_bytes_per_s=10.0)
     assert total_seconds([Collective("all-reduce", 400, 4)], chip) == pytest.approx(2 * 3 / 4 * 4)
     assert total_seconds([Collective("all-gather", 400, 4)], chip) == pytest.approx(3 / 4 * 4)
     assert total_seconds([Collective("collective-permute", 400, 4)], chip) == pytest.approx(4)
-    # Two slices of two: half of it within a slice, and each device's half over the network.
+    # Two slices of two devices: each slice reduces, then every device sends half of the bytes over the network.
     within, across = 2 * 1 / 2 * 4, 2 * 1 / 2 * 200 / 10
     assert total_seconds([Collective("all-reduce", 400, 4)], chip, 2) == pytest.approx(within + across)
-    with pytest.raises(ValueError, match=r"not in training/chips\.py"):
+    with pytest.raises(ValueError, match=r"is unknown; expected it in training/chips\.py"):
         total_seconds([Collective("all-reduce", 400, 4)], Chip(1.0))
 
 
 @pytest.mark.parametrize(("memory", "expected"), [(1700, 16), (800, 8), (50, 0), (10**9, 4096)])
-def test_largest_batch(memory, expected):
-    # 100 bytes a row; the compiler gives up beyond 60 rows where memory is short.
+def test_largest_rows_doubles_or_halves_until_the_memory_is_full(memory, expected):
+    # A row takes 100 bytes. With little memory the compiler gives up beyond 60 rows.
     def total_bytes(rows):
         return None if memory < 1000 and rows > 60 else 100 * rows
 
@@ -97,19 +97,19 @@ def test_largest_batch(memory, expected):
 @pytest.mark.parametrize(
     ("name", "num_slices", "message"),
     [
-        ("v9:2x2", 1, "v9:2x2 is of none of v4, v5e"),
-        ("h100:8", 1, "h100:8: expected GPUs of a host x hosts, such as h100:8x32"),
-        ("h100:8x2", 2, "in one slice"),
-        # The plugin is not installed, or knows no such shape.
+        ("v9:2x2", 1, "v9:2x2: expected a shape of one of: v4, v5e"),
+        ("h100:8", 1, "h100:8: expected GPUs per host x number of hosts, such as h100:8x32"),
+        ("h100:8x2", 2, "and one slice"),
+        # The error is the same if the compiler is not installed and if it does not know the shape.
         ("v5e:0x0", 1, r"v5e:0x0: .* \(the compiler comes with pip install"),
     ],
 )
-def test_topologies_that_cannot_be(name, num_slices, message):
+def test_unknown_topologies_are_rejected(name, num_slices, message):
     with pytest.raises(UserError, match=message):
         find_topology(name, num_slices)
 
 
-def test_a_real_step_compiles_and_sends_its_gradients():
+def test_a_real_step_compiles_and_reduces_its_gradients_over_all_devices():
     config = motion_prior.get_config("variant=mini").unlock()
     config.model.dim, config.model.mlp_dim, config.model.decoder_mlp_dim, config.model.num_heads = (
         8,
@@ -125,8 +125,8 @@ def test_a_real_step_compiles_and_sends_its_gradients():
     params = jax.tree.leaves(jax.eval_shape(stage.init, jax.random.key(0))["params"])
     gradient_bytes = sum(4 * leaf.size for leaf in params)
     reduced = sum(found.num_bytes for found in cost.collectives if found.kind == "all-reduce")
-    assert gradient_bytes <= reduced < 4 * gradient_bytes  # besides: batch statistics, codes
+    assert gradient_bytes <= reduced < 4 * gradient_bytes  # also batch statistics and codes
     assert {found.group_size for found in cost.collectives if found.kind == "all-reduce"} == {8}
-    assert cost.argument_bytes > 3 * gradient_bytes  # weights and two moments
+    assert cost.argument_bytes > 3 * gradient_bytes  # weights and the two moments of Adam
     chip = Chip(cost.flops / 2, 1e9, cost.memory_bytes, 1e12)
     assert step_seconds(cost, chip, 1) == pytest.approx(2.0, rel=1e-3)

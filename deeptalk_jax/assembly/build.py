@@ -1,21 +1,27 @@
-"""Configs to modules: the only place where model configs are read."""
+"""Builds the modules that configs describe: the only place that turns the model section of a config into modules.
 
-from typing import Any
+Each key of such a section is the field of the same name of its module, see `module_from_section`. A key that older
+configs lack takes the default of the field, so a new field needs a default that leaves trained models unchanged.
+"""
+
+import dataclasses
+from collections.abc import Collection
+from typing import Any, TypeVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array as KeyArray
+from jaxtyping import Float
 from ml_collections import ConfigDict
 
-from deeptalk_jax.errors import UserError
-from deeptalk_jax.models.dee import DEE, Tower
+from deeptalk_jax.errors import ConfigError, UserError
+from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.models.fer import FER
 from deeptalk_jax.models.generator import Generator
 from deeptalk_jax.models.motion_prior import FRAMES_PER_BOTTOM_CODE, FRAMES_PER_TOP_CODE, MotionPrior
 from deeptalk_jax.models.one_level_prior import OneLevelPrior
 from deeptalk_jax.models.predictor import IndexPredictor
-from deeptalk_jax.models.quantizer import Quantizer, make_quantizer
 from deeptalk_jax.models.speech.emotion2vec import Emotion2Vec
 from deeptalk_jax.models.speech.mel_encoder import MelEncoder
 from deeptalk_jax.models.speech.wav2vec2 import Wav2Vec2
@@ -27,222 +33,207 @@ from deeptalk_jax.types import (
     SAMPLES_PER_FRAME,
     SPEECH_FEATURE_RATE_HZ,
     VISEME_CLASSES,
+    Array,
 )
 
 PyTree = Any
-
 Prior = MotionPrior | OneLevelPrior | TemporalVAE
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 PRIORS = ("hierarchical", "one_level", "temporal_vae")
 ONE_LEVEL_CODEBOOKS = ("bottom", "both")
 SPEECH_ENCODERS = ("mel", "wav2vec2", "emotion2vec")
 DTYPES = ("float32", "bfloat16")
-MAX_EMOTION_S = 10  # what both DEE towers take at the most
+MAX_EMOTION_S = 10  # longest input of both DEE towers, as published
+
+
+def module_from_section(
+    module: type[ModuleT], section: ConfigDict, path: str, *, not_fields: Collection[str] = (), **fields: Any
+) -> ModuleT:
+    """Builds a module whose fields are the keys of a config section.
+
+    Args:
+        module: class of the module.
+        section: section of a config; its lists become tuples.
+        path: name of the section in the config, for messages: `model` or `model.speech`.
+        not_fields: keys of the section that are not fields of the module, because they are read elsewhere.
+        **fields: fields that the section does not have, or that take the place of a key.
+
+    Raises:
+        ConfigError: the module has no field of the name of a key.
+    """
+    known = {field.name for field in dataclasses.fields(module)} - {"parent", "name"}
+    values = {}
+    for key, value in section.items():
+        if key in fields or key in not_fields:
+            continue
+        if key not in known:
+            raise ConfigError(
+                f"{path}.{key}={value!r}: {module.__name__} has no field of that name; expected one of "
+                f"{', '.join(sorted(known))}"
+            )
+        values[key] = tuple(value) if isinstance(value, list | tuple) else value
+    return module(**values, **fields)
+
+
+def _one_of(key: str, value: Any, choices: Collection[str]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{key}={value!r}: expected one of {', '.join(choices)}")
 
 
 def compute_dtype(name: str) -> jnp.dtype:
-    """The type that `model.dtype` names; parameters, moments and losses are float32 at all times.
+    """Returns the compute type that `model.dtype` names; parameters, moments and losses are always float32.
 
     Raises:
-        ValueError: an unknown name.
+        ConfigError: an unknown name.
     """
-    if name not in DTYPES:
-        raise ValueError(f"model.dtype={name!r} is not one of {DTYPES}")
+    _one_of("model.dtype", name, DTYPES)
     return jnp.dtype(name)
 
 
 def build_speech_encoder(config: ConfigDict, dtype: str = "float32") -> nn.Module:
-    """The speech encoder of kind `config.kind`, giving `config.rate_hz` features per second, computed in `dtype`.
+    """Builds the speech encoder of kind `config.kind`.
+
+    Args:
+        config: the section `model.speech`.
+        dtype: name of the compute type.
 
     Raises:
-        ValueError: an unknown kind, or emotion2vec at another rate than 50 Hz.
+        ConfigError: an unknown kind or type, a key that the encoder lacks, or emotion2vec at another rate than 50 Hz.
     """
-    rate_hz = config.rate_hz
+    path, rate_hz = "model.speech", config.rate_hz
+    _one_of(f"{path}.kind", config.kind, SPEECH_ENCODERS)
     if config.kind == "mel":
-        # A model that was trained before an option came has that option's default.
-        return MelEncoder(dtype=compute_dtype(dtype), **{k: v for k, v in config.items() if k != "kind"})
+        return module_from_section(MelEncoder, config, path, not_fields=("kind",), dtype=compute_dtype(dtype))
     if config.kind == "wav2vec2":
-        resample_to_hz = None if rate_hz == SPEECH_FEATURE_RATE_HZ else float(rate_hz)
-        # Frozen in DEEPTalk, and without dropout while the rest is trained.
+        # The encoder is frozen in DEEPTalk, and has no dropout while the rest is trained.
         rates = ("dropout", "attention_dropout", "activation_dropout", "projection_dropout", "layer_drop")
-        return Wav2Vec2(
-            resample_to_hz=resample_to_hz,
-            rounding=config.rounding,
+        return module_from_section(
+            Wav2Vec2,
+            config,
+            path,
+            not_fields=("kind", "rate_hz"),
+            resample_to_hz=None if rate_hz == SPEECH_FEATURE_RATE_HZ else float(rate_hz),
             dtype=compute_dtype(dtype),
             **{f"{name}_rate": 0.0 for name in rates},
         )
-    if config.kind == "emotion2vec":
-        if rate_hz != SPEECH_FEATURE_RATE_HZ:
-            raise ValueError(f"emotion2vec gives {SPEECH_FEATURE_RATE_HZ} features per second, not {rate_hz}")
-        return Emotion2Vec(dtype=compute_dtype(dtype))
-    raise ValueError(f"speech.kind={config.kind!r} is not one of {SPEECH_ENCODERS}")
-
-
-def build_fer(config: ConfigDict) -> FER:
-    """FER from `config.model`.
-
-    Raises:
-        ValueError: an unknown type.
-    """
-    model = config.model
-    return FER(
-        hidden_dims=tuple(model.hidden_dims),
-        feature_layer=model.feature_layer,
-        num_classes=model.num_classes,
-        dropout_rate=model.dropout_rate,
-        feature_path=model.feature_path,
-        dtype=compute_dtype(model.dtype),
+    if rate_hz != SPEECH_FEATURE_RATE_HZ:
+        raise ConfigError(
+            f"{path}.rate_hz={rate_hz}: expected {SPEECH_FEATURE_RATE_HZ}, the rate of {path}.kind='emotion2vec'"
+        )
+    return module_from_section(
+        Emotion2Vec, config, path, not_fields=("kind", "rate_hz"), dtype=compute_dtype(dtype)
     )
 
 
-def build_dee(config: ConfigDict, dtype: str | None = None) -> DEE:
-    """DEE from `config.model`, computed in `dtype`, by default that of the config.
+def build_fer(config: ConfigDict) -> FER:
+    """Builds FER from `config.model`.
 
     Raises:
-        ValueError: an unknown type, or no component.
+        ConfigError: an unknown compute type, or a key that FER lacks.
     """
-    model, dtype_name = config.model, dtype or config.model.dtype
-    dtype = compute_dtype(dtype_name)
-    if model.num_components < 1:
-        raise ValueError(f"model.num_components={model.num_components} is too small; expected at least 1")
+    return module_from_section(FER, config.model, "model", dtype=compute_dtype(config.model.dtype))
 
-    def tower(num_layers, rate_hz):
-        return Tower(
-            num_layers,
-            model.num_heads,
-            model.mlp_dim,
-            MAX_EMOTION_S * rate_hz,
-            model.embedding_dim,
-            model.pooling,
-            model.dropout_rate,
-            model.initial_log_variance,
-            model.num_components,
-            dtype,
-        )
 
-    return DEE(
-        speech_encoder=build_speech_encoder(model.speech, dtype_name),
-        audio_tower=tower(model.audio_layers, model.speech.rate_hz),
-        motion_tower=tower(model.motion_layers, MOTION_RATE_HZ),
-        motion_dim=model.motion_dim,
-        initial_scale=model.initial_scale,
-        initial_shift=model.initial_shift,
-        dtype=dtype,
+def build_dee(config: ConfigDict, dtype: str | None = None) -> DEE:
+    """Builds DEE from `config.model`.
+
+    Args:
+        config: config of the stage.
+        dtype: name of the compute type; None for that of the config.
+
+    Raises:
+        ConfigError: an unknown compute type, a key that DEE lacks, or a speech encoder that cannot be built.
+    """
+    model, dtype = config.model, dtype or config.model.dtype
+    return module_from_section(
+        DEE,
+        model,
+        "model",
+        not_fields=("speech",),
+        speech_encoder=build_speech_encoder(model.speech, dtype),
+        max_speech_features=MAX_EMOTION_S * model.speech.rate_hz,
+        max_motion_frames=MAX_EMOTION_S * MOTION_RATE_HZ,
+        dtype=compute_dtype(dtype),
     )
 
 
 def build_motion_prior(config: ConfigDict, dtype: str | None = None) -> Prior:
-    """The prior of kind `config.model.kind`; the baselines are about as large as the hierarchy of the same config.
+    """Builds the prior of kind `config.model.kind`; the baselines are about as large as the hierarchy of that config.
 
     Args:
-        config: of the stage.
-        dtype: compute type, by default that of the config.
+        config: config of the stage.
+        dtype: name of the compute type; None for that of the config.
 
     Raises:
-        ValueError: an unknown kind or type.
+        ConfigError: an unknown kind, compute type or codebook, or a key that the prior lacks.
     """
-    model, dtype = config.model, compute_dtype(dtype or config.model.dtype)
+    model = config.model
+    _one_of("model.kind", model.kind, PRIORS)
+    hierarchy = module_from_section(
+        MotionPrior,
+        model,
+        "model",
+        not_fields=("kind", "one_level"),
+        dtype=compute_dtype(dtype or model.dtype),
+    )
     if model.kind == "hierarchical":
-        return MotionPrior(
-            dim=model.dim,
-            mlp_dim=model.mlp_dim,
-            decoder_mlp_dim=model.decoder_mlp_dim,
-            num_heads=model.num_heads,
-            codebook_size_top=model.codebook_size_top,
-            codebook_size_bottom=model.codebook_size_bottom,
-            dropout_rate=model.dropout_rate,
-            ema_decay=model.ema_decay,
-            commitment_weight=model.commitment_weight,
-            ema_smoothing=model.ema_smoothing,
-            codebook_initialisation=model.codebook_initialisation,
-            start_after=model.start_after,
-            revive_after=model.revive_after,
-            codebook_update=model.codebook_update,
-            frames_per_top_code=model.frames_per_top_code,
-            frames_per_bottom_code=model.frames_per_bottom_code,
-            top_condition_scale=model.top_condition_scale,
-            dtype=dtype,
-        )
+        return hierarchy
     baseline = {
-        "mlp_dim": model.decoder_mlp_dim,
-        "num_heads": model.num_heads,
-        "dropout_rate": model.dropout_rate,
-        "dtype": dtype,
+        "mlp_dim": hierarchy.decoder_mlp_dim,
+        "num_heads": hierarchy.num_heads,
+        "dropout_rate": hierarchy.dropout_rate,
+        "dtype": hierarchy.dtype,
     }
-    if model.kind == "one_level":
-        return OneLevelPrior(
-            quantizer=_one_level_quantizer(model),
-            decoder_dim=3 * model.dim,
-            codes_per_4_frames=model.one_level.codes_per_4_frames,
-            **baseline,
-        )
     if model.kind == "temporal_vae":
-        return TemporalVAE(dim=2 * model.dim, latent_dim=model.dim, **baseline)
-    raise ValueError(f"model.kind={model.kind!r} is not one of {PRIORS}")
-
-
-def _one_level_quantizer(model: ConfigDict) -> Quantizer:
-    """A codebook of the bottom level's size, or of the sizes of both levels, in the bottom level's dimension."""
-    sizes = (model.codebook_size_bottom, model.codebook_size_bottom + model.codebook_size_top)
-    if model.one_level.codebook not in ONE_LEVEL_CODEBOOKS:
-        raise ValueError(
-            f"model.one_level.codebook={model.one_level.codebook!r} is not one of {ONE_LEVEL_CODEBOOKS}"
-        )
-    return make_quantizer(
-        model.codebook_update,
-        sizes[ONE_LEVEL_CODEBOOKS.index(model.one_level.codebook)],
-        2 * model.dim,
-        decay=model.ema_decay,
-        commitment_weight=model.commitment_weight,
-        ema_smoothing=model.ema_smoothing,
-        initialisation=model.codebook_initialisation,
-        start_after=model.start_after,
-        revive_after=model.revive_after,
+        return TemporalVAE(dim=2 * hierarchy.dim, latent_dim=hierarchy.dim, **baseline)
+    _one_of("model.one_level.codebook", model.one_level.codebook, ONE_LEVEL_CODEBOOKS)
+    codebook_size = hierarchy.codebook_size_bottom
+    if model.one_level.codebook == "both":
+        codebook_size += hierarchy.codebook_size_top
+    return OneLevelPrior(
+        quantizer=hierarchy.new_quantizer(codebook_size, 2 * hierarchy.dim),
+        decoder_dim=3 * hierarchy.dim,
+        codes_per_4_frames=model.one_level.codes_per_4_frames,
+        **baseline,
     )
 
 
 def build_lip_reader(config: ConfigDict, dtype: str | None = None) -> LipReader:
-    """Lip reader from `config.model`; the size of its pictures is `config.model.crop_size`.
+    """Builds the lip reader from `config.model`, for pictures of `config.model.crop_size` pixels.
 
     Args:
-        config: of the stage.
-        dtype: compute type, by default that of the config.
+        config: config of the stage.
+        dtype: name of the compute type; None for that of the config.
 
     Raises:
-        ValueError: an unknown type.
+        ConfigError: an unknown compute type, or a key that the encoder lacks.
     """
     model = config.model
-    encoder = VisualSpeech(
-        model.front_channels,
-        tuple(model.channels),
-        tuple(model.num_blocks),
-        model.activation,
-        dtype=compute_dtype(dtype or model.dtype),
+    encoder = module_from_section(
+        VisualSpeech, model, "model", not_fields=("crop_size",), dtype=compute_dtype(dtype or model.dtype)
     )
     return LipReader(encoder, len(VISEME_CLASSES))
 
 
 def build_generator(config: ConfigDict, prior_config: ConfigDict) -> Generator:
-    """Index predictor from `config.model` in front of the prior of `prior_config`, both computed in `model.dtype`.
+    """Builds the index predictor of `config.model` with the prior of `prior_config`, both in `config.model.dtype`.
 
     Raises:
-        ValueError: an unknown type.
-        UserError: the prior is not hierarchical, or its codes have another rate than the predictor's.
+        ConfigError: an unknown compute type, or a key that the predictor lacks.
+        UserError: the prior is not hierarchical, or its code rates are not those of the predictor.
     """
     model = config.model
     _check_prior(prior_config.model)
     prior = build_motion_prior(prior_config, model.dtype)
-    predictor = IndexPredictor(
+    predictor = module_from_section(
+        IndexPredictor,
+        model,
+        "model",
+        not_fields=("speech",),
         speech_encoder=build_speech_encoder(model.speech, model.dtype),
-        num_identities=model.num_identities,
-        feature_dim=model.feature_dim,
-        mlp_dim=model.mlp_dim,
-        predictor_dim=model.predictor_dim,
-        num_layers=model.num_layers,
-        num_heads=model.num_heads,
         codebook_size_top=prior.codebook_size_top,
         codebook_size_bottom=prior.codebook_size_bottom,
-        dropout_rate=model.dropout_rate,
         dtype=compute_dtype(model.dtype),
     )
     return Generator(predictor=predictor, prior=prior)
@@ -259,11 +250,16 @@ def _check_prior(model: ConfigDict) -> None:
         )
 
 
-def identity_vector(config: ConfigDict, identity: int | None) -> jnp.ndarray:
-    """`[num_identities]`: one-hot of a training identity, or the mean of all for None.
+def identity_vector(config: ConfigDict, identity: int | None) -> Float[Array, " i"]:
+    """Returns the identity vector of a training speaker (one-hot), or the mean of all training speakers for None.
+
+    Args:
+        config: config of the stage deeptalk; `data.num_identities` is the number of training speakers and
+            `model.num_identities` the length of the vector.
+        identity: number of the speaker, from 0.
 
     Raises:
-        ValueError: no such training identity.
+        ValueError: there is no training speaker of that number.
     """
     trained, length = config.data.num_identities, config.model.num_identities
     if identity is None:
@@ -274,7 +270,7 @@ def identity_vector(config: ConfigDict, identity: int | None) -> jnp.ndarray:
 
 
 def with_prior(predictor: PyTree, prior: PyTree) -> PyTree:
-    """Variables of the generator from those of its trained and its frozen half."""
+    """Joins the variables of the index predictor and of the prior to those of the generator."""
     halves = {"predictor": predictor, "prior": prior}
     collections = sorted({name for half in halves.values() for name in half})
     return {
@@ -283,17 +279,16 @@ def with_prior(predictor: PyTree, prior: PyTree) -> PyTree:
     }
 
 
-# Initialisation: shapes of parameters do not depend on the length of the example.
-_EXAMPLE_FRAMES = 32
+_EXAMPLE_FRAMES = 32  # length of the example for `init`; the shapes of parameters do not depend on it
 
 
 def init_fer(model: FER, key: KeyArray) -> PyTree:
-    """Variables of FER before training."""
+    """Returns initial variables of FER."""
     return model.init(key, jnp.zeros((1, MOTION_DIM)))
 
 
 def init_dee(model: DEE, feature_dim: int, key: KeyArray) -> PyTree:
-    """Variables of DEE before training, for FER features of so many channels."""
+    """Returns initial variables of DEE; `feature_dim` is the number of channels of FER features."""
     audio = jnp.zeros((1, _EXAMPLE_FRAMES * SAMPLES_PER_FRAME))
     features = jnp.zeros((1, _EXAMPLE_FRAMES, feature_dim))
     length = jnp.ones((1,), jnp.int32)
@@ -301,17 +296,23 @@ def init_dee(model: DEE, feature_dim: int, key: KeyArray) -> PyTree:
 
 
 def init_lip_reader(model: LipReader, crop_size: int, key: KeyArray) -> PyTree:
-    """Variables of a lip reader before training."""
+    """Returns initial variables of a lip reader; `crop_size` is the side of its pictures in pixels."""
     return model.init(key, jnp.zeros((1, 1, crop_size, crop_size)))
 
 
 def init_motion_prior(model: Prior, key: KeyArray) -> PyTree:
-    """Variables of a motion prior before training."""
+    """Returns initial variables of a motion prior."""
     return model.init(key, jnp.zeros((1, _EXAMPLE_FRAMES, MOTION_DIM)))
 
 
 def init_predictor(model: Generator, embedding_dim: int, key: KeyArray) -> PyTree:
-    """Variables of the generator's index predictor before training; the prior's are another stage's."""
+    """Returns initial variables of the index predictor of a generator, without those of the prior.
+
+    Args:
+        model: the generator.
+        embedding_dim: size of DEE's emotion space.
+        key: random key.
+    """
     params_key, sample_key = jax.random.split(key)
     variables = model.init(
         {"params": params_key, "sample": sample_key},

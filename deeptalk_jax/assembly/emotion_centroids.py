@@ -1,7 +1,7 @@
-"""Emotion centroids in DEE's space, by emotion and intensity: what a name such as `happy@2` refers to.
+"""Emotion centroids: the mean place of each emotion and intensity in DEE's space.
 
-They are statistics of the audio tower over the training clips (`stages/dee_statistics.py` measures them), stored with
-the part DEE. The generator is trained on means of that tower. DEEPTalk publishes no such centroids.
+They define emotions that are given by name, such as `happy@2`. `stages/dee_statistics.py` measures them with the audio
+tower on the training clips and stores them with the part dee. DEEPTalk publishes no centroids.
 """
 
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ from jaxtyping import Float, Int
 
 
 class EmotionCentroids(NamedTuple):
-    """A Gaussian for every emotion e, in the order of `types.EMOTIONS`, and intensity i, levels 1 to 3.
+    """One Gaussian per emotion e, in the order of `types.EMOTIONS`, and intensity i, from 1 to 3.
 
     Attributes:
-        mean: `[e, i, d]` mean of the clips' means, of unit length; 0 where there is no clip.
-        log_variance: `[e, i, d]` of the clips' Gaussians pooled: the mean of their variances, plus the variance of
-            their means.
-        num_clips: `[e, i]`.
+        mean: `[e, i, d]` mean of the means of the clips, scaled to unit length; 0 for a class without clips.
+        log_variance: `[e, i, d]` log of the pooled variance: the mean of the variances of the clips plus the variance
+            of their means.
+        num_clips: `[e, i]` number of clips.
     """
 
     mean: np.ndarray
@@ -29,25 +29,25 @@ class EmotionCentroids(NamedTuple):
 def nearest_emotion(
     statistics: Mapping[str, np.ndarray], mean: Float[np.ndarray, "n d"]
 ) -> Int[np.ndarray, " n"]:
-    """Emotion of the centroid, of any intensity, that lies nearest to each mean.
+    """Returns for each mean the emotion of the nearest centroid of any intensity.
 
     Args:
-        statistics: those of the part DEE, with the fields of `EmotionCentroids`.
-        mean: of Gaussians, of unit length.
+        statistics: statistics of the part dee, which have the fields of `EmotionCentroids`.
+        mean: unit vectors, the means of Gaussians.
     """
     known = statistics["num_clips"] > 0
-    nearest = np.argmax(mean @ statistics["mean"][known].T, axis=-1)  # all of unit length
+    nearest = np.argmax(mean @ statistics["mean"][known].T, axis=-1)  # all have unit length
     return np.nonzero(known)[0][nearest]
 
 
 def named_emotions(statistics: Mapping[str, np.ndarray]) -> Float[np.ndarray, "e d"]:
-    """The vector of each emotion, whatever its intensity, as it is asked for by its name alone.
+    """Returns the vector of each emotion that is given by name without an intensity.
 
     Args:
-        statistics: those of the part DEE, with the fields of `EmotionCentroids`.
+        statistics: statistics of the part dee, which have the fields of `EmotionCentroids`.
 
     Returns:
-        Means over the training clips, of unit length; 0 for an emotion without clips.
+        Means over the training clips, scaled to unit length; 0 for an emotion without clips.
     """
     return unit_vectors(np.einsum("ei,eid->ed", statistics["num_clips"], statistics["mean"])).astype(
         np.float32
@@ -55,5 +55,5 @@ def named_emotions(statistics: Mapping[str, np.ndarray]) -> Float[np.ndarray, "e
 
 
 def unit_vectors(vectors: Float[np.ndarray, "... d"]) -> Float[np.ndarray, "... d"]:
-    """Vectors scaled to unit length; 0 stays 0."""
+    """Scales vectors to unit length; 0 stays 0."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-8)

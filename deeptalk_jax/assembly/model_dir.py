@@ -1,11 +1,11 @@
-"""A model directory: the weights and resolved configs of any subset of the parts, self-contained.
+"""Model directories: files with the weights and configs of one or more trained parts.
 
-    model.json                     format, version, head, and of every part its config and the names of its files
-    <part>.safetensors             the part's variables, by path
-    <part>.statistics.safetensors  small arrays measured with the part on its training data, where there are any
+    model.json                     index: format, version, head, and the config and file names of each part
+    PART.safetensors               variables of a part, by path
+    PART.statistics.safetensors    small arrays measured with a part on its training data, if there are any
 
-Every stage exports one with its own part and those it was built on; what `DeepTalk.load` needs is the export of
-the last stage.
+Each stage exports a model directory with its own part and its upstream parts, so no other directory is needed:
+`DeepTalk.load` reads the export of the last stage.
 """
 
 import json
@@ -26,18 +26,17 @@ from deeptalk_jax.files import is_remote, replace_when_whole
 
 FORMAT = "deeptalk_jax model"
 FORMAT_VERSION = 3
-PARTS = ("fer", "dee", "motion_prior", "lip_reader", "deeptalk")
 INDEX = "model.json"
 
 PyTree = Any
 
 
 class Part(NamedTuple):
-    """One trained model.
+    """A trained part of the model.
 
     Attributes:
-        config: resolved config of its stage.
-        variables: `params` and mutable collections, numpy arrays.
+        config: resolved config of the stage that trained the part.
+        variables: `params` and mutable collections, as numpy arrays.
         statistics: arrays measured with the trained part on its training data, by name.
     """
 
@@ -49,13 +48,15 @@ class Part(NamedTuple):
 def save_model(
     directory: epath.PathLike, parts: dict[str, Part], *, head: str, keep_others: bool = False
 ) -> None:
-    """Writes a model directory; each file appears whole or not at all, the index last.
+    """Writes a model directory.
+
+    Each file appears whole or not at all, and the index is written last.
 
     Args:
-        directory: made when missing; parts of the same name are replaced.
-        parts: by stage name.
-        head: head reference, as `head.load.load_head` takes it.
-        keep_others: other parts of a directory that is one already stay in its index.
+        directory: output directory, created if missing; parts of the same name are replaced.
+        parts: parts by name.
+        head: head reference for `head.load.load_head`.
+        keep_others: whether other parts of an existing model directory stay in its index.
 
     Raises:
         UserError: the directory cannot be written, or has a damaged index and `keep_others` is set.
@@ -77,10 +78,10 @@ def save_model(
 
 
 def save_statistics(directory: epath.PathLike, name: str, statistics: Mapping[str, np.ndarray]) -> None:
-    """Gives a part of a model directory its statistics, in place of those that it has; its weights stay.
+    """Replaces the statistics of a part in a model directory.
 
     Raises:
-        UserError: no model directory, none with such a part, or it cannot be written.
+        UserError: there is no model directory, it has no part of that name, or it cannot be written.
     """
     index = read_index(directory)
     entry = _entry(directory, index, name)
@@ -94,7 +95,7 @@ def save_statistics(directory: epath.PathLike, name: str, statistics: Mapping[st
 def _write_statistics(
     directory: epath.Path, name: str, statistics: Mapping[str, np.ndarray]
 ) -> dict[str, str]:
-    """Writes the statistics of a part, if any; gives what its entry in the index says of them."""
+    """Writes the statistics of a part, if any, and returns their entry for the index."""
     if not statistics:
         return {}
     file = f"{name}.statistics.safetensors"
@@ -117,10 +118,10 @@ def _write_index(directory: epath.Path, index: dict[str, Any]) -> None:
 
 
 def read_index(directory: epath.PathLike) -> dict[str, Any]:
-    """The checked contents of `model.json`.
+    """Reads and checks `model.json`.
 
     Raises:
-        UserError: no such directory, no index, another format or a newer version.
+        UserError: the directory or the index is missing, or the index is damaged or has another format or version.
     """
     path = epath.Path(directory) / INDEX
     if not path.is_file():
@@ -140,10 +141,10 @@ def read_index(directory: epath.PathLike) -> dict[str, Any]:
 
 
 def load_part(directory: epath.PathLike, name: str) -> Part:
-    """One part of a model directory.
+    """Loads one part of a model directory.
 
     Raises:
-        UserError: the part is not there, or one of its files is missing or damaged.
+        UserError: the directory has no part of that name, or one of its files is missing or damaged.
     """
     entry = _entry(directory, read_index(directory), name)
     flat = _read_arrays(directory, entry["weights"], "weights")
@@ -152,7 +153,7 @@ def load_part(directory: epath.PathLike, name: str) -> Part:
 
 
 def _entry(directory: epath.PathLike, index: dict[str, Any], name: str) -> dict[str, Any]:
-    """What the index says of a part."""
+    """Returns the entry of a part in the index."""
     if name not in index["parts"]:
         held = ", ".join(sorted(index["parts"])) or "none"
         raise UserError(f"{directory}: holds no part {name!r}, only: {held}")
@@ -160,7 +161,9 @@ def _entry(directory: epath.PathLike, index: dict[str, Any], name: str) -> dict[
 
 
 def _read_arrays(directory: epath.PathLike, file: str, what: str) -> dict[str, np.ndarray]:
-    path = epath.Path(directory) / os.path.basename(file)
+    path = epath.Path(directory) / os.path.basename(
+        file
+    )  # an index cannot refer to files outside the directory
     try:
         return load(path.read_bytes()) if is_remote(path) else load_file(path)
     except (OSError, SafetensorError) as error:
@@ -168,17 +171,22 @@ def _read_arrays(directory: epath.PathLike, file: str, what: str) -> dict[str, n
 
 
 def check_variables(name: str, variables: PyTree, expected: PyTree) -> None:
-    """Holds loaded variables against the shapes that the model wants.
+    """Checks that loaded variables have the shapes of the model.
+
+    Args:
+        name: name of the part, for messages.
+        variables: loaded variables.
+        expected: variables of the model, or their shapes.
 
     Raises:
-        UserError: names the first tensor that is missing, left over, or of another shape.
+        UserError: a tensor is missing, unknown to the model, or of another shape; the message names the first one.
     """
     have, want = flatten_dict(variables, sep="/"), flatten_dict(expected, sep="/")
     for key in sorted(want.keys() | have.keys()):
         if key not in have:
             raise UserError(f"part {name!r}: tensor {key} is missing")
         if key not in want:
-            raise UserError(f"part {name!r}: tensor {key} belongs to no layer of the model")
+            raise UserError(f"part {name!r}: tensor {key} is unknown to the model")
         if have[key].shape != want[key].shape:
             raise UserError(
                 f"part {name!r}: tensor {key} has shape {have[key].shape}, expected {want[key].shape}"

@@ -1,6 +1,6 @@
-"""What DEE's space is worth: retrieval, calibration of the match probability, and what its variances say.
+"""Evaluation of DEE's embedding space: retrieval, calibration of the match probability, and use of the variance.
 
-Retrieval as in DEEPTalk's test (SPEC section 2); calibration after Guo et al. (ICML 2017).
+Retrieval follows the DEEPTalk paper (docs/method.md, section 2), calibration follows Guo et al. (ICML 2017).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -15,8 +15,9 @@ from scipy.special import expit, log_expit
 
 from deeptalk_jax.evaluation.charts import draw_confusions, draw_reliability
 from deeptalk_jax.evaluation.emotion_space_chart import draw_map, draw_variances
-from deeptalk_jax.evaluation.page import Evaluation, Panel, Table, valid_rows
+from deeptalk_jax.evaluation.result import Evaluation, Panel, Table
 from deeptalk_jax.losses.distances import gaussian_distance, squared_euclidean_distance
+from deeptalk_jax.losses.pair_logits import pair_inputs, pair_logits
 from deeptalk_jax.metrics.calibration import Reliability, brier_skill, reliability
 from deeptalk_jax.metrics.classification import class_accuracy, confusion_matrix
 from deeptalk_jax.metrics.retrieval import label_chance, label_ranks, nearest_labels, pair_ranks, recall_at
@@ -29,26 +30,25 @@ from deeptalk_jax.metrics.uncertainty import (
     total_variance,
 )
 from deeptalk_jax.models.dee import single_gaussian
-from deeptalk_jax.stages.dee_terms import compared, pair_logits
 from deeptalk_jax.types import EMOTIONS, Array, Gaussian
 
 PyTree = Any
 
-DIRECTIONS = {"speech": "speech_to_motion", "motion": "motion_to_speech"}  # by tower of the query
+DIRECTIONS = {"speech": "speech_to_motion", "motion": "motion_to_speech"}  # retrieval by tower of the query
 _RECALLS = (1, 5, 10)
 _NUM_GROUPS = 10  # deciles of the variance
-_QUERIES_AT_ONCE = 64  # of the sampled match probability, whose memory grows with samples^2
+_QUERIES_AT_ONCE = 64  # the memory of the sampled match probability grows with the square of the samples
 _NEUTRAL = EMOTIONS.index("neutral")
 
 
 class Embeddings(NamedTuple):
-    """Both sides of the clips of a split.
+    """Embeddings of the speech and the motion of all clips of a split.
 
     Attributes:
-        audio_components: mixtures of the speech, `[n, k, d]`.
-        motion_components: mixtures of the motion, `[n, k, d]`.
-        emotion: `[n]`.
-        intensity: `[n]`, 0 the lowest.
+        audio_components: mixtures of Gaussians of the speech, `[n, k, d]`.
+        motion_components: mixtures of Gaussians of the motion, `[n, k, d]`.
+        emotion: classes, `[n]`.
+        intensity: intensities from 0, `[n]`.
     """
 
     audio_components: Gaussian
@@ -58,17 +58,17 @@ class Embeddings(NamedTuple):
 
     @property
     def audio(self) -> Gaussian:
-        """One Gaussian for each speech, `[n, d]`."""
+        """One Gaussian for the speech of each clip, `[n, d]`."""
         return jax.tree.map(np.asarray, single_gaussian(self.audio_components))
 
     @property
     def motion(self) -> Gaussian:
-        """One Gaussian for each motion, `[n, d]`."""
+        """One Gaussian for the motion of each clip, `[n, d]`."""
         return jax.tree.map(np.asarray, single_gaussian(self.motion_components))
 
     @property
     def towers(self) -> dict[str, Gaussian]:
-        """Both Gaussians by name of the tower."""
+        """Both Gaussians, by name of the tower."""
         return {"speech": self.audio, "motion": self.motion}
 
 
@@ -78,19 +78,18 @@ def embed_clips(
     frozen: PyTree,
     batches: Iterable[dict[str, Any]],
 ) -> Embeddings:
-    """Embeds the clips of all batches; rows that only fill up a batch are left out."""
+    """Embeds the clips of all batches and drops padding rows."""
     rows, embed = [], jax.jit(embed)
     for batch in batches:
         names = ("audio", "motion", "num_samples", "num_frames")
         gaussians = embed(variables, frozen, {name: batch[name] for name in names})
-        valid = valid_rows(batch)
         found = Embeddings(*gaussians, batch["emotion"], batch["intensity"])
-        rows.append(jax.tree.map(lambda values, keep=valid: np.asarray(values)[keep], found))
+        rows.append(jax.tree.map(lambda values, keep=batch["valid"]: np.asarray(values)[keep], found))
     return jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
 
 
 def retrieval_distance(loss: ConfigDict, audio: Gaussian, motion: Gaussian) -> Float[Array, "b c"]:
-    """The distance that the loss has trained: of points for `info_nce`, else of Gaussians."""
+    """Returns the distance that the loss trains: between means for `info_nce`, otherwise between Gaussians."""
     if loss.kind == "info_nce":
         return squared_euclidean_distance(audio.mean, motion.mean)
     return gaussian_distance(loss.distance, audio, motion)
@@ -99,12 +98,12 @@ def retrieval_distance(loss: ConfigDict, audio: Gaussian, motion: Gaussian) -> F
 def trained_logits(
     loss: ConfigDict, embeddings: Embeddings, scale: Float[Array, ""], shift: Float[Array, ""]
 ) -> Float[np.ndarray, "b c"] | None:
-    """Logit of the match probability that the loss has trained, of every pair; None for `info_nce`, which has none."""
+    """Returns the trained logit of the match probability of all pairs; None for `info_nce`, which has no such logit."""
     if loss.kind == "info_nce":
         return None
     mixtures = (embeddings.audio_components, embeddings.motion_components)
-    speech, motion = compared(loss, *mixtures, jax.random.key(0))
-    logits = jax.jit(partial(pair_logits, loss))
+    speech, motion = pair_inputs(loss.kind, *mixtures, num_samples=loss.num_samples, key=jax.random.key(0))
+    logits = jax.jit(partial(pair_logits, loss.kind, loss.distance))
     blocks = [
         logits(jax.tree.map(lambda x, at=start: x[at : at + _QUERIES_AT_ONCE], speech), motion, scale, shift)
         for start in range(0, len(embeddings.emotion), _QUERIES_AT_ONCE)
@@ -113,10 +112,10 @@ def trained_logits(
 
 
 def training_weights(num_clips: int, batch_size: int) -> Float[np.ndarray, "n n"]:
-    """How often a speech meets a motion in random training batches, relative to its own.
+    """Returns how often two clips share a random training batch, relative to a clip with itself.
 
-    Of so many clips a batch holds all with the same probability, so others meet in `(batch - 1) / (n - 1)` of the
-    batches that hold one of them. With these weights matches are as rare as in training, whatever the split's size.
+    Each clip is equally likely to be in a batch, so another clip is in `(batch - 1) / (n - 1)` of the batches that hold
+    a given one. With these weights the share of matching pairs is that of training, whatever the size of the split.
     """
     weights = np.full((num_clips, num_clips), (batch_size - 1) / max(num_clips - 1, 1))
     np.fill_diagonal(weights, 1.0)
@@ -131,15 +130,15 @@ def evaluate_space(
     shift: Float[Array, ""],
     batch_size: int,
 ) -> Evaluation:
-    """Everything that is measured of a split; what its clips leave undefined (such as a correlation) is left out.
+    """Evaluates a split; metrics that its clips leave undefined, such as a correlation, are omitted.
 
     Args:
         loss: `config.loss`.
-        embeddings: of its clips.
-        matches: which pairs count as matches in training.
-        scale: DEE's parameter.
-        shift: DEE's parameter.
-        batch_size: of the training.
+        embeddings: embeddings of the clips.
+        matches: whether each pair counts as a match in training.
+        scale: DEE's learned scale of the logit.
+        shift: DEE's learned shift of the logit.
+        batch_size: batch size of the training.
     """
     distance = np.asarray(retrieval_distance(loss, embeddings.audio, embeddings.motion))
     labels = embeddings.emotion
@@ -150,7 +149,7 @@ def evaluate_space(
     }
     curve = None
     logits = trained_logits(loss, embeddings, scale, shift)
-    if logits is not None:  # else the loss trains no variance either
+    if logits is not None:  # without a logit, the loss does not train the variance either
         logits = logits.astype(np.float64)
         probability, by_query = expit(logits), (log_expit(logits), log_expit(logits.T))
         for (name, tower), matched in zip(embeddings.towers.items(), by_query, strict=True):
@@ -170,9 +169,9 @@ def evaluate_space(
 
 
 def _recalls(distance: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """R@k and median rank in both directions, by emotion and by exact pair, and what chance gives."""
+    """Computes R@k and the median rank in both directions, by emotion and by exact pair, and the chance level."""
     num_clips = len(labels)
-    recalls = {k: min(k, num_clips) for k in _RECALLS}  # a split may be smaller
+    recalls = {k: min(k, num_clips) for k in _RECALLS}  # a split may have fewer clips than k
     metrics = {}
     for direction, queries in zip(DIRECTIONS.values(), (distance, distance.T), strict=True):
         by_emotion, by_pair = label_ranks(queries, labels, labels), pair_ranks(queries)
@@ -188,7 +187,7 @@ def _recalls(distance: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 
 def _retrieval_details(distance: np.ndarray, embeddings: Embeddings) -> dict[str, Any]:
-    """Of one direction: which emotion is found for which, and R@1 by emotion and intensity of the query."""
+    """Returns the confusion of emotions in one direction, and R@1 by emotion and intensity of the query."""
     labels = embeddings.emotion
     nearest = nearest_labels(distance, labels)
     confusion = confusion_matrix(labels, nearest, len(EMOTIONS))
@@ -202,9 +201,9 @@ def _retrieval_details(distance: np.ndarray, embeddings: Embeddings) -> dict[str
 
 
 def _ambiguity_details(values: np.ndarray, hits: list[bool], embeddings: Embeddings) -> dict[str, Any]:
-    """Of a number per query that should say how ambiguous it is: by intensity and emotion, and what it goes with."""
+    """Summarises a measure of ambiguity, one value per query: means by group, and rank correlations."""
     emotion, intensity = embeddings.emotion, embeddings.intensity
-    expressive = emotion != _NEUTRAL  # neutral of any intensity is the same
+    expressive = emotion != _NEUTRAL  # a neutral clip is the same at any intensity
     hits = np.asarray(hits)
     deciles = quantile_groups(values, min(_NUM_GROUPS, len(values)))
     by_emotion = group_means(values, emotion)
@@ -225,7 +224,7 @@ def _ambiguity_details(values: np.ndarray, hits: list[bool], embeddings: Embeddi
 
 
 def _number(value: float) -> float | None:
-    """None, which JSON has, for NaN, which it has not."""
+    """Returns None for NaN, which JSON does not have."""
     return float(value) if np.isfinite(value) else None
 
 
@@ -236,7 +235,7 @@ def _numbers(values: np.ndarray) -> list[float | None]:
 def _panels(
     embeddings: Embeddings, metrics: dict[str, float], details: dict[str, Any], curve: Reliability | None
 ) -> list[Panel]:
-    """The pictures, with the tables that belong to them."""
+    """Draws the charts, each with its table."""
     panels = [_map_panel(embeddings), _confusion_panel(details)]
     if curve is not None:
         panels += [_variance_panel(embeddings, metrics, details), _reliability_panel(curve)]
@@ -247,9 +246,9 @@ def _map_panel(embeddings: Embeddings) -> Panel:
     return Panel(
         "map",
         "The emotion space",
-        "Means of both towers on the two principal axes that they share, so the same place is the same point of the "
-        "space in both halves. Ellipses: one standard deviation of each Gaussian. Names stand at the median of their "
-        "clips. An emotion should lie at the same place in both halves, away from the others.",
+        "Means of both towers, projected on their two common principal axes: equal positions in both halves are the "
+        "same point of the space. Ellipses show one standard deviation of each Gaussian. A name marks the median of "
+        "its clips. Each emotion should have the same position in both halves, apart from the others.",
         draw_map(embeddings.towers, embeddings.emotion),
     )
 
@@ -263,8 +262,8 @@ def _confusion_panel(details: dict[str, Any]) -> Panel:
     confusions = {title: np.array(details[direction]["confusion"]) for direction, title in titles.items()}
     return Panel(
         "confusion",
-        "Emotion of the nearest clip of the other side",
-        "Rows: emotion of the query; columns: emotion of its nearest clip. All on the diagonal is right.",
+        "Emotion of the nearest clip of the other modality",
+        "Rows: emotion of the query; columns: emotion of its nearest clip. Correct answers are on the diagonal.",
         draw_confusions(confusions, EMOTIONS, "emotion of the nearest clip"),
         Table(("R@1 by emotion", *titles.values()), rows),
     )
@@ -279,17 +278,17 @@ def _variance_panel(embeddings: Embeddings, metrics: dict[str, float], details: 
     labels |= {
         "rank correlation with intensity": ("intensity_spearman",),
         "the same without neutral clips": ("intensity_spearman_without_neutral",),
-        "the same within every emotion, averaged": ("intensity_spearman_within_emotion",),
+        "the same within each emotion, averaged": ("intensity_spearman_within_emotion",),
         "rank correlation with finding the emotion": ("hit_spearman",),
     }
     rows = [(label, *(_at(details[column], keys) for column in columns)) for label, keys in labels.items()]
     return Panel(
         "variance",
-        "What the variance says",
-        "Total variance: the sum over channels of exp(log_variance). Faint emotion is ambiguous: its boxes should lie "
-        "higher (left) and its retrieval lower (middle). Where the variance tells good queries from bad ones, the "
-        "curves on the right fall. The table sets beside it the entropy (nats) of the emotions of the other side, each "
-        "clip by its match probability: what variance and place in the space say together.",
+        "Variance as a measure of ambiguity",
+        "Total variance is the sum over channels of exp(log_variance). Weak emotions are ambiguous: their variance "
+        "should be larger (left) and their retrieval worse (middle). If the variance predicts failed queries, the "
+        "curves on the right fall. The table compares it with the entropy (nats) of the emotions of the other "
+        "modality, weighted by match probability, which depends on the variance and on the position in the space.",
         draw_variances(
             spread,
             embeddings.intensity + 1,
@@ -302,7 +301,7 @@ def _variance_panel(embeddings: Embeddings, metrics: dict[str, float], details: 
 
 
 def _at(tree: dict[str, Any], keys: Sequence[Any]) -> Any:
-    """The entry of nested dictionaries at a path."""
+    """Returns the entry of nested dictionaries at a path."""
     for key in keys:
         tree = tree[key]
     return tree
@@ -318,8 +317,8 @@ def _reliability_panel(curve: Reliability) -> Panel:
     return Panel(
         "reliability",
         "Calibration of the match probability",
-        "Pairs of a speech and a motion in bins by the predicted probability of a match; each weighs as often as it "
-        "meets in a training batch. On the dotted line the probability is what it says; below, the model is too sure.",
+        "Pairs of speech and motion, grouped by predicted match probability and weighted by how often they share a "
+        "training batch. On the dotted line predictions are calibrated; below it the model is overconfident.",
         draw_reliability(curve),
         Table(("probability", "mean", "share that match", "share of pairs"), rows),
     )

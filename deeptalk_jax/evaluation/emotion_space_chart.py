@@ -1,4 +1,4 @@
-"""Pictures of DEE's space: a map of both towers' Gaussians, and what their variances go with."""
+"""Charts of DEE's embedding space: a map of the Gaussians, and their variance by intensity and retrieval success."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,24 +8,31 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse
 
-from deeptalk_jax.evaluation.charts import MOTION_COLOUR, SPEECH_COLOUR, dress, new_figure, png
+from deeptalk_jax.rendering.figure import (
+    GREY,
+    INK,
+    MOTION_COLOUR,
+    SPEECH_COLOUR,
+    encode_png,
+    new_figure,
+    style_axes,
+)
 from deeptalk_jax.types import EMOTIONS, Gaussian
 
-# Okabe and Ito (2008) with grey for black; in the order of EMOTIONS.
+# Palette of Okabe and Ito (2008) with grey instead of black, in the order of EMOTIONS.
 EMOTION_COLOURS = (
     "#777777", "#E69F00", "#0072B2", "#F0E442", "#CC79A7", "#009E73", "#D55E00", "#56B4E9",
 )  # fmt: skip
 _TOWERS = {"speech": ("o", SPEECH_COLOUR), "motion": ("^", MOTION_COLOUR)}
-_EDGE, _GREY = "#222222", "#888888"
-_MAX_CLIPS = 200  # on the map; more would hide one another
+_MAX_CLIPS = 200  # clips on the map; more would hide one another
 
 
 def principal_axes(means: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Principal component analysis of `[n, d]` points.
+    """Computes the principal components of `[n, d]` points.
 
     Returns:
-        Their centre `[d]`, the two directions of most variance `[2, d]` (the larger entry of each is positive) and
-        the shares of the variance along them `[2]`.
+        The centre `[d]`; the two directions of largest variance `[2, d]`, with signs that make the largest entry of
+        each positive; and their shares of the variance `[2]`.
     """
     centre = means.mean(axis=0)
     _, singular, directions = np.linalg.svd(means - centre, full_matrices=False)
@@ -35,14 +42,14 @@ def principal_axes(means: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def projected_ellipse(variance: np.ndarray, directions: np.ndarray) -> tuple[float, float, float]:
-    """Outline, at one standard deviation, of a Gaussian with diagonal covariance seen along two directions.
+    """Projects a Gaussian with diagonal covariance onto a plane and returns its one-sigma ellipse.
 
     Args:
         variance: `[d]`.
-        directions: `[2, d]`, orthonormal.
+        directions: `[2, d]`, orthonormal axes of the plane.
 
     Returns:
-        Width, height (both diameters) and angle in degrees, as matplotlib's Ellipse takes them.
+        Width and height (diameters) and angle in degrees, the arguments of matplotlib's `Ellipse`.
     """
     eigenvalues, vectors = np.linalg.eigh(directions * variance @ directions.T)
     angle = np.degrees(np.arctan2(vectors[1, 1], vectors[0, 1]))
@@ -50,10 +57,10 @@ def projected_ellipse(variance: np.ndarray, directions: np.ndarray) -> tuple[flo
 
 
 def draw_map(towers: Mapping[str, Gaussian], emotion: np.ndarray) -> bytes:
-    """Means of both towers on the two principal axes that they share, with an ellipse for every Gaussian.
+    """Draws the means of both towers on their common principal axes, with an ellipse for each Gaussian.
 
     Args:
-        towers: "speech" and "motion", `[n, d]` each.
+        towers: Gaussians `[n, d]` of "speech" and "motion".
         emotion: `[n]` classes.
     """
     centre, directions, shares = principal_axes(np.concatenate([tower.mean for tower in towers.values()]))
@@ -69,45 +76,47 @@ def draw_map(towers: Mapping[str, Gaussian], emotion: np.ndarray) -> bytes:
             style = {"facecolor": EMOTION_COLOURS[emotion[index]], "edgecolor": "none", "alpha": 0.10}
             axis.add_patch(Ellipse(points[name][index], width, height, angle=angle, zorder=1, **style))
         axis.scatter(
-            *points[name][shown].T, s=20, marker=_TOWERS[name][0], zorder=2, linewidths=0.4, edgecolors=_EDGE,
+            *points[name][shown].T, s=20, marker=_TOWERS[name][0], zorder=2, linewidths=0.4, edgecolors=INK,
             c=[EMOTION_COLOURS[label] for label in emotion[shown]],
         )  # fmt: skip
-        dress(axis, f"{name}: {len(shown)} of {len(emotion)} clips")
+        style_axes(axis, f"{name}: {len(shown)} of {len(emotion)} clips")
         axis.set_xlabel(f"first principal axis ({shares[0]:.0%} of the variance of the means)", fontsize=8)
         axis.set_aspect("equal")
     axes[0].set_ylabel(f"second principal axis ({shares[1]:.0%})", fontsize=8)
-    for axis, name in zip(axes, towers, strict=True):  # once both have set the limits that they share
+    for axis, name in zip(axes, towers, strict=True):  # after both have set their common limits
         _label_clusters(axis, points[name], emotion)
-    return png(figure)
+    return encode_png(figure)
 
 
 def _label_clusters(axis: Axes, points: np.ndarray, emotion: np.ndarray) -> None:
-    """Names beside the plot, one below the other, each with a line to the median of its clips."""
+    """Writes the names of the emotions beside the plot, each with a line to the median of its clips."""
     labels = np.unique(emotion)
     medians = np.array([np.median(points[emotion == label], axis=0) for label in labels])
     low, high = axis.get_ylim()
-    heights = apart(medians[:, 1], (high - low) / (len(EMOTIONS) + 1), low, high)
+    heights = spread_labels(medians[:, 1], (high - low) / (len(EMOTIONS) + 1), low, high)
     for label, median, height in zip(labels, medians, heights, strict=True):
         axis.annotate(
             EMOTIONS[label], median, (1.03, height), textcoords=axis.get_yaxis_transform(), va="center",
-            fontsize=8.5, color=_EDGE, zorder=3, annotation_clip=False,
+            fontsize=8.5, color=INK, zorder=3, annotation_clip=False,
             bbox={"boxstyle": "round,pad=0.25", "facecolor": EMOTION_COLOURS[label], "alpha": 0.45, "lw": 0},
-            arrowprops={"arrowstyle": "-", "color": _EDGE, "lw": 0.6, "shrinkB": 0},
+            arrowprops={"arrowstyle": "-", "color": INK, "lw": 0.6, "shrinkB": 0},
         )  # fmt: skip
 
 
-def apart(places: np.ndarray, gap: float, low: float, high: float) -> np.ndarray:
-    """Places moved so that each is `gap` or more from the next, in the same order, between `low` and `high`.
+def spread_labels(places: np.ndarray, gap: float, low: float, high: float) -> np.ndarray:
+    """Moves label positions so that neighbours are at least `gap` apart and all lie between `low` and `high`.
+
+    The order is kept.
 
     Args:
-        places: `[n]`.
+        places: `[n]` positions.
         gap: at most `(high - low) / (n - 1)`.
         low: lower bound.
         high: upper bound.
     """
     order = np.argsort(places, kind="stable")
     steps = gap * np.arange(len(places))
-    # Less its step a place must not fall below those before it: a running maximum, then the bounds.
+    # After subtracting i gaps, position i must be at least that of its predecessors: a running maximum.
     moved = np.maximum.accumulate(np.clip(places[order], low, high) - steps)
     result = np.empty(len(places))
     result[order] = np.minimum(moved, high - steps[-1]) + steps
@@ -121,13 +130,13 @@ def draw_variances(
     recall_by_variance: Mapping[str, Sequence[float]],
     chance: float,
 ) -> bytes:
-    """Total variance by intensity, and R@1 by intensity and by the query's variance.
+    """Draws the total variance by intensity, and R@1 by intensity and by the variance of the query.
 
     Args:
-        variance: by tower, `[n]`.
-        intensity: `[n]`, 1 the lowest.
-        recall_by_intensity: by tower of the query, R@1 by intensity.
-        recall_by_variance: by tower of the query, R@1 of groups of equal size, the smallest variances first.
+        variance: `[n]` total variances by tower.
+        intensity: `[n]`, from 1.
+        recall_by_intensity: R@1 by tower of the query, then by intensity.
+        recall_by_variance: R@1 of groups of equal size by tower of the query, smallest variances first.
         chance: R@1 of a gallery in random order.
     """
     figure = new_figure(11.0, 3.6)
@@ -145,7 +154,7 @@ def draw_variances(
         axis.set_xticks(levels)
         axis.set_xlim(levels[0] - 0.5, levels[-1] + 0.5)
     for axis in (by_intensity, by_variance):
-        axis.axhline(chance, color=_GREY, lw=1.0, ls=":")
+        axis.axhline(chance, color=GREY, lw=1.0, ls=":")
         axis.set_ylim(0.0, 1.02)
         axis.set_ylabel("R@1 by emotion", fontsize=8)
     for axis, title, label in (
@@ -153,22 +162,22 @@ def draw_variances(
         (by_intensity, "does the nearest clip have the emotion?", "intensity of the query"),
         (by_variance, "... by the query's variance", "tenth of the queries, smallest variance first"),
     ):
-        dress(axis, title)
+        style_axes(axis, title)
         axis.set_xlabel(label, fontsize=8)
     figure.legend(
         handles=[
             *(Line2D([], [], marker=m, color=c, label=f"{name} (query)") for name, (m, c) in _TOWERS.items()),
-            Line2D([], [], color=_GREY, ls=":", label="chance"),
+            Line2D([], [], color=GREY, ls=":", label="chance"),
         ],
         loc="outside lower center", ncols=3, fontsize=8, frameon=False,
     )  # fmt: skip
-    return png(figure)
+    return encode_png(figure)
 
 
 def _boxes(axis: Axes, groups: Sequence[np.ndarray], places: np.ndarray, colour: str) -> None:
-    """A box of the quartiles for every group."""
+    """Draws a box plot of each group: quartiles, with whiskers at 5 and 95 %."""
     axis.boxplot(
         groups, positions=places, widths=0.3, whis=(5, 95), showfliers=False, patch_artist=True,
-        boxprops={"facecolor": colour, "alpha": 0.55, "edgecolor": colour}, medianprops={"color": _EDGE, "lw": 1.4},
+        boxprops={"facecolor": colour, "alpha": 0.55, "edgecolor": colour}, medianprops={"color": INK, "lw": 1.4},
         whiskerprops={"color": colour}, capprops={"color": colour}, manage_ticks=False,
     )  # fmt: skip

@@ -1,7 +1,7 @@
-"""What a generator's motion is worth: lips, emotion, liveliness and diversity, beside controls.
+"""Evaluation of generated motion: lips, emotion, dynamics of the upper face, and diversity.
 
-Every number is also measured of the true motion (`true_motion_`), of the mean pose of the training split held still
-(`mean_pose_`), and of the motion generated for another clip (`shuffled_audio_`), where that says something.
+Where they are informative, the same metrics are computed for three references: the true motion (`true_motion_`), the
+constant mean pose of the training split (`mean_pose_`), and the motion generated for another clip (`shuffled_audio_`).
 """
 
 from collections.abc import Callable, Sequence
@@ -19,22 +19,22 @@ from deeptalk_jax.metrics.motion import Correlation, MotionErrors, jaw_opening
 from deeptalk_jax.metrics.retrieval import label_chance, label_recall
 from deeptalk_jax.types import Array, Gaussian
 
-NUM_SAMPLES = 3  # of every clip, for its diversity
-_DIVERSITY_CLIPS = 24  # at most, whose samples are compared; every pair costs the vertices of the whole head
+NUM_SAMPLES = 3  # samples per clip, for the diversity
+_DIVERSITY_CLIPS = 24  # maximum, because comparing two samples needs all vertices of the head
 
 
 class GeneratedClip(NamedTuple):
-    """A clip with what a generator made of its speech.
+    """A clip and the motions generated from its speech.
 
     Attributes:
-        truth: `[t, 53]` true motion.
-        generated: `[t, 53]` most likely motion.
-        samples: `[n, t, 53]` at temperature 1 of both levels of codes.
+        truth: true motion, `[t, 53]`.
+        generated: most likely motion, `[t, 53]`.
+        samples: motions sampled at temperature 1 on both levels of codes, `[n, t, 53]`.
         emotion: label of the clip.
         speech: DEE's Gaussian of the speech, `[d]`.
-        heard: emotion that DEE hears in it: that of the nearest centroid; None where the model has no centroids.
-        named: `[t, 53]` most likely motion where the clip's emotion is asked for by name, in place of the speech's;
-            None where the model has no centroids.
+        heard: class of the emotion centroid nearest to the speech embedding; None if the model has no centroids.
+        named: most likely motion when the labelled emotion is given by name instead of taken from the speech,
+            `[t, 53]`; None if the model has no centroids.
     """
 
     truth: np.ndarray
@@ -47,25 +47,25 @@ class GeneratedClip(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """What the frozen networks see in motions.
+    """Emotion of motions as estimated by the frozen networks.
 
     Attributes:
-        emotion: `[n]` emotion that FER sees in each: the class of the largest sum of the frames' logits.
-        embedding: DEE's Gaussians, `[n, d]`.
+        emotion: FER's class of each motion, the one with the largest logit summed over frames, `[n]`.
+        embedding: DEE's Gaussians of the motions, `[n, d]`.
     """
 
     emotion: np.ndarray
     embedding: Gaussian
 
 
-# Padded motions `[b, t, 53]` and their lengths `[b]` to the judgement of them.
+# Judges padded motions `[b, t, 53]` of the lengths `[b]`.
 Judge = Callable[[Float[np.ndarray, "b t d"], np.ndarray], Judgement]
-# Gaussians of the speech and of the motion to the distance of all pairs, `[b, c]`.
+# Computes the distance `[b, c]` between all pairs of a speech Gaussian and a motion Gaussian.
 Distance = Callable[[Gaussian, Gaussian], Array]
 
 
 def in_batches(judge: Callable[[np.ndarray, np.ndarray], Judgement], batch_size: int) -> Judge:
-    """Judges so many motions at a time; the last batch is filled up with copies of its last row."""
+    """Returns a `Judge` that works in batches; the last batch is padded with copies of its last row."""
 
     def judge_all(motion, num_frames):
         found = []
@@ -84,14 +84,14 @@ def evaluate_clips(
     judge: Judge,
     distance: Distance,
 ) -> dict[str, float]:
-    """All metrics of a split.
+    """Computes all metrics of a split.
 
     Args:
-        clips: its clips, at least two.
-        mean_pose: `[53]` of the training split.
-        head: that wears the motions.
-        judge: see `Judge`.
-        distance: by which DEE retrieves.
+        clips: clips of the split, at least two.
+        mean_pose: mean frame of the training split, `[53]`.
+        head: head that the vertices are computed on.
+        judge: estimates the emotion of motions.
+        distance: distance that retrieval with DEE uses.
     """
     order = np.random.default_rng(0).permutation(len(clips))
     other = np.empty_like(order)
@@ -108,9 +108,10 @@ def evaluate_clips(
 def motion_metrics(
     clips: Sequence[GeneratedClip], other: np.ndarray, mean_pose: Float[np.ndarray, " d"], head: HeadModel
 ) -> dict[str, float]:
-    """Errors of the surface, agreement of the jaw, and dynamics of the upper face.
+    """Computes vertex errors, the correlation of the jaw, and the dynamics of the upper face.
 
-    Shuffled audio holds the motion of clip `other[i]` against the truth of clip i, over the frames that both have.
+    `shuffled_audio_` compares the motion generated for clip `other[i]` with the truth of clip i, over the frames that
+    both have.
     """
     errors, dynamics = MotionErrors(head), DynamicsDeviation(head)
     lip_errors = MotionErrors(head_subset(head, head.masks["lips"]))
@@ -147,11 +148,12 @@ def emotion_metrics(
     judge: Judge,
     distance: Distance,
 ) -> dict[str, float]:
-    """Share of motions in which FER sees the clip's emotion, and retrieval by emotion between speech and motion.
+    """Computes the accuracy of FER on the motions, and retrieval by emotion between speech and motion.
 
-    `heard_emotion_accuracy` is the share of clips in whose speech DEE hears their emotion: about the most that FER can
-    see in what is generated from it. `heard_emotion_agreement` is the share in which FER sees what DEE has heard.
-    `named_emotion_accuracy` is the share in which FER sees the clip's emotion where the generator is told its name.
+    `heard_emotion_accuracy` is the accuracy of DEE on the speech (nearest emotion centroid), an approximate upper bound
+    of the accuracy of FER on motion generated from that speech. `heard_emotion_agreement` is the share of clips for
+    which FER's class of the motion equals DEE's class of the speech. `named_emotion_accuracy` is the accuracy of FER
+    when the generator is given the labelled emotion by name.
     """
     num_frames = np.array([len(clip.truth) for clip in clips])
     length = num_frames.max()

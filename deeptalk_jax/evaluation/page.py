@@ -1,11 +1,10 @@
-"""An evaluation as one HTML file that needs no other: numbers, pictures and how to read them."""
+"""Page of an evaluation: one self-contained HTML file of numbers, charts and explanations."""
 
 import base64
 import html
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
 
-import numpy as np
+from deeptalk_jax.evaluation.result import Panel, Table
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 70em; margin: 2em auto; padding: 0 1em; }
@@ -16,63 +15,14 @@ img { max-width: 100%; }
 """
 
 
-class Table(NamedTuple):
-    """A table of a page.
-
-    Attributes:
-        header: names of the columns.
-        rows: a name, then a number (or text) per column; None leaves a cell empty.
-    """
-
-    header: Sequence[str]
-    rows: Sequence[Sequence[str | float | None]]
-
-
-class Panel(NamedTuple):
-    """A picture of an evaluation.
-
-    Attributes:
-        name: of its file.
-        title: heading.
-        text: how to read it, plain text.
-        picture: a PNG file.
-        table: numbers beside it, or None.
-    """
-
-    name: str
-    title: str
-    text: str
-    picture: bytes
-    table: Table | None = None
-
-
-class Evaluation(NamedTuple):
-    """What an evaluation found.
-
-    Attributes:
-        metrics: numbers that are compared between runs.
-        details: what else is worth keeping: tables by class or group, as JSON has them.
-        draw: pictures of it, drawn when asked for.
-    """
-
-    metrics: dict[str, float]
-    details: dict[str, Any]
-    draw: Callable[[], Sequence[Panel]]
-
-
-def valid_rows(batch: dict[str, np.ndarray]) -> np.ndarray:
-    """`[b]` bool: rows of an evaluation batch that hold a clip, not padding."""
-    return batch["num_frames"] > 0
-
-
 def render_page(title: str, lead: str, metrics: Mapping[str, float], panels: Sequence[Panel]) -> str:
-    """The page as HTML, pictures inside.
+    """Returns the page as HTML with embedded charts.
 
     Args:
         title: heading.
-        lead: a line below it.
+        lead: line below the heading.
         metrics: numbers of the whole evaluation.
-        panels: pictures, in order.
+        panels: charts, in order.
     """
     parts = [
         f"<h1>{html.escape(title)}</h1>",

@@ -71,7 +71,7 @@ def flame_surface(
         joints: `[5, 3]` joints at rest, metres.
 
     Returns:
-        The surface. Its mask `mouth_interior` is empty because FLAME does not model the inside of the mouth.
+        The surface. Its mask `mouth_interior` is empty, because the mouth of FLAME is open at the back.
 
     Raises:
         UserError: A mask file exists but cannot be used.

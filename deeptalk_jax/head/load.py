@@ -7,7 +7,6 @@ identity directions and the first 50 of the 100 expression directions.
 
 import json
 import os
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from deeptalk_jax.errors import UserError
+from deeptalk_jax.files import replace_when_whole
 from deeptalk_jax.head.flame_masks import flame_surface
 from deeptalk_jax.head.model import JOINT_PARENTS, NUM_POSE_FEATURES, HeadModel, HeadSurface
-from deeptalk_jax.head.procedural import procedural_head
 from deeptalk_jax.head.unpickle import HEAD_MODEL_GLOBALS, as_array, restricted_load
 from deeptalk_jax.types import EXPRESSION_DIM
 
@@ -52,6 +51,8 @@ def load_head(spec: str) -> HeadModel:
         UserError: The file is missing, damaged, or not a head; the message is one line and names the file.
     """
     if spec == PROCEDURAL:
+        from deeptalk_jax.head.procedural import procedural_head  # here, because it imports scipy.spatial
+
         return procedural_head()
     path = Path(spec)
     if not path.is_file():
@@ -86,14 +87,8 @@ def save_head(path: str | os.PathLike, head: HeadModel) -> None:
     contents |= {f"mask/{name}": indices for name, indices in surface.masks.items()}
     contents |= {name: getattr(surface, name) for name in ("faces", "materials", "albedo")}
     header = {"name": head.name, "parents": head.parents, "landmarks": dict(surface.landmarks)}
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=".npz")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            np.savez_compressed(file, format=_FORMAT, header=json.dumps(header), **contents)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with replace_when_whole(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, format=_FORMAT, header=json.dumps(header), **contents)
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:

@@ -1,4 +1,7 @@
-"""The compiled paths from pieces of clips to emotion Gaussians and to motion, in a few static shapes."""
+"""The two compiled programs of inference: audio to emotion Gaussians, and audio with emotions to motion.
+
+Both run on batches of a few static lengths (`windows.bucket_for`), so that few programs are compiled.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -6,14 +9,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array as KeyArray
-from jaxtyping import Float
 
 from deeptalk_jax.inference.clip import Clip
-from deeptalk_jax.inference.options import InferenceOptions
-from deeptalk_jax.inference.settings import Sampling
-from deeptalk_jax.inference.windows import Window, bucket_for, cut_pieces, cut_windows
-from deeptalk_jax.models.dee import DEE, unit_length
+from deeptalk_jax.inference.options import InferenceOptions, Sampling
+from deeptalk_jax.inference.windows import MotionWindow, bucket_for, cut_pieces, cut_windows
+from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.models.generator import Generator
 from deeptalk_jax.models.motion_prior import FRAMES_PER_TOP_CODE
 from deeptalk_jax.types import AUDIO_RATE_HZ, SAMPLES_PER_FRAME, Array, Gaussian
@@ -21,13 +21,13 @@ from deeptalk_jax.types import AUDIO_RATE_HZ, SAMPLES_PER_FRAME, Array, Gaussian
 PyTree = Any
 
 
-class Piece(NamedTuple):
-    """A stretch of a clip that one row of a call holds.
+class AudioPiece(NamedTuple):
+    """A stretch of a clip that fills one row of a batch.
 
     Attributes:
         clip: the clip.
-        first_sample: where the stretch begins.
-        num_samples: its length, within the clip and the padding that counts.
+        first_sample: start of the stretch in the clip.
+        num_samples: length of the stretch; it may reach into the padding that counts as sound.
     """
 
     clip: Clip
@@ -36,27 +36,25 @@ class Piece(NamedTuple):
 
 
 class MotionRow(NamedTuple):
-    """A window of a clip and what its motion depends on.
+    """A window of a clip, and the emotions of its motions.
 
     Attributes:
         clip: the clip.
-        window: frames to make.
-        emotions: unit vector of every sample, `[n, d]`, or `[n, t, d]` one for every frame of the bucket; of one kind
-            in all rows of a call.
-        keys: `[n]` random key of every sample.
+        window: frames to generate.
+        emotions: one unit vector per sample, `[n, d]`, or one per sample and frame of the bucket, `[n, t, d]`; the
+            rows of a batch all have the same form.
     """
 
     clip: Clip
-    window: Window
+    window: MotionWindow
     emotions: np.ndarray
-    keys: KeyArray
 
 
 class WindowMotion(NamedTuple):
-    """Motions of one window; frames of padding follow.
+    """Motions of one window; rows of padding may follow.
 
     Attributes:
-        motion: `[n, t, 53]`; without n where it is that of a single sample.
+        motion: `[n, t, 53]`; without axis n for a single sample, as are the others.
         indices_top: `[n, t/4]`.
         indices_bottom: `[n, t/2]`.
     """
@@ -66,46 +64,25 @@ class WindowMotion(NamedTuple):
     indices_bottom: np.ndarray
 
 
-def pool_by_precision(gaussians: Gaussian, weights: Float[Array, " b"]) -> Gaussian:
-    """One Gaussian for windows of one clip: precision-weighted mean on the sphere, mean precision.
+def random_keys(seeds: Array) -> tuple[Array, Array]:
+    """Derives the random keys of samples from their seeds.
 
     Args:
-        gaussians: `[b, d]` one row for each window.
-        weights: `[b]` share of the clip that each window covers; sums to 1.
+        seeds: `[n]` uint32.
+
+    Returns:
+        Keys `[n]` that draw emotions, and keys `[n]` that draw codes.
     """
-    precision = weights[:, None] * jnp.exp(-gaussians.log_variance)
-    total = jnp.sum(precision, axis=0, keepdims=True)
-    mean = unit_length(jnp.sum(precision * gaussians.mean, axis=0, keepdims=True) / total)
-    return Gaussian(mean, -jnp.log(total))
-
-
-def draw_emotion(
-    gaussian: Gaussian, alpha: float, key: KeyArray, *, mode: str = "standard_deviation"
-) -> Float[Array, "b d"]:
-    """Unit vectors from emotion Gaussians; alpha 0 is the mean. All share one noise: a track stays smooth.
-
-    Args:
-        gaussian: `[b, d]`.
-        alpha: spread, 0 or above.
-        key: random key.
-        mode: `standard_deviation`: `normalise(mean + alpha * std * noise)`, so 1 draws from the learned Gaussian and
-            more spreads more. `log_variance`, as the published demo: the log-variance is multiplied, so above 1
-            spreads less wherever the variance is below 1.
-    """
-    noise = jax.random.normal(key, (1, gaussian.mean.shape[-1]))
-    if mode == "log_variance":
-        spread = jnp.where(alpha > 0, jnp.exp(0.5 * alpha * gaussian.log_variance), 0.0)
-    else:
-        spread = alpha * jnp.exp(0.5 * gaussian.log_variance)
-    return unit_length(gaussian.mean + spread * noise)
+    keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)))(seeds)
+    return keys[:, 0], keys[:, 1]
 
 
 class Animator:
-    """Runs DEE and the generator on rows of static length.
+    """Runs DEE and the generator on batches of static length.
 
-    A call holds several rows. An accelerator computes them side by side; a CPU one after the other inside the same
-    program, which is faster (one row's features fit its caches), takes the memory of one row and no time for rows
-    that only fill the call. Either way a row gives the same numbers whatever else the call holds.
+    An accelerator computes the rows of a batch in parallel. A CPU computes them one after the other inside the same
+    program, which is faster because the features of one row fit its caches, needs the memory of one row, and skips
+    the rows that only fill the batch. Either way a row gives the same numbers whatever else the batch holds.
 
     Args:
         dee: module and variables.
@@ -113,7 +90,7 @@ class Animator:
         options: rules of inference.
 
     Attributes:
-        options: as given.
+        options: rules of inference.
         embedding_dim: size of the emotion space.
     """
 
@@ -124,12 +101,12 @@ class Animator:
         dee_encoder, encoder = dee_model.speech_encoder, model.predictor.speech_encoder
         self.options = options
         self._dee_eps, self._generator_eps = dee_encoder.waveform_eps, encoder.waveform_eps
-        # Waveforms are normalised here, over whole clips; the encoders see pieces.
+        # `Clip` normalises waveforms over whole clips, because the encoders process pieces.
         self._dee = dee_model.clone(speech_encoder=dee_encoder.clone(waveform_eps=None))
         predictor = model.predictor.clone(speech_encoder=encoder.clone(waveform_eps=None))
         self._generator = model.clone(predictor=predictor)
-        self.embedding_dim = dee_model.audio_tower.embedding_dim
-        self._max_emotion_frames = dee_model.motion_tower.max_length
+        self.embedding_dim = dee_model.embedding_dim
+        self._max_emotion_frames = dee_model.max_motion_frames
         unused = ("motion_tower", "motion_map")
         params = {name: tree for name, tree in dee_variables["params"].items() if name not in unused}
         self._dee_variables = jax.device_put({"params": params})
@@ -137,55 +114,65 @@ class Animator:
         self._embed = jax.jit(self._embed_rows)
         self._sample = jax.jit(self._sample_rows)
 
-    def emotion_pieces(self, clip: Clip) -> list[tuple[int, Piece]]:
-        """What the emotion of a clip is taken from, each piece with its bucket."""
+    def emotion_pieces(self, clip: Clip) -> list[tuple[int, AudioPiece]]:
+        """Cuts a clip into the pieces that its emotion is pooled from; returns each with its bucket."""
         if self.options.emotion_windows == "first_10s":
             longest = self.options.max_window_frames
             num_samples = min(clip.num_samples, longest * SAMPLES_PER_FRAME)
-            return [(bucket_for(-(-num_samples // SAMPLES_PER_FRAME), longest), Piece(clip, 0, num_samples))]
-        longest = self._max_emotion_frames
-        size = longest * SAMPLES_PER_FRAME
-        pieces = [
-            Piece(clip, start, min(size, clip.num_samples - start))
-            for start in cut_pieces(clip.num_samples, size, shortest=AUDIO_RATE_HZ)
-        ]
+            pieces = [AudioPiece(clip, 0, num_samples)]
+        else:
+            longest = self._max_emotion_frames
+            size = longest * SAMPLES_PER_FRAME
+            pieces = [
+                AudioPiece(clip, start, min(size, clip.num_samples - start))
+                for start in cut_pieces(clip.num_samples, size, shortest=AUDIO_RATE_HZ)
+            ]
         return [(bucket_for(-(-piece.num_samples // SAMPLES_PER_FRAME), longest), piece) for piece in pieces]
 
-    def motion_windows(self, clip: Clip) -> list[tuple[int, Window]]:
-        """The windows of a clip, each with its bucket."""
+    def motion_windows(self, clip: Clip) -> list[tuple[int, MotionWindow]]:
+        """Cuts a clip into the windows that its motion is generated in; returns each with its bucket."""
         longest = self.options.max_window_frames
         windows = cut_windows(clip.num_model_frames, longest)
         return [(bucket_for(window.num_frames, longest), window) for window in windows]
 
-    def embed(self, bucket: int, num_rows: int, pieces: Sequence[Piece]) -> list[Gaussian]:
-        """Gaussians `[1, d]` of pieces; one compiled call of `num_rows`, of which the first are wanted."""
-        filled = _filled(pieces, num_rows)
-        audio, num_samples = _audio(filled, bucket, self._dee_eps)
+    def embed(self, bucket: int, num_rows: int, pieces: Sequence[AudioPiece]) -> list[Gaussian]:
+        """Embeds pieces of speech with DEE's audio tower, in one compiled call.
+
+        Args:
+            bucket: static length of the batch, in motion frames.
+            num_rows: static number of rows of the batch.
+            pieces: at most `num_rows`; repetitions of the first one fill the batch.
+
+        Returns:
+            Gaussian `[d]` of numpy arrays for every piece.
+        """
+        audio, num_samples = _audio_batch(_filled(pieces, num_rows), bucket, self._dee_eps)
         gaussians = jax.device_get(self._embed(self._dee_variables, len(pieces), audio, num_samples))
-        return [Gaussian(*(array[row : row + 1] for array in gaussians)) for row in range(len(pieces))]
+        return [Gaussian(*(array[row] for array in gaussians)) for row in range(len(pieces))]
 
     def sample(
         self, bucket: int, num_rows: int, rows: Sequence[MotionRow], identity: np.ndarray, sampling: Sampling
     ) -> list[WindowMotion]:
-        """All samples of windows with an identity `[i]`; one compiled call of `num_rows`, the first of them wanted."""
+        """Generates all samples of windows, in one compiled call.
+
+        Args:
+            bucket: static length of the batch, in motion frames.
+            num_rows: static number of rows of the batch.
+            rows: at most `num_rows`; repetitions of the first one fill the batch.
+            identity: `[i]` identity vector, the same for all rows.
+            sampling: temperatures, nucleus and seeds, the same for all rows.
+
+        Returns:
+            Motions of every window; frames of padding follow those of the window.
+        """
         filled = _filled(rows, num_rows)
-        pieces = [
-            Piece(
-                row.clip,
-                row.window.first_frame * SAMPLES_PER_FRAME,
-                min(
-                    row.window.num_frames * SAMPLES_PER_FRAME,
-                    row.clip.num_samples - row.window.first_frame * SAMPLES_PER_FRAME,
-                ),
-            )
-            for row in filled
-        ]
-        audio, num_samples = _audio(pieces, bucket, self._generator_eps)
-        frames = np.array([row.window.num_frames for row in filled], np.int32)
+        audio, num_samples = _audio_batch([_piece_of(row) for row in filled], bucket, self._generator_eps)
+        num_frames = np.array([row.window.num_frames for row in filled], np.int32)
         arrays = jax.device_get(
             self._sample(
                 self._generator_variables,
                 identity,
+                np.array(sampling.seeds, np.uint32),
                 np.float32(sampling.temperature_top),
                 np.float32(sampling.temperature_bottom),
                 np.float32(sampling.top_p),
@@ -193,30 +180,35 @@ class Animator:
                 audio,
                 num_samples,
                 np.stack([row.emotions for row in filled]),
-                jnp.stack([row.keys for row in filled]),
-                -(-frames // FRAMES_PER_TOP_CODE),
+                -(-num_frames // FRAMES_PER_TOP_CODE),
                 np.array([row.window.first_frame for row in filled], np.int32),
             )
         )
         return [WindowMotion(*(array[row] for array in arrays)) for row in range(len(rows))]
 
     def _embed_rows(self, variables: PyTree, num_wanted: Array, audio: Array, num_samples: Array) -> Gaussian:
+        """Traced body of `embed`: `[b, s]` audio to Gaussians `[b, d]`."""
+
         def embed(audio, num_samples):
             return self._dee.apply(variables, audio, num_samples, method=DEE.embed_audio)
 
-        return _over_rows(embed, num_wanted, audio, num_samples)
+        return _map_rows(embed, num_wanted, audio, num_samples)
 
     def _sample_rows(
         self,
         variables: PyTree,
         identity: Array,
+        seeds: Array,
         temperature_top: Array,
         temperature_bottom: Array,
         top_p: Array,
         num_wanted: Array,
         *rows: Array,
     ) -> WindowMotion:
-        def samples(audio, num_samples, emotions, keys, num_codes, first_frames):
+        """Traced body of `sample`: rows `[b, ...]` to motions `[b, n, t, 53]` and their codes."""
+        _, code_keys = random_keys(seeds)  # the same for all rows: a clip moves alike alone and in any batch
+
+        def samples(audio, num_samples, emotions, num_codes, first_frames):
             def sample(emotion, key):
                 generated = self._generator.apply(
                     variables,
@@ -224,7 +216,7 @@ class Animator:
                     num_samples,
                     emotion,
                     jnp.broadcast_to(identity[None], (audio.shape[0], identity.shape[0])),
-                    key,
+                    jnp.broadcast_to(key[None], audio.shape[:1]),
                     num_codes=num_codes,
                     num_frames=audio.shape[1] // SAMPLES_PER_FRAME,
                     temperature_top=temperature_top,
@@ -235,14 +227,16 @@ class Animator:
                 )
                 return WindowMotion(generated.motion, generated.indices_top, generated.indices_bottom)
 
-            # The sound does not depend on the sample: it is encoded once for all.
-            return jax.vmap(sample, in_axes=1, out_axes=1)(emotions, keys)
+            if code_keys.shape[0] == 1:  # without vmap, which doubles the time to trace
+                return jax.tree.map(lambda array: array[:, None], sample(emotions[:, 0], code_keys[0]))
+            # The audio has no sample axis, so vmap encodes it once for all samples.
+            return jax.vmap(sample, in_axes=(1, 0), out_axes=1)(emotions, code_keys)
 
-        return _over_rows(samples, num_wanted, *rows)
+        return _map_rows(samples, num_wanted, *rows)
 
 
-def _over_rows(function: Callable[..., PyTree], num_wanted: Array, *rows: Array) -> PyTree:
-    """A batched function on all rows at once, or on a CPU on the first `num_wanted` one by one; see `Animator`."""
+def _map_rows(function: Callable[..., PyTree], num_wanted: Array, *rows: Array) -> PyTree:
+    """Applies a batched function to all rows at once, or on a CPU to the first `num_wanted` one by one."""
     num_rows = rows[0].shape[0]
     if num_rows == 1 or jax.default_backend() != "cpu":
         return function(*rows)
@@ -264,12 +258,19 @@ def _over_rows(function: Callable[..., PyTree], num_wanted: Array, *rows: Array)
 
 
 def _filled(rows: Sequence, num_rows: int) -> list:
-    """Rows, the first one repeated behind them."""
+    """Appends repetitions of the first row, up to `num_rows`."""
     return [*rows, *[rows[0]] * (num_rows - len(rows))]
 
 
-def _audio(pieces: Sequence[Piece], bucket: int, eps: float) -> tuple[np.ndarray, np.ndarray]:
-    """Waveforms `[b, bucket * 640]` and their valid samples `[b]`."""
+def _piece_of(row: MotionRow) -> AudioPiece:
+    """Returns the audio of a motion window."""
+    first_sample = row.window.first_frame * SAMPLES_PER_FRAME
+    wanted = row.window.num_frames * SAMPLES_PER_FRAME
+    return AudioPiece(row.clip, first_sample, min(wanted, row.clip.num_samples - first_sample))
+
+
+def _audio_batch(pieces: Sequence[AudioPiece], bucket: int, eps: float) -> tuple[np.ndarray, np.ndarray]:
+    """Returns normalised waveforms `[b, bucket * 640]` and their numbers of valid samples `[b]`."""
     size = bucket * SAMPLES_PER_FRAME
     audio = [piece.clip.piece(piece.first_sample, piece.num_samples, size, eps=eps) for piece in pieces]
     return np.stack(audio), np.array([piece.num_samples for piece in pieces], np.int32)

@@ -1,140 +1,114 @@
-"""`DeepTalk`: a trained model directory, ready to animate."""
+"""`DeepTalk`: a trained model, loaded from its directory, that animates speech."""
 
+import functools
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
 from deeptalk_jax.errors import UserError
-from deeptalk_jax.head.load import load_head
+from deeptalk_jax.head.load import PROCEDURAL, load_head
 from deeptalk_jax.head.model import HeadModel
 from deeptalk_jax.inference.animator import Animator, WindowMotion
-from deeptalk_jax.inference.audio import read_audio, to_model_rate
+from deeptalk_jax.inference.audio import Sound, read_sound
 from deeptalk_jax.inference.clip import Clip
-from deeptalk_jax.inference.emotion_source import EmotionSpace, MotionSource
-from deeptalk_jax.inference.emotion_track import EmotionTrack, TrackRow
+from deeptalk_jax.inference.emotion_source import EmotionSpace, MotionSource, TrackSource, only_one
+from deeptalk_jax.inference.emotion_track import EmotionTrack
 from deeptalk_jax.inference.identity import Identity, read_identity
-from deeptalk_jax.inference.loading import load_generator
 from deeptalk_jax.inference.motion import Motion, split_motion
-from deeptalk_jax.inference.pipeline import Pipeline, PipelineSettings, Progress
-from deeptalk_jax.inference.settings import DEFAULT_BATCH_SIZE, Sampling
+from deeptalk_jax.inference.options import DEFAULT_BATCH_SIZE, Sampling
+from deeptalk_jax.inference.pipeline import Progress, Request, animate_clips
+from deeptalk_jax.inference.trained_generator import load_generator
 from deeptalk_jax.types import AUDIO_RATE_HZ, Gaussian
 
-Audio = str | os.PathLike | np.ndarray
-
-# By name as `DeepTalk.emotion` takes it, or what that or `DeepTalk.read_emotion` gave.
+# Named emotions, or a result of `DeepTalk.emotion`.
 Emotion = str | Gaussian | EmotionTrack
 
 
-def only_one(**sources: object) -> None:
-    """Raises `UserError` where more than one source of an emotion is given."""
-    given = [name for name, source in sources.items() if source is not None]
-    if len(given) > 1:
-        raise UserError(f"{' and '.join(given)} exclude one another: give one of {', '.join(sources)}")
-
-
 class DeepTalk:
-    """Speech to facial motion.
+    """A trained model that turns speech into facial motion.
 
-    Attributes:
-        head: the head that motions are for.
-        num_identities: identities that the model was trained with.
+    `animate` returns motions; `animate_each` yields the motions of many sounds as soon as they are done.
     """
 
-    def __init__(self, animator: Animator, space: EmotionSpace, head: HeadModel, config):
-        self._animator = animator
-        self._space = space
-        self._config = config
-        self.head = head
+    def __init__(self, animator: Animator, space: EmotionSpace, load_head: Callable[[], HeadModel], config):
+        self._animator, self._space, self._load_head, self._config = animator, space, load_head, config
 
     @classmethod
     def load(cls, directory: str | os.PathLike, *, head: str | None = None) -> "DeepTalk":
         """Loads a model directory.
 
         Args:
-            directory: as written by training (`WORKDIR/model`).
+            directory: model directory written by training (`WORKDIR/model`).
             head: head to use instead of the model's own, as `load_head` takes it.
 
         Raises:
-            UserError: no model directory, a damaged one, or one without dee, motion_prior or deeptalk.
+            UserError: the directory is not a model directory, is damaged, or lacks one of the parts dee, motion_prior
+                and deeptalk; or the head cannot be loaded.
         """
         parts = load_generator(directory)
         animator = Animator((parts.dee, parts.dee_variables), (parts.model, parts.variables), parts.options)
         space = EmotionSpace(directory, animator, parts.dee_statistics)
-        return cls(animator, space, load_head(head or parts.head), parts.config)
+        reference = head or parts.head
+        load = functools.cache(functools.partial(load_head, reference))
+        if reference != PROCEDURAL:
+            load()  # an error in a file must come now; the embedded head is built when it is first used
+        return cls(animator, space, load, parts.config)
+
+    @property
+    def head(self) -> HeadModel:
+        """The head that motions are generated for."""
+        return self._load_head()
 
     @property
     def num_identities(self) -> int:
-        """Identities that the model was trained with."""
+        """Number of identities that the model was trained with."""
         return self._config.data.num_identities
 
     def emotion(
         self,
         blend: str | None = None,
         *,
-        audio: Audio | None = None,
+        audio: Sound | None = None,
         motion: MotionSource | None = None,
-        rate_hz: int = AUDIO_RATE_HZ,
-    ) -> Gaussian:
-        """Where an emotion lies in DEE's space; give one of the first three.
-
-        Args:
-            blend: emotions by name, such as `happy@2` or `happy:0.8,surprised:0.2`, see `emotion_blend`.
-            audio: a sound file, or `[s]` mono samples in [-1, 1].
-            motion: a `.npz` of `Motion.save`, a `Motion`, or frames `[t, 53]` at 25 per second.
-            rate_hz: rate of the samples, where samples are given.
-
-        Returns:
-            Gaussian of numpy arrays: `mean [d]`, of unit length, and `log_variance [d]`. Speech and motion go through
-            towers of their own into one space.
-
-        Raises:
-            UserError: no source or several, or the source cannot be used.
-        """
-        only_one(blend=blend, audio=audio, motion=motion)
-        given = self.read_emotion(emotion=blend, emotion_audio=audio, emotion_motion=motion, rate_hz=rate_hz)
-        if given is None:
-            raise UserError("an emotion is taken from blend, audio or motion; none is given")
-        return given
-
-    def read_emotion(
-        self,
-        *,
-        emotion: Emotion | None = None,
-        emotion_audio: Audio | None = None,
-        emotion_motion: MotionSource | None = None,
-        emotion_track: str | os.PathLike | Sequence[TrackRow] | None = None,
+        track: TrackSource | None = None,
         rate_hz: int = AUDIO_RATE_HZ,
         batch_size: int = DEFAULT_BATCH_SIZE,
-    ) -> Gaussian | EmotionTrack | None:
-        """The emotion that `animate` takes from its arguments of these names; None where all are None.
+    ) -> Gaussian | EmotionTrack:
+        """Reads an emotion from exactly one of four sources, for the argument `emotion` of `animate`.
+
+        Args:
+            blend: named emotions, such as `happy@2` or `happy:0.8,surprised:0.2`, see `inference.emotion_blend`.
+            audio: speech: a sound file, or `[s]` mono samples in [-1, 1].
+            motion: a `.npz` file of `Motion.save`, a `Motion`, or frames `[t, 53]` at 25 per second.
+            track: an emotion that changes over time: a CSV file, see `inference.emotion_track`, or rows
+                `(seconds, named emotions or Gaussian [d])`.
+            rate_hz: sample rate of `audio`, if it is an array.
+            batch_size: largest number of 10 s pieces of `audio` in one compiled call.
+
+        Returns:
+            Gaussian of numpy arrays `mean [d]`, of unit length, and `log_variance [d]` in DEE's space, which speech
+            and motion share; for a track an `EmotionTrack`.
 
         Raises:
-            UserError: several are given, or one cannot be used.
+            UserError: no source or several are given, or the source cannot be used.
         """
-        only_one(
-            emotion=emotion,
-            emotion_audio=emotion_audio,
-            emotion_motion=emotion_motion,
-            emotion_track=emotion_track,
-        )
-        if emotion_track is not None:
-            return self._space.track(emotion_track)
-        if emotion_audio is not None:
-            return self._space.of_clip(self._clip(emotion_audio, rate_hz), batch_size)
-        if emotion_motion is not None:
-            return self._space.of_motion(emotion_motion)
-        if isinstance(emotion, str):
-            return self._space.of_blend(emotion)
-        return (
-            emotion if emotion is None or isinstance(emotion, EmotionTrack) else self._space.checked(emotion)
-        )
+        only_one(blend=blend, audio=audio, motion=motion, track=track)
+        if track is not None:
+            return self._space.from_track(track)
+        if audio is not None:
+            return self._space.from_clip(self._clip(audio, rate_hz), batch_size)
+        if motion is not None:
+            return self._space.from_motion(motion)
+        if blend is not None:
+            return self._space.from_blend(blend)
+        raise UserError("expected an emotion as blend, audio, motion or track; none is given")
 
     def animate(
         self,
-        audio: Audio,
+        audio: Sound | list[Sound],
         *,
+        num_samples: int | None = None,
         rate_hz: int = AUDIO_RATE_HZ,
         identity: Identity = None,
         temperature_top: float = 0.0,
@@ -143,39 +117,50 @@ class DeepTalk:
         alpha: float = 0.0,
         seed: int = 0,
         emotion: Emotion | None = None,
-        emotion_audio: Audio | None = None,
+        emotion_audio: Sound | None = None,
         emotion_motion: MotionSource | None = None,
-        emotion_track: str | os.PathLike | Sequence[TrackRow] | None = None,
-    ) -> Motion:
-        """Facial motion of speech of any length.
+        emotion_track: TrackSource | None = None,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        progress: Progress | None = None,
+    ) -> Motion | list[Motion] | list[list[Motion]]:
+        """Generates facial motion for one sound, or for a list of sounds, of any length.
+
+        A motion depends on its sound and on the arguments, never on the other sounds of a list.
 
         Args:
-            audio: a sound file, or `[s]` mono samples in [-1, 1].
-            rate_hz: rate of the samples, where samples are given.
-            identity: whose habits of the face: number of a training identity, a blend such as `3:0.5,7:0.5`, a file
-                of fit_identity or a vector, see `inference.identity`; None is the mean of all.
-            temperature_top: of the slow codes; 0 takes the most likely.
-            temperature_bottom: of the fast codes.
-            top_p: codes of either level are drawn from the most likely ones that reach this probability together;
-                1 = all, 0 = the most likely one.
-            alpha: spread of the emotion around what the speech says; 0 is its mean. What 1 means is decided by the
-                model's `alpha_mode`: by default the learned Gaussian.
-            seed: of everything random; 0 to 2^32 - 1.
-            emotion: take this emotion instead of that of the speech: by name, or what the method `emotion` gave. At
-                most one of the four.
-            emotion_audio: take the emotion from this sound.
-            emotion_motion: take the emotion from this motion, see the method `emotion`.
-            emotion_track: take an emotion that changes over time: a CSV file, see `inference.emotion_track`, or
-                rows `(seconds, blend by name or Gaussian [d])`.
+            audio: a sound file, or `[s]` mono samples in [-1, 1]; or a list of these.
+            num_samples: number of motions per sound; motion i is drawn with `seed + i`. None gives a single motion
+                instead of a list.
+            rate_hz: sample rate of `audio` and `emotion_audio`, where they are arrays.
+            identity: speaker identity: number of a training identity, a blend such as `3:0.5,7:0.5`, a file of
+                fit_identity, or a vector, see `inference.identity`; None takes the mean of all training identities.
+            temperature_top: sampling temperature of the top (slow) codes; 0 takes the most likely code.
+            temperature_bottom: sampling temperature of the bottom (fast) codes; 0 takes the most likely code.
+            top_p: nucleus probability: codes of either level are drawn from the most likely ones whose probabilities
+                first reach `top_p` together; 1 keeps all codes, 0 only the most likely one.
+            alpha: spread of the emotion around its mean; 0 takes the mean, and 1 draws from the learned Gaussian
+                unless the model's `alpha_mode` differs.
+            seed: random seed, 0 to 2^32 - 1, shared by all sounds.
+            emotion: emotion that replaces that of the speech: named emotions, or a result of the method `emotion`. At
+                most one of the four emotion arguments may be given; it applies to all sounds.
+            emotion_audio: takes the emotion from this sound.
+            emotion_motion: takes the emotion from this motion, see the method `emotion`.
+            emotion_track: emotion that changes over time, see the method `emotion`; it starts with every sound.
+            batch_size: largest number of 10 s motions in one compiled call.
+            progress: called after every batch with the seconds of motion that it made.
 
         Returns:
-            Motion of exactly `ceil(seconds * 25)` frames.
+            Motion of exactly `ceil(seconds * 25)` frames; a list of motions if `num_samples` is given; and for a list
+            of sounds a list of these in the same order.
 
         Raises:
-            UserError: the sound cannot be used, or a number is out of its range.
+            UserError: a sound, an identity or an emotion cannot be used, or a number is out of range.
         """
-        (motion,) = self.animate_many(
-            [audio],
+        sounds = audio if isinstance(audio, list) else [audio]
+        results = {}
+        for index, result in self.animate_each(
+            sounds,
+            num_samples=num_samples,
             rate_hz=rate_hz,
             identity=identity,
             temperature_top=temperature_top,
@@ -187,143 +172,140 @@ class DeepTalk:
             emotion_audio=emotion_audio,
             emotion_motion=emotion_motion,
             emotion_track=emotion_track,
-        )
-        return motion
+            batch_size=batch_size,
+            progress=progress,
+        ):
+            if isinstance(result, Exception):
+                raise result
+            results[index] = result
+        motions = [results[index] for index in range(len(sounds))]
+        return motions if isinstance(audio, list) else motions[0]
 
-    def animate_many(self, audio: Iterable[Audio], **settings) -> list[Motion]:
-        """Facial motion of many sounds, those of similar length together; each as `animate` gives it alone.
-
-        Args:
-            audio: sound files, or `[s]` mono samples.
-            **settings: of `sample_each`, but for `num_samples`.
-
-        Returns:
-            Motions in the order of the sounds.
-
-        Raises:
-            UserError: a sound cannot be used, or a number is out of its range.
-        """
-        return [motion for (motion,) in self.sample_many(audio, 1, **settings)]
-
-    def sample_many(self, audio: Iterable[Audio], num_samples: int, **settings) -> list[list[Motion]]:
-        """Several motions of each of many sounds, all of one sound from one compiled call.
-
-        The i-th motion is that of `animate` with `seed + i`.
-
-        Args:
-            audio: sound files, or `[s]` mono samples.
-            num_samples: motions of every sound.
-            **settings: of `sample_each`.
-
-        Returns:
-            Motions of every sound, in the order of the sounds.
-
-        Raises:
-            UserError: a sound cannot be used, or a number is out of its range.
-        """
-        found = {}
-        for index, motions in self.sample_each(audio, num_samples, **settings):
-            if isinstance(motions, Exception):
-                raise motions
-            found[index] = motions
-        return [found[index] for index in range(len(found))]
-
-    def animate_each(self, audio: Iterable[Audio], **settings) -> Iterator[tuple[int, Motion | Exception]]:
-        """As `sample_each` with one motion of each sound."""
-        for index, motions in self.sample_each(audio, 1, **settings):
-            yield index, motions if isinstance(motions, Exception) else motions[0]
-
-    def sample_each(
+    def animate_each(
         self,
-        audio: Iterable[Audio],
-        num_samples: int,
+        audio: Iterable[Sound],
         *,
+        num_samples: int | None = None,
         rate_hz: int = AUDIO_RATE_HZ,
         identity: Identity = None,
+        temperature_top: float = 0.0,
+        temperature_bottom: float = 0.0,
+        top_p: float = 1.0,
+        alpha: float = 0.0,
+        seed: int = 0,
         emotion: Emotion | None = None,
-        emotion_audio: Audio | None = None,
+        emotion_audio: Sound | None = None,
         emotion_motion: MotionSource | None = None,
-        emotion_track: str | os.PathLike | Sequence[TrackRow] | None = None,
+        emotion_track: TrackSource | None = None,
+        batch_size: int = DEFAULT_BATCH_SIZE,
         progress: Progress | None = None,
-        **sampling: float,
-    ) -> Iterator[tuple[int, list[Motion] | Exception]]:
-        """Gives the motions of each of many sounds as soon as they are done.
+    ) -> Iterator[tuple[int, Motion | list[Motion] | Exception]]:
+        """Generates facial motion for many sounds and yields each as soon as it is done.
 
-        Clips and windows of clips are collected by length; a batch runs when it is full, and what is left when no
-        sound is left. A clip's motion depends on its sound and the settings, not on its neighbours: every clip draws
-        from the same seeds.
+        Sounds of similar length run together. A sound that cannot be animated does not affect the others.
 
         Args:
-            audio: sound files, or `[s]` mono samples; taken one at a time.
-            num_samples: motions of every sound; the i-th is that of `animate` with `seed + i`.
-            rate_hz: see `animate`, as all up to `emotion_track`.
-            identity: for all sounds.
-            emotion: for all sounds.
-            emotion_audio: for all sounds.
-            emotion_motion: for all sounds.
-            emotion_track: for all sounds, each from its beginning.
-            progress: called after every batch with the seconds of motion made.
-            **sampling: for all sounds, fields of `settings.Sampling`: `temperature_top`, `temperature_bottom`, `top_p`,
-                `alpha`, `seed` and `batch_size`.
+            audio: list of sounds, or an iterator, which is consumed in groups of bounded size.
+            num_samples: see `animate`, as for all other arguments.
+            rate_hz: see `animate`.
+            identity: see `animate`.
+            temperature_top: see `animate`.
+            temperature_bottom: see `animate`.
+            top_p: see `animate`.
+            alpha: see `animate`.
+            seed: see `animate`.
+            emotion: see `animate`.
+            emotion_audio: see `animate`.
+            emotion_motion: see `animate`.
+            emotion_track: see `animate`.
+            batch_size: see `animate`.
+            progress: see `animate`.
 
         Yields:
-            Number of the sound in `audio`, and its motions or what kept them from being made.
+            Index of the sound; and its motion (a list of motions if `num_samples` is given), or the exception that
+            prevented it.
 
         Raises:
-            UserError: a number is out of its range, or identity or emotion cannot be used.
+            UserError: `audio` is a single sound, an identity or an emotion cannot be used, or a number is out of
+                range. These are raised by the call, before the first sound is read.
         """
-        drawn = Sampling(num_samples=num_samples, **sampling).checked()
-        style = read_identity(self._config, identity)
-        source = self.read_emotion(
-            emotion=emotion,
-            emotion_audio=emotion_audio,
-            emotion_motion=emotion_motion,
-            emotion_track=emotion_track,
-            rate_hz=rate_hz,
-            batch_size=drawn.batch_size,
+        if isinstance(audio, (str, os.PathLike, np.ndarray)):
+            raise UserError(
+                f"animate_each expects a list of sounds, got a single {type(audio).__name__}; "
+                "use animate for one sound"
+            )
+        sampling = Sampling(
+            temperature_top=temperature_top,
+            temperature_bottom=temperature_bottom,
+            top_p=top_p,
+            alpha=alpha,
+            seed=seed,
+            num_samples=1 if num_samples is None else num_samples,
+            batch_size=batch_size,
         )
-        clips = self._clips(audio, rate_hz)
-        settings = PipelineSettings(style, drawn, source)
-        for (index, clip), result in Pipeline(self._animator, settings, progress).run(clips):
+        vector = read_identity(self._config, identity)
+        chosen = self._chosen_emotion(
+            emotion, emotion_audio, emotion_motion, emotion_track, rate_hz=rate_hz, batch_size=batch_size
+        )
+        request = Request(vector, sampling, chosen)
+        return self._results(audio, rate_hz, request, progress, as_list=num_samples is not None)
+
+    def _chosen_emotion(
+        self,
+        emotion: Emotion | None,
+        audio: Sound | None,
+        motion: MotionSource | None,
+        track: TrackSource | None,
+        *,
+        rate_hz: int,
+        batch_size: int,
+    ) -> Gaussian | EmotionTrack | None:
+        """Returns the emotion that the arguments of `animate` give; None if all are None."""
+        only_one(emotion=emotion, emotion_audio=audio, emotion_motion=motion, emotion_track=track)
+        if isinstance(emotion, EmotionTrack):
+            return emotion
+        if emotion is not None and not isinstance(emotion, str):
+            return self._space.checked(emotion)
+        if all(source is None for source in (emotion, audio, motion, track)):
+            return None
+        return self.emotion(
+            emotion, audio=audio, motion=motion, track=track, rate_hz=rate_hz, batch_size=batch_size
+        )
+
+    def _results(
+        self, audio: Iterable[Sound], rate_hz: int, request: Request, progress: Progress | None, as_list: bool
+    ) -> Iterator[tuple[int, Motion | list[Motion] | Exception]]:
+        """Animates sounds with arguments that have been checked; see `animate_each`."""
+        waveforms: dict[int, np.ndarray] = {}  # of the sounds whose motions are not done
+
+        def clips() -> Iterator[Clip | Exception]:
+            for index, sound in enumerate(audio):
+                try:
+                    clip = self._clip(sound, rate_hz)
+                except Exception as error:
+                    clip = error
+                else:
+                    waveforms[index] = clip.waveform
+                yield clip
+
+        for index, result in animate_clips(self._animator, clips(), request, progress):
+            waveform = waveforms.pop(index, None)
             if isinstance(result, Exception):
                 yield index, result
             else:
-                yield index, [self._motion(clip, sample) for sample in result]
+                motions = [self._motion(waveform, sample) for sample in result]
+                yield index, motions if as_list else motions[0]
 
-    def _motion(self, clip: Clip, result: WindowMotion) -> Motion:
+    def _clip(self, sound: Sound, rate_hz: int) -> Clip:
+        return Clip(read_sound(sound, rate_hz), self._animator.options)
+
+    def _motion(self, waveform: np.ndarray, result: WindowMotion) -> Motion:
         expression, jaw_pose = split_motion(result.motion)
         return Motion(
             expression=expression,
             jaw_pose=jaw_pose,
             indices_top=result.indices_top,
             indices_bottom=result.indices_bottom,
-            waveform=clip.waveform,
-            head=self.head,
+            waveform=waveform,
+            load_head=self._load_head,
         )
-
-    def check_settings(self, *, identity: Identity = None, **sampling: float) -> None:
-        """Holds settings of `sample_each` against their ranges, before any sound is read.
-
-        Raises:
-            UserError: names the first setting that is out of its range.
-        """
-        Sampling(**sampling).checked()
-        read_identity(self._config, identity)
-
-    def _clip(self, audio: Audio, rate_hz: int) -> Clip:
-        if isinstance(audio, (str, os.PathLike)):
-            waveform = read_audio(Path(audio))
-        else:
-            waveform = to_model_rate(np.asarray(audio), rate_hz)
-        return Clip(waveform, self._animator.options)
-
-    def _clips(
-        self, audio: Iterable[Audio], rate_hz: int
-    ) -> Iterator[tuple[tuple[int, Clip | Exception], Clip | Exception]]:
-        """Every sound with its number, or what kept it from being read: for the caller to judge, the others go on."""
-        for index, sound in enumerate(audio):
-            try:
-                clip = self._clip(sound, rate_hz)
-            except Exception as error:
-                clip = error
-            yield (index, clip), clip

@@ -1,4 +1,7 @@
-"""Sound files to mono 16 kHz waveforms, with errors a person can act on."""
+"""Sounds to mono waveforms at 16 kHz: sound files of any format, and arrays of samples.
+
+Errors name the file and the fault in one line, so that a batch of files can report them.
+"""
 
 import math
 import os
@@ -6,33 +9,35 @@ import re
 from pathlib import Path
 
 import numpy as np
-import scipy.signal
 import soundfile
 
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.types import AUDIO_RATE_HZ, MOTION_RATE_HZ, SAMPLES_PER_FRAME
 
-# Below this the speech band itself is missing; above it no sound card goes.
+# A single sound: a sound file, or `[s]` mono samples in [-1, 1].
+Sound = str | os.PathLike | np.ndarray
+
+# Below the first rate the speech band is missing; no sound card records above the second.
 _RATES_HZ = (1_000, 768_000)
 _BLOCK_SAMPLES = 1 << 20
-# libsndfile reads what there is of a file that is cut short, and says so in its log only.
+# libsndfile reads the remainder of a truncated file and reports the truncation in its log only.
 _SHORT_DATA = re.compile(r"(?:data|SSND) : (\d+) \(should be (\d+)\)")
-# Programs that write to a pipe do not know the length and put such a number in its place.
+# Programs that write to a pipe do not know the length and write a placeholder of at least this size.
 _STREAMED_BYTES = 0x7FFF_0000
 
 
 def read_audio(path: str | os.PathLike) -> np.ndarray:
-    """Reads what libsndfile reads, mixes channels down and resamples.
+    """Reads a sound file, averages its channels and resamples it to 16 kHz.
 
     Args:
-        path: a sound file of any rate, channel count and sample format.
+        path: a sound file of any rate, channel count and sample format that libsndfile reads.
 
     Returns:
         `[s]` float32 at 16 kHz, nominally in [-1, 1].
 
     Raises:
-        UserError: the file is missing, empty, no sound file, cut short (MP3 and OGG do not always show it), or
-            holds samples that are not finite.
+        UserError: the file is missing, empty, not a sound file, truncated (which MP3 and OGG do not always show),
+            or holds samples that are not finite.
     """
     path = Path(path)
     if not path.is_file():
@@ -40,7 +45,7 @@ def read_audio(path: str | os.PathLike) -> np.ndarray:
     if path.stat().st_size == 0:
         raise UserError(f"{path}: the file is empty")
     if path.suffix.lower() == ".raw":
-        raise UserError(f"{path}: headerless sound tells no rate; convert it to .wav")
+        raise UserError(f"{path}: a headerless sound file does not tell its rate; convert it to .wav")
     try:
         with soundfile.SoundFile(path) as file:
             rate_hz = file.samplerate
@@ -53,8 +58,22 @@ def read_audio(path: str | os.PathLike) -> np.ndarray:
     return to_model_rate(mono, rate_hz, name=str(path))
 
 
+def read_sound(sound: Sound, rate_hz: int = AUDIO_RATE_HZ) -> np.ndarray:
+    """Reads a single sound: a sound file, or mono samples at `rate_hz`.
+
+    Returns:
+        `[s]` float32 at 16 kHz.
+
+    Raises:
+        UserError: the sound cannot be used, see `read_audio` and `to_model_rate`.
+    """
+    if isinstance(sound, (str, os.PathLike)):
+        return read_audio(sound)
+    return to_model_rate(np.asarray(sound), rate_hz)
+
+
 def _read_mono(file: soundfile.SoundFile, path: Path) -> np.ndarray:
-    """`[s]` mean over channels, read in blocks so that channels never lie in memory all at once."""
+    """Reads the mean over channels `[s]`, in blocks so that all channels are never in memory at once."""
     blocks = [
         block.mean(axis=1, dtype=np.float32)
         for block in file.blocks(_BLOCK_SAMPLES, dtype="float32", always_2d=True)
@@ -66,7 +85,7 @@ def _read_mono(file: soundfile.SoundFile, path: Path) -> np.ndarray:
 
 
 def _check_whole(file: soundfile.SoundFile, path: Path) -> None:
-    """Raises `UserError` where the header promises at least a motion frame more than the file holds."""
+    """Raises `UserError` if the header promises at least one motion frame more than the file holds."""
     found = _SHORT_DATA.search(file.extra_info)
     if not found:
         return
@@ -84,14 +103,15 @@ def to_model_rate(waveform: np.ndarray, rate_hz: int, *, name: str = "waveform")
 
     Args:
         waveform: `[s]` floats, nominally in [-1, 1].
-        rate_hz: its rate, a whole number.
-        name: what to call it in errors.
+        rate_hz: rate of the waveform, a whole number.
+        name: name of the waveform in errors.
 
     Returns:
         `[ceil(s * 16000 / rate)]` float32.
 
     Raises:
-        UserError: no samples, more than one axis, no floats, samples that are not finite, or an impossible rate.
+        UserError: the waveform is empty, has more than one axis, is not of floats or not finite, or the rate is
+            impossible.
     """
     lowest, highest = _RATES_HZ
     if not lowest <= rate_hz <= highest or rate_hz != int(rate_hz):
@@ -114,30 +134,35 @@ def to_model_rate(waveform: np.ndarray, rate_hz: int, *, name: str = "waveform")
         )
     if rate_hz == AUDIO_RATE_HZ:
         return waveform
-    # The exact ratio, whatever its terms: a rounded one would let the motion drift from the sound.
+    import scipy.signal  # here, because it takes as long to import as jax
+
+    # The exact ratio, however large its terms: with a rounded one the motion would drift from the sound.
     divisor = math.gcd(AUDIO_RATE_HZ, rate_hz)
     resampled = scipy.signal.resample_poly(waveform, AUDIO_RATE_HZ // divisor, rate_hz // divisor)
     return resampled.astype(np.float32, copy=False)
 
 
 def num_motion_frames(num_samples: int) -> int:
-    """Motion frames of a 16 kHz waveform: `ceil(seconds * 25)`."""
+    """Returns the number of motion frames of a 16 kHz waveform: `ceil(seconds * 25)`."""
     return -(-num_samples // SAMPLES_PER_FRAME)
 
 
 def duration_s(num_samples: int) -> float:
-    """Length of a 16 kHz waveform in seconds."""
+    """Returns the length of a 16 kHz waveform in seconds."""
     return num_samples / AUDIO_RATE_HZ
 
 
 def find_audio_files(paths: list[str | os.PathLike]) -> list[Path]:
-    """Files as given, and for every directory the sound files directly in it, sorted by name.
+    """Replaces every directory by the sound files directly in it, sorted by name; files are kept.
 
     Raises:
-        UserError: a directory cannot be read, or holds no sound file (judged by its extension).
+        UserError: no path is given, a directory cannot be read, or it holds no sound file, as judged by the
+            extensions.
     """
+    if not paths:
+        raise UserError("no sound file is given; name sound files or directories with --audio=")
     extensions = {f".{name.lower()}" for name in soundfile.available_formats()} | {".oga", ".opus", ".aif"}
-    extensions.remove(".raw")  # tells no rate
+    extensions.remove(".raw")  # does not tell its rate
     found = []
     for path in map(Path, paths):
         if not path.is_dir():

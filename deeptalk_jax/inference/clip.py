@@ -1,4 +1,7 @@
-"""A clip as the encoders get it: normalised over the whole, and handed out in padded pieces."""
+"""`Clip`: a waveform, normalised over its whole length and handed out in padded pieces.
+
+The encoders were trained on waveforms of zero mean and unit variance (docs/method.md, section 5).
+"""
 
 import math
 
@@ -14,11 +17,11 @@ _BLOCK_SAMPLES = 1 << 20
 
 
 def published_num_samples(num_samples: int) -> int:
-    """Length to which the published demo pads a clip (SPEC section 9; quirk 7 of the reference figures).
+    """Returns the length to which the published demo pads a clip (docs/method.md, section 9).
 
-    The next multiple of 4 frames above the whole frames that the clip has, so four frames are added to a clip that
-    is such a multiple already. The steps are taken in double precision as the demo takes them: 74,240 samples
-    count as 115.99 frames and get no padding, and a target of 804 frames comes out one sample short.
+    It is the next multiple of 4 frames above the whole frames of the clip, so a clip of exactly such a multiple gets
+    four more frames. Computed in double precision as in the demo, rounding errors included: 74,240 samples count as
+    115.99 frames and get no padding, and a target of 804 frames comes out one sample short.
 
     Returns:
         At least `num_samples`.
@@ -29,50 +32,46 @@ def published_num_samples(num_samples: int) -> int:
 
 
 class Clip:
-    """A waveform and its scale. Pieces are made when asked for: an hour lies in memory once.
+    """A waveform with its mean and variance. Normalised pieces are made on demand, so an hour is in memory once.
 
     Args:
         waveform: `[s]` float32 at 16 kHz, s >= 1.
-        options: decide about padding.
+        options: decides about padding.
 
     Attributes:
-        waveform: as given.
-        num_samples: with the padding that counts as sound.
+        waveform: the waveform, unchanged.
+        num_samples: its length, with the padding that counts as sound.
     """
 
     def __init__(self, waveform: Float[np.ndarray, " s"], options: InferenceOptions):
         self.waveform = waveform
         self.num_samples = len(waveform)
         if options.waveform_padding == "published":
-            padded, longest = (
-                published_num_samples(len(waveform)),
-                options.max_window_frames * SAMPLES_PER_FRAME,
-            )
-            # A clip that one window holds stays one window.
-            self.num_samples = (
-                max(len(waveform), min(padded, longest)) if len(waveform) <= longest else padded
-            )
+            self.num_samples = published_num_samples(len(waveform))
+            longest = options.max_window_frames * SAMPLES_PER_FRAME
+            if len(waveform) <= longest:  # padding must not push a clip into a second window
+                self.num_samples = max(len(waveform), min(self.num_samples, longest))
         self._mean, self._variance = _moments(waveform, self.num_samples)
 
     @property
     def num_frames(self) -> int:
-        """Motion frames of the waveform as given: `ceil(seconds * 25)`."""
+        """Motion frames of the waveform without padding: `ceil(seconds * 25)`."""
         return num_motion_frames(len(self.waveform))
 
     @property
     def num_model_frames(self) -> int:
-        """Motion frames that the generator makes: those of the padding count."""
+        """Motion frames that the generator makes, including those of the padding that counts as sound."""
         return num_motion_frames(self.num_samples)
 
     def piece(
         self, first_sample: int, num_samples: int, size: int, *, eps: float
     ) -> Float[np.ndarray, " size"]:
-        """Normalised samples, zeros behind them.
+        """Returns normalised samples, followed by zeros.
 
         Args:
-            first_sample: where the piece begins.
-            num_samples: its length, within the clip and its padding.
-            size: length to fill with zeros, at least `num_samples`.
+            first_sample: start of the piece.
+            num_samples: length of the piece, within the clip and its padding.
+            size: length of the result, at least `num_samples`.
             eps: added to the variance of the whole clip.
         """
         piece = np.zeros(size, np.float32)
@@ -85,10 +84,10 @@ class Clip:
 
 
 def _moments(waveform: np.ndarray, num_samples: int) -> tuple[float, float]:
-    """Mean and variance of a waveform with zeros behind it, up to `num_samples`.
+    """Returns mean and variance of a waveform that is padded with zeros to `num_samples`.
 
-    In float64, for an hour has 6e7 samples and float32 squares overflow past 1e19; block by block, so that no copy
-    of the hour in float64 arises.
+    In float64, because an hour has 6e7 samples and float32 squares overflow past 1e19; in blocks, so that no float64
+    copy of an hour is made.
     """
     starts = range(0, len(waveform), _BLOCK_SAMPLES)
     blocks = [waveform[start : start + _BLOCK_SAMPLES] for start in starts]

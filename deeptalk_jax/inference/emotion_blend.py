@@ -1,8 +1,8 @@
-"""Emotions asked for by name, intensity and weight, blended on the unit sphere of DEE's space.
+"""Emotions given by name, intensity and weight, blended on the unit sphere of DEE's emotion space.
 
-happy                        all training clips of the emotion, whatever their intensity
-happy@3                      intensity 0 to 3; between two levels, and between 0 = neutral and 1, in proportion
-happy:0.8,surprised@2:0.2    a blend; what the weights lack to 1 is neutral, above 1 they count in proportion
+happy                        the mean over all training clips of the emotion, of any intensity
+happy@3                      an intensity from 0 (neutral) to 3, interpolated between the trained levels 1, 2 and 3
+happy:0.8,surprised@2:0.2    a blend; neutral fills weights up to a sum of 1, larger sums are scaled to 1
 """
 
 import math
@@ -13,13 +13,13 @@ import numpy as np
 
 from deeptalk_jax.assembly.emotion_centroids import EmotionCentroids
 from deeptalk_jax.errors import UserError
-from deeptalk_jax.inference.blend import BlendReader
+from deeptalk_jax.inference.blend_grammar import BlendReader
 from deeptalk_jax.types import EMOTIONS, NUM_INTENSITIES, Gaussian
 
 NEUTRAL = "neutral"
 _READER = BlendReader("emotion", "NAME[@INTENSITY][:WEIGHT]", f"known: {', '.join(EMOTIONS)}")
 _ITEM = re.compile(r"(?P<name>[^@]+)(?:@(?P<intensity>[^@]+))?")
-# A mean shorter than this comes of emotions that point away from one another, and has no direction to speak of.
+# Opposite emotions blend to a mean that is shorter than this, whose direction is not meaningful.
 _SHORTEST_MEAN = 1e-3
 
 
@@ -28,7 +28,7 @@ class Emotion(NamedTuple):
 
     Attributes:
         name: one of `types.EMOTIONS`.
-        intensity: 0 (neutral) to 3; None stands for all training clips of the emotion.
+        intensity: 0 (neutral) to 3; None takes all training clips of the emotion.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Emotion(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """Weighted sums of the moments of Gaussians: what is linear in the weights.
+    """Weighted sums of the moments of Gaussians, which unlike Gaussians on the sphere are linear in the weights.
 
     Attributes:
         mean: `[..., d]`, not of unit length.
@@ -47,14 +47,14 @@ class Moments(NamedTuple):
     variance: np.ndarray
 
     def gaussian(self) -> Gaussian:
-        """The Gaussian on the sphere, float32."""
+        """Returns the Gaussian with its mean projected to the unit sphere, float32."""
         norm = np.linalg.norm(self.mean, axis=-1, keepdims=True)
         mean = self.mean / np.maximum(norm, 1e-8)
         return Gaussian(mean.astype(np.float32), np.log(self.variance).astype(np.float32))
 
     @classmethod
     def of(cls, gaussian: Gaussian) -> "Moments":
-        """Moments of one Gaussian with weight 1."""
+        """Returns the moments of one Gaussian with weight 1."""
         return cls(np.float64(gaussian.mean), np.exp(np.float64(gaussian.log_variance)))
 
 
@@ -62,20 +62,20 @@ def parse_emotion(text: str) -> Emotion:
     """Reads `NAME` or `NAME@INTENSITY`.
 
     Raises:
-        UserError: an unknown name, or an intensity that is no number from 0 to 3.
+        UserError: the name is unknown, a weight is given, or the intensity is not a number from 0 to 3.
     """
     item, weight = _READER.item(text, text)
     if weight is not None:
-        raise UserError(f"emotion {text!r} must have no weight")
+        raise UserError(f"emotion {text!r} must not have a weight; expected NAME[@INTENSITY]")
     return _emotion(item, text)
 
 
 def parse_blend(text: str) -> list[tuple[Emotion, float]]:
-    """Reads `NAME[@INTENSITY][:WEIGHT]`, several with commas between; a weight that is not given is 1.
+    """Reads items `NAME[@INTENSITY][:WEIGHT]`, separated by commas; a weight that is not given is 1.
 
     Raises:
-        UserError: an unknown name, an intensity that is no number from 0 to 3, a weight that is no number, negative
-            or not finite, or no weight above 0.
+        UserError: a name is unknown, an intensity is not a number from 0 to 3, a weight is not a finite number, 0 or
+            above, or no weight is above 0.
     """
     return [(_emotion(item, text), weight) for item, weight in _READER.items(text)]
 
@@ -92,10 +92,10 @@ def _emotion(item: str, text: str) -> Emotion:
 
 
 class EmotionTable:
-    """Names to moments.
+    """Maps blends of named emotions to moments.
 
     Args:
-        centroids: of the emotions.
+        centroids: centroids of the emotions in DEE's space.
     """
 
     def __init__(self, centroids: EmotionCentroids):
@@ -104,18 +104,18 @@ class EmotionTable:
         self._num_clips = centroids.num_clips
 
     def gaussian(self, text: str) -> Gaussian:
-        """Gaussian `[d]` of a blend.
+        """Returns the Gaussian `[d]` of a blend.
 
         Raises:
-            UserError: see `parse_blend` and `moments`.
+            UserError: the text cannot be read, see `parse_blend`, or the blend has no direction, see `moments`.
         """
         return self.moments(parse_blend(text)).gaussian()
 
     def moments(self, blend: list[tuple[Emotion, float]]) -> Moments:
-        """Moments `[d]` of a blend, its weights brought to 1 by neutral or by their sum.
+        """Returns the moments `[d]` of a blend; neutral fills weights up to a sum of 1, larger sums are scaled to 1.
 
         Raises:
-            UserError: an emotion without training clips, or emotions that cancel out.
+            UserError: an emotion has no training clips, or the emotions cancel out.
         """
         total = sum(weight for _, weight in blend)
         weights = np.zeros(self._num_clips.shape)
@@ -126,16 +126,16 @@ class EmotionTable:
         mean = np.einsum("ei,eid->d", weights, self._mean)
         if np.linalg.norm(mean) < _SHORTEST_MEAN:
             names = ", ".join(emotion.name for emotion, _ in blend)
-            raise UserError(f"the emotions {names} cancel out: no emotion lies between them")
+            raise UserError(f"the emotions {names} cancel out; blend fewer of them or change their weights")
         return Moments(mean, np.einsum("ei,eid->d", weights, self._variance))
 
     def _classes(self, emotion: Emotion) -> np.ndarray:
-        """`[e, i]` shares of the classes in one emotion; sums to 1."""
+        """Returns the weights `[e, i]` of all classes in one emotion; they sum to 1."""
         row, level = EMOTIONS.index(emotion.name), emotion.intensity
         shares = np.zeros(self._num_clips.shape)
         held = np.flatnonzero(self._num_clips[row])
         if not len(held):
-            raise UserError(f"emotion {emotion.name!r}: the model was trained on no clip of it")
+            raise UserError(f"emotion {emotion.name!r}: the model was trained without clips of this emotion")
         if level is None or emotion.name == NEUTRAL:
             shares[row] = self._num_clips[row] / self._num_clips[row].sum()
             return shares
@@ -143,6 +143,6 @@ class EmotionTable:
             shares += (1.0 - level) * self._classes(Emotion(NEUTRAL))
         for index, share in ((math.floor(level) - 1, 1.0 - level % 1.0), (math.floor(level), level % 1.0)):
             if 0 <= index < NUM_INTENSITIES:
-                # A level without clips is stood for by the nearest that has some.
+                # The nearest level that has clips replaces a level without clips.
                 shares[row, held[np.argmin(np.abs(held - index))]] += share
         return shares

@@ -1,7 +1,11 @@
-"""Where the emotion of a motion may come from: sound, another motion, names, or a track over time."""
+"""Sources of an emotion: speech, a motion, named emotions, or a track over time.
+
+All become Gaussians in DEE's emotion space. DEEPTalk takes the emotion from the speech only; see
+docs/emotion_control.md.
+"""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -15,24 +19,35 @@ from deeptalk_jax.errors import UserError
 from deeptalk_jax.inference.animator import Animator
 from deeptalk_jax.inference.clip import Clip
 from deeptalk_jax.inference.emotion_blend import EmotionTable, Moments, parse_blend
+from deeptalk_jax.inference.emotion_gaussian import pool_by_precision
 from deeptalk_jax.inference.emotion_track import EmotionTrack, TrackRow, read_track, track_of_rows
 from deeptalk_jax.inference.motion import Motion, read_motion
-from deeptalk_jax.inference.pipeline import emotion_of, pooled
+from deeptalk_jax.inference.pipeline import embed_clips
 from deeptalk_jax.inference.windows import bucket_for, cut_pieces
 from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.models.fer import FER
 from deeptalk_jax.types import MOTION_DIM, MOTION_RATE_HZ, Gaussian
 
+# A `.npz` file of `Motion.save`, a `Motion`, or frames `[t, 53]` at 25 per second.
 MotionSource = str | os.PathLike | np.ndarray | Motion
+# A CSV file, or rows of seconds and emotions.
+TrackSource = str | os.PathLike | Sequence[TrackRow]
+
+
+def only_one(**sources: object) -> None:
+    """Raises `UserError` if more than one source of an emotion is given, that is, not None."""
+    given = [name for name, source in sources.items() if source is not None]
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)} exclude one another: give one of {', '.join(sources)}")
 
 
 class EmotionSpace:
-    """DEE's space of a model directory. FER and the motion tower are read from it when a motion is given.
+    """The emotion space of a model. FER and DEE's motion tower are loaded when a motion is first embedded.
 
     Args:
         directory: the model directory.
-        animator: runs the audio tower.
-        statistics: of the part dee; of its `EmotionCentroids`, or empty.
+        animator: runs DEE's audio tower.
+        statistics: fields of `EmotionCentroids` stored with the part dee, or empty.
     """
 
     def __init__(
@@ -40,15 +55,18 @@ class EmotionSpace:
     ):
         self._directory, self._animator, self._statistics = Path(directory), animator, statistics
 
-    def of_clip(self, clip: Clip, batch_size: int) -> Gaussian:
-        """Gaussian `[d]` of speech of any length."""
-        return _of_row(emotion_of(self._animator, clip, batch_size))
+    def from_clip(self, clip: Clip, batch_size: int) -> Gaussian:
+        """Embeds speech of any length to a Gaussian `[d]`."""
+        (emotion,) = embed_clips(self._animator, [clip], batch_size)
+        if isinstance(emotion, Exception):
+            raise emotion
+        return Gaussian(*(np.array(array) for array in emotion))
 
-    def of_motion(self, motion: MotionSource) -> Gaussian:
-        """Gaussian `[d]` of a motion of any length, windows of 10 s pooled as those of speech are.
+    def from_motion(self, motion: MotionSource) -> Gaussian:
+        """Embeds a motion of any length to a Gaussian `[d]`, pooled over windows of 10 s as for speech.
 
         Raises:
-            UserError: the motion cannot be used, or the directory holds no FER.
+            UserError: the motion cannot be used, or the directory does not hold FER.
         """
         frames = read_motion(motion)
         embed, longest = self._motion_tower
@@ -60,44 +78,48 @@ class EmotionSpace:
             piece = frames[start : start + longest]
             padded = np.zeros((1, bucket_for(len(piece), longest), MOTION_DIM), np.float32)
             padded[0, : len(piece)] = piece
-            gaussians.append(jax.device_get(embed(padded, np.int32([len(piece)]))))
+            gaussian = jax.device_get(embed(padded, np.int32([len(piece)])))
+            gaussians.append(Gaussian(*(np.array(array[0]) for array in gaussian)))
             lengths.append(len(piece))
-        return _of_row(pooled(gaussians, np.float32(lengths) / np.float32(sum(lengths))))
+        return pool_by_precision(gaussians, lengths)
 
-    def of_blend(self, text: str) -> Gaussian:
-        """Gaussian `[d]` of emotions by name, see `emotion_blend`.
+    def from_blend(self, text: str) -> Gaussian:
+        """Returns the Gaussian `[d]` of named emotions, see `emotion_blend`.
 
         Raises:
-            UserError: the text cannot be read, or the directory holds no centroids.
+            UserError: the text cannot be read, or the directory does not hold emotion centroids.
         """
         return self._table.gaussian(text)
 
     def checked(self, gaussian: Gaussian) -> Gaussian:
-        """A Gaussian of a caller, held against the space.
+        """Returns a caller's Gaussian unchanged, after checking that it fits the space.
 
         Raises:
-            UserError: no Gaussian, not `[d]`, or not finite.
+            UserError: the value is not a Gaussian, has another shape than `[d]`, or is not finite.
         """
         dim = self._animator.embedding_dim
         if not isinstance(gaussian, Gaussian):
-            raise UserError(f"an emotion is text or a Gaussian, got {type(gaussian).__name__}")
+            raise UserError(f"expected an emotion as text or as a Gaussian, got {type(gaussian).__name__}")
         shapes = [np.shape(array) for array in gaussian]
         if shapes != [(dim,)] * 2 or not all(np.isfinite(array).all() for array in gaussian):
-            raise UserError(f"an emotion Gaussian has finite mean and log_variance [{dim}], got {shapes}")
+            raise UserError(
+                f"an emotion Gaussian needs finite mean and log_variance [{dim}], got shapes {shapes}"
+            )
         return gaussian
 
-    def track(self, source: str | os.PathLike | Sequence[TrackRow]) -> EmotionTrack:
-        """A track from a file, or from rows.
+    def from_track(self, source: TrackSource) -> EmotionTrack:
+        """Reads a track from a file or from rows.
 
         Raises:
-            UserError: the file or the rows cannot be used, or the directory holds no centroids.
+            UserError: the file or the rows cannot be used, or they name emotions and the directory does not hold
+                emotion centroids.
         """
         if isinstance(source, (str, os.PathLike)):
             return read_track(source, self._table)
         return track_of_rows([(second, self._moments(emotion)) for second, emotion in source])
 
     def _moments(self, emotion: str | Gaussian) -> Moments:
-        """Moments of a row; a Gaussian needs no centroids."""
+        """Returns the moments of a track row; a Gaussian needs no centroids."""
         if isinstance(emotion, str):
             return self._table.moments(parse_blend(emotion))
         return Moments.of(self.checked(emotion))
@@ -106,14 +128,14 @@ class EmotionSpace:
     def _table(self) -> EmotionTable:
         if set(self._statistics) != set(EmotionCentroids._fields):
             raise UserError(
-                f"{self._directory}: holds no centroids of the emotions; make them from training data with "
+                f"{self._directory}: holds no emotion centroids; make them from training data with "
                 f"python -m deeptalk_jax.tools.emotion_centroids --model={self._directory} --data_dir=DIR"
             )
         return EmotionTable(EmotionCentroids(**self._statistics))
 
     @cached_property
-    def _motion_tower(self):
-        """Compiled `(frames [1, t, 53], num_frames [1]) -> Gaussian [1, d]`, and the most frames it takes."""
+    def _motion_tower(self) -> tuple[Callable[[np.ndarray, np.ndarray], Gaussian], int]:
+        """Compiled `(frames [1, t, 53], num_frames [1]) -> Gaussian [1, d]`, and the largest number of frames."""
         parts = {name: load_part(self._directory, name) for name in ("fer", "dee")}
         fer, dee = build_fer(parts["fer"].config), build_dee(parts["dee"].config)
         expected = jax.eval_shape(lambda key: init_fer(fer, key), jax.random.key(0))
@@ -128,9 +150,4 @@ class EmotionSpace:
             features = fer.apply(fer_variables, frames, method=FER.features)
             return dee.apply(dee_variables, features, num_frames, method=DEE.embed_motion)
 
-        return lambda *inputs: embed(*variables, *inputs), dee.motion_tower.max_length
-
-
-def _of_row(gaussian: Gaussian) -> Gaussian:
-    """`[1, d]` to `[d]` numpy arrays."""
-    return Gaussian(*(np.array(array[0]) for array in gaussian))
+        return lambda *inputs: embed(*variables, *inputs), dee.max_motion_frames

@@ -1,7 +1,7 @@
-"""Emotion that changes over a clip: rows at given seconds, linear between them.
+"""Emotion that changes over a clip: rows at given seconds, interpolated linearly between them.
 
-A file has one of two heads. Weights of emotions, a column for each, where an empty cell is 0 and what a row lacks to 1
-is neutral; or one emotion with its intensity:
+A CSV file has one of two headers. Either it has one column of weights per emotion, where an empty cell is 0 and neutral
+fills a row up to a sum of 1; or it gives one emotion and its intensity per row:
 
     seconds,happy,surprised@2          seconds,emotion,intensity
     0.0,0,0                            0.0,neutral,0
@@ -18,24 +18,19 @@ from pathlib import Path
 import numpy as np
 
 from deeptalk_jax.errors import UserError
-from deeptalk_jax.inference.emotion_blend import (
-    Emotion,
-    EmotionTable,
-    Moments,
-    parse_emotion,
-)
+from deeptalk_jax.inference.emotion_blend import Emotion, EmotionTable, Moments, parse_emotion
 from deeptalk_jax.types import MOTION_RATE_HZ, Gaussian
 
-# Seconds, and a blend by name or a Gaussian `[d]`.
+# Time in seconds, and a blend of named emotions or a Gaussian `[d]`.
 TrackRow = tuple[float, str | Gaussian]
 
 
 class EmotionTrack:
-    """Emotion over time. Before the first row and after the last it stands still.
+    """Emotion over time. It is constant before the first row and after the last.
 
     Args:
-        seconds: `[r]` times of the rows, rising.
-        rows: moments of every row.
+        seconds: times of the rows, increasing.
+        rows: moments `[d]` of every row.
     """
 
     def __init__(self, seconds: Sequence[float], rows: Sequence[Moments]):
@@ -43,7 +38,7 @@ class EmotionTrack:
         self._moments = Moments(*(np.stack(arrays) for arrays in zip(*rows, strict=True)))
 
     def frames(self, first_frame: int, num_frames: int) -> Gaussian:
-        """Gaussians `[t, d]` of a stretch of frames, each at its middle."""
+        """Returns the Gaussians `[t, d]` of a stretch of frames, each at the middle of its frame."""
         seconds = (np.arange(first_frame, first_frame + num_frames) + 0.5) / MOTION_RATE_HZ
         after = np.searchsorted(self._seconds, seconds)
         left = np.clip(after - 1, 0, len(self._seconds) - 1)
@@ -56,24 +51,24 @@ class EmotionTrack:
 
 
 def track_of_rows(rows: Sequence[tuple[float, Moments]]) -> EmotionTrack:
-    """A track of times and moments.
+    """Builds a track from times and moments.
 
     Raises:
-        UserError: no rows, or times that are not finite or do not rise.
+        UserError: there are no rows, or the times are not finite or not increasing.
     """
     if not rows:
         raise UserError("the emotion track has no rows")
     seconds = [float(second) for second, _ in rows]
     if not all(map(math.isfinite, seconds)) or any(one >= other for one, other in pairwise(seconds)):
-        raise UserError(f"the seconds of the emotion track must be finite and rise: {seconds}")
+        raise UserError(f"the seconds of the emotion track must be finite and increasing, got {seconds}")
     return EmotionTrack(seconds, [moments for _, moments in rows])
 
 
 def read_track(path: str | os.PathLike, table: EmotionTable) -> EmotionTrack:
-    """Reads a track file.
+    """Reads a track from a CSV file.
 
     Raises:
-        UserError: names file, line and value of what cannot be used.
+        UserError: the file cannot be used; the message names file, line and value.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -84,22 +79,22 @@ def read_track(path: str | os.PathLike, table: EmotionTable) -> EmotionTrack:
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: not a CSV file in UTF-8 ({error})") from error
     if len(lines) < 2:
-        raise UserError(f"{path}: expected a line with the names of the columns, and rows below it")
+        raise UserError(f"{path}: expected a header with the names of the columns, and rows below it")
     return _Reader(Path(path), lines[0], table).track(lines[1:])
 
 
 class _Reader:
-    """Rows of a file to moments.
+    """Reads the rows of a track file.
 
     Args:
-        path: for errors.
-        head: names of the columns, and their line.
-        table: of the emotions.
+        path: path of the file, for errors.
+        header: names of the columns, and the number of their line.
+        table: moments of the named emotions.
     """
 
-    def __init__(self, path: Path, head: tuple[list[str], int], table: EmotionTable):
+    def __init__(self, path: Path, header: tuple[list[str], int], table: EmotionTable):
         self._path, self._table = path, table
-        (self._columns, line) = head
+        self._columns, line = header
         if self._columns[0] != "seconds" or len(self._columns) < 2:
             raise self._error(line, f"columns {self._columns} must begin with 'seconds', then emotions")
         self._by_name = self._columns[1:] == ["emotion", "intensity"]
@@ -107,14 +102,14 @@ class _Reader:
             self._emotions = [self._located(line, parse_emotion, name) for name in self._columns[1:]]
 
     def track(self, lines: Sequence[tuple[list[str], int]]) -> EmotionTrack:
-        """All rows."""
+        """Reads all rows, given as cells and line number."""
         seconds, rows = [], []
         for cells, line in lines:
             if len(cells) != len(self._columns):
                 raise self._error(line, f"{len(cells)} cells, expected {len(self._columns)}")
             second = self._number(line, "seconds", cells[0])
             if seconds and second <= seconds[-1]:
-                raise self._error(line, f"seconds {cells[0]!r} must be above those of the row before")
+                raise self._error(line, f"seconds {cells[0]!r} must be above those of the previous row")
             seconds.append(second)
             rows.append(self._located(line, self._table.moments, self._blend(line, cells[1:])))
         return EmotionTrack(seconds, rows)
@@ -133,7 +128,7 @@ class _Reader:
         except ValueError:
             number = math.nan
         if not (0 <= number < math.inf):
-            raise self._error(line, f"{column} {cell!r} is no number, 0 or above")
+            raise self._error(line, f"{column} {cell!r} is not a number, 0 or above")
         return number
 
     def _located(self, line: int, function, *arguments):

@@ -1,8 +1,8 @@
-"""Whose habits of the face a motion has: a training speaker, their mean, a blend of them, or a fitted identity.
+"""Speaker identity of a motion: a training speaker, the mean of all, a blend of them, or a fitted identity.
 
-3                    the training speaker of this number
-3:0.5,7:0.5          a blend; what the weights lack to 1 is the mean of all, above 1 they count in proportion
-person.json          of `python -m deeptalk_jax.tools.fit_identity`
+3                    the training speaker with this number
+3:0.5,7:0.5          a blend; the mean of all speakers fills weights up to a sum of 1, larger sums are scaled to 1
+person.json          a file written by `python -m deeptalk_jax.tools.fit_identity`
 """
 
 import json
@@ -18,25 +18,25 @@ from ml_collections import ConfigDict
 from deeptalk_jax.assembly.build import identity_vector
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.files import replace_when_whole
-from deeptalk_jax.inference.blend import BlendReader
+from deeptalk_jax.inference.blend_grammar import BlendReader
 
 FORMAT = "deeptalk_jax identity"
 SUFFIX = ".json"
 
-# A number, text as above, a file, or a vector.
+# Number of a training speaker, text as in the module docstring, an identity file, or a vector `[i]`.
 Identity = int | str | os.PathLike | np.ndarray | None
 
 
 def read_identity(config: ConfigDict, source: Identity) -> Float[np.ndarray, " i"]:
-    """The identity vector that a source stands for; None is the mean of the training speakers.
+    """Returns the identity vector `[i]` of a source; None gives the mean of the training speakers.
 
     Args:
-        config: of the part deeptalk.
-        source: see the module; or `[i]`, a vector.
+        config: config of the part deeptalk.
+        source: number, text, file or vector, see the module docstring.
 
     Raises:
-        UserError: no such training identity, text that cannot be read, a file that is not there or holds something
-            else, or a vector of another length or with numbers that are not finite.
+        UserError: the training identity does not exist, the text cannot be read, the file is missing or not an
+            identity file, or the vector has another length or values that are not finite.
     """
     if isinstance(source, str) and not source.endswith(SUFFIX):
         return _blend(config, source)
@@ -56,7 +56,7 @@ def _trained(config: ConfigDict, number: int | None) -> np.ndarray:
 
 def _blend(config: ConfigDict, text: str) -> np.ndarray:
     known = f"the trained identities are 0 to {config.data.num_identities - 1}"
-    reader = BlendReader("identity", f"NUMBER[:WEIGHT], nor is this a {SUFFIX} file of fit_identity", known)
+    reader = BlendReader("identity", f"NUMBER[:WEIGHT] or a {SUFFIX} file of fit_identity", known)
     blend = reader.items(text)
     total = sum(weight for _, weight in blend)
     vector = max(1.0 - total, 0.0) * _trained(config, None)
@@ -70,9 +70,9 @@ def _blend(config: ConfigDict, text: str) -> np.ndarray:
 def _checked(config: ConfigDict, place: str, vector: np.ndarray) -> np.ndarray:
     length = config.model.num_identities
     if vector.shape != (length,):
-        raise UserError(f"{place}an identity vector of shape {vector.shape}; this model's are ({length},)")
+        raise UserError(f"{place}identity vector of shape {vector.shape}; this model expects ({length},)")
     if not np.isfinite(vector).all():
-        raise UserError(f"{place}the identity vector holds numbers that are not finite")
+        raise UserError(f"{place}identity vector with values that are not finite")
     return vector.astype(np.float32)
 
 
@@ -80,12 +80,12 @@ def write_identity(path: Path, vector: np.ndarray, notes: Mapping[str, Any]) -> 
     """Writes an identity file.
 
     Args:
-        path: ends in `.json`.
-        vector: `[i]`.
-        notes: what else to say in it.
+        path: path of the file, ending in `.json`.
+        vector: `[i]` identity vector.
+        notes: further entries of the JSON object.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the file cannot be written.
     """
     contents = {"format": FORMAT, "identity": [round(float(weight), 7) for weight in vector], **notes}
     try:
@@ -103,9 +103,5 @@ def _read_file(path: Path) -> np.ndarray:
         return np.asarray(contents["identity"], np.float64)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-    ) as error:  # broken JSON and text that is not UTF-8 are ValueErrors
-        raise UserError(f"{path}: not an identity as fit_identity writes it ({error})") from error
+    except (ValueError, KeyError, TypeError) as error:  # ValueError: also broken JSON, and text not in UTF-8
+        raise UserError(f"{path}: not an identity file of fit_identity ({error})") from error

@@ -1,10 +1,10 @@
-"""Fits the identity vector of a person from speech with its motion; everything else is frozen.
+"""Fits the identity vector of a person to speech with its motion; all other variables are frozen.
 
-The vector starts at the mean identity and follows the gradient of the vertex error of the generated motion, in which
-every code is the mean of the codebook under softmax(logits): smooth, and without noise. On held-out speech of two new
-speakers this came out ahead of the cross-entropy against the prior's own codes. Every fifth window is set aside: the
-identity that counts is the one on the way whose most likely motion has the least error there, which may be the mean
-identity itself (docs/sampling.md).
+The vector starts at the mean identity and follows the gradient of the vertex error of the generated motion, where every
+code is replaced by the mean of the codebook under softmax(logits), which is smooth and noiseless. On held-out speech
+of two new speakers this gave smaller errors than the cross-entropy against the prior's own codes. Every fifth window is
+set aside for validation: of the identities along the way, the one whose most likely motion has the least error there is
+chosen, which may be the mean identity itself (docs/sampling.md).
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ from deeptalk_jax.head.load import load_head
 from deeptalk_jax.inference.api import DeepTalk
 from deeptalk_jax.inference.audio import num_motion_frames
 from deeptalk_jax.inference.identity import Identity
-from deeptalk_jax.inference.loading import LoadedGenerator
+from deeptalk_jax.inference.trained_generator import TrainedGenerator
 from deeptalk_jax.metrics.motion import MotionErrors
 from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.models.generator import Generator
@@ -36,23 +36,22 @@ PyTree = Any
 
 NUM_STEPS = 200
 LEARNING_RATE = 0.02
-_LIP_WEIGHT = (
-    0.5  # beside all vertices, of which the lips are few: the ratio that the mini variant is trained with
-)
+# Weight of the lip error relative to the error of all vertices, as in training of the mini variant.
+_LIP_WEIGHT = 0.5
 _MM2_PER_M2 = 1e6
-_MOST_WINDOWS = 64  # of 1.28 s: more than a minute adds little and costs memory
+_MOST_WINDOWS = 64  # 1.28 s each; more than a minute adds little and costs memory
 _HELD_OUT_SHARE = 0.2
 _FEWEST_WINDOWS = 5
 _SET_ASIDE_EVERY = 5
-_MOST_FRAMES_APART = 2  # of sound and motion, as rounding and trackers make them
+_MOST_FRAMES_APART = 2  # lengths of sound and motion differ by rounding and by the tracker
 
 
 class Recording(NamedTuple):
-    """Speech and its motion.
+    """Speech with its motion.
 
     Attributes:
         waveform: `[s]` float32 at 16 kHz.
-        motion: `[t, 53]`.
+        motion: `[t, 53]` expression and jaw pose at 25 Hz.
     """
 
     waveform: np.ndarray
@@ -60,12 +59,12 @@ class Recording(NamedTuple):
 
 
 class FittedIdentity(NamedTuple):
-    """A person's identity.
+    """The fitted identity of a person.
 
     Attributes:
-        vector: `[i]`.
-        losses: `[n]` mean squared coordinate errors before every step, mm^2, those of the lips weighed in.
-        checks: `[n]` the same of the most likely motion in the windows that are set aside; `vector` has the least.
+        vector: `[i]` identity vector.
+        losses: `[n]` mean squared coordinate error before every step, with the weighted error of the lips, mm^2.
+        checks: `[n]` the same error of the most likely motion, in the windows set aside; it is least for `vector`.
     """
 
     vector: np.ndarray
@@ -74,15 +73,21 @@ class FittedIdentity(NamedTuple):
 
 
 class _Windows(NamedTuple):
-    """What does not depend on the identity: `[b, t, d]` speech features, `[b, d]` emotion, `[b, t, 53]` motion."""
+    """Windows with everything that does not depend on the identity.
+
+    Attributes:
+        features: `[b, t, d]` speech features.
+        emotion: `[b, d]` unit vectors.
+        motion: `[b, t, 53]` true motion.
+    """
 
     features: Array
     emotion: Array
     motion: Array
 
 
-class _Heard(nn.Module):
-    """Stands where the speech encoder was and takes what that gave: it is computed once, not in every step."""
+class _PrecomputedFeatures(nn.Module):
+    """Replaces the speech encoder and passes on its features, which are computed once and not in every step."""
 
     def __call__(
         self, features: Array, num_samples: Array, *, num_frames: int, train: bool
@@ -91,14 +96,14 @@ class _Heard(nn.Module):
 
 
 def split_recording(recording: Recording, window_frames: int) -> tuple[Recording, Recording]:
-    """What to fit, and the last fifth, held out; both of whole windows.
+    """Splits a recording into the part to fit and the last fifth, held out; both are whole windows long.
 
     Raises:
         UserError: sound and motion differ in length, or there are fewer than five windows.
     """
-    frames, heard = len(recording.motion), num_motion_frames(len(recording.waveform))
-    if abs(frames - heard) > _MOST_FRAMES_APART:
-        raise UserError(f"{frames} frames of motion do not fit sound of {heard} frames")
+    frames, sound_frames = len(recording.motion), num_motion_frames(len(recording.waveform))
+    if abs(frames - sound_frames) > _MOST_FRAMES_APART:
+        raise UserError(f"{frames} frames of motion do not match {sound_frames} frames of sound")
     num_windows = min(frames, len(recording.waveform) // SAMPLES_PER_FRAME) // window_frames
     if num_windows < _FEWEST_WINDOWS:
         raise UserError(
@@ -117,26 +122,26 @@ def split_recording(recording: Recording, window_frames: int) -> tuple[Recording
 
 
 def fit_identity(
-    parts: LoadedGenerator, recordings: Sequence[Recording], num_steps: int = NUM_STEPS
+    parts: TrainedGenerator, recordings: Sequence[Recording], num_steps: int = NUM_STEPS
 ) -> FittedIdentity:
-    """The identity of a person; entries of identities that nobody was trained with stay 0.
+    """Fits the identity of a person; entries that belong to no training identity stay 0.
 
     Args:
         parts: the frozen model.
-        recordings: of the person; what is left of whole windows counts for nothing.
-        num_steps: of gradient descent.
+        recordings: recordings of the person; frames after the last whole window are ignored.
+        num_steps: steps of gradient descent.
 
     Raises:
-        UserError: there is not one window.
+        UserError: no recording is as long as a window.
     """
     windows = _windows(parts, recordings)
     aside = np.arange(len(windows.motion)) % _SET_ASIDE_EVERY == _SET_ASIDE_EVERY - 1
-    # Of fewer than five windows none can be spared.
+    # With fewer than five windows, all are used for both.
     learnt, checked = (
         jax.tree.map(lambda x, rows=rows: x[rows], windows)
         for rows in (~aside, aside if aside.any() else ~aside)
     )
-    predictor = parts.model.predictor.clone(speech_encoder=_Heard())
+    predictor = parts.model.predictor.clone(speech_encoder=_PrecomputedFeatures())
     model = parts.model.clone(predictor=predictor)
     mean = jnp.asarray(identity_vector(parts.config, None))
     optimiser = optax.adam(LEARNING_RATE)
@@ -171,7 +176,7 @@ def _most_likely(logits: Float[Array, "b n k"]) -> Float[Array, "b n k"]:
 def _motion(
     module: Generator, windows: _Windows, identity: Array, choose: Callable[[Array], Array]
 ) -> Float[Array, "b t 53"]:
-    """Motion of the codes that `choose` makes of logits: weights of the codebook."""
+    """Decodes the codes that `choose` selects: it maps logits `[b, n, k]` to weights of the codebook."""
     count, num_frames = windows.motion.shape[:2]
     face = module.predictor.face_features(
         windows.features,
@@ -185,8 +190,8 @@ def _motion(
     return module.prior.decode(codes_top, module.prior.mix_bottom(choose(logits_bottom)))
 
 
-def _windows(parts: LoadedGenerator, recordings: Sequence[Recording]) -> _Windows:
-    """Windows as in training, evenly over the recordings where there are more than enough."""
+def _windows(parts: TrainedGenerator, recordings: Sequence[Recording]) -> _Windows:
+    """Cuts recordings into windows as in training; takes at most `_MOST_WINDOWS`, evenly over the recordings."""
     num_frames = parts.config.data.window_frames
     audio, motion = [], []
     for recording in recordings:
@@ -197,11 +202,11 @@ def _windows(parts: LoadedGenerator, recordings: Sequence[Recording]) -> _Window
         audio.append(einops.rearrange(samples, "(b s) -> b s", s=num_frames * SAMPLES_PER_FRAME))
     audio, motion = np.concatenate(audio), np.concatenate(motion)
     if not len(motion):
-        raise UserError(f"no recording has the {num_frames} frames of a window")
+        raise UserError(f"no recording has the {num_frames} frames of a window; give a longer one")
     chosen = np.linspace(0, len(motion) - 1, min(len(motion), _MOST_WINDOWS)).round().astype(int)
 
     @jax.jit
-    def hear(variables, dee_variables, audio):
+    def encode_audio(variables, dee_variables, audio):
         lengths = jnp.full(audio.shape[0], audio.shape[1])
 
         def encode(module):
@@ -210,17 +215,19 @@ def _windows(parts: LoadedGenerator, recordings: Sequence[Recording]) -> _Window
         emotion = parts.dee.apply(dee_variables, audio, lengths, method=DEE.embed_audio).mean
         return parts.model.apply(variables, method=encode), emotion
 
-    return _Windows(*hear(parts.variables, parts.dee_variables, audio[chosen]), jnp.asarray(motion[chosen]))
+    return _Windows(
+        *encode_audio(parts.variables, parts.dee_variables, audio[chosen]), jnp.asarray(motion[chosen])
+    )
 
 
 def held_out_errors(
     model: DeepTalk, held_out: Sequence[Recording], identity: Identity
 ) -> dict[str, dict[str, float]]:
-    """Lip and vertex errors, mm, of the most likely motion with the mean identity and with another one."""
+    """Measures lip and vertex errors, mm, of the most likely motion, with the mean identity and with `identity`."""
     report = {}
     for name, style in (("mean_identity", None), ("fitted_identity", identity)):
         errors = MotionErrors(model.head)
-        motions = model.animate_many((recording.waveform for recording in held_out), identity=style)
+        motions = model.animate([recording.waveform for recording in held_out], identity=style)
         for recording, motion in zip(held_out, motions, strict=True):
             length = min(len(recording.motion), len(motion))
             errors.add(recording.motion[:length], generated=motion.frames()[:length])

@@ -1,38 +1,44 @@
-"""Many clips through an `Animator`: emotion first, then motion, both in batches of pieces of equal length."""
+"""Clips to motion in two passes over each group of clips: first their emotions, then their motions.
 
-from collections.abc import Callable, Iterable, Iterator
+Clips are taken in groups of bounded size, so that memory does not grow with the number of clips. Within a group,
+pieces of equal static length run together in batches.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from deeptalk_jax.inference.animator import (
-    Animator,
-    MotionRow,
-    WindowMotion,
-    draw_emotion,
-    pool_by_precision,
-)
-from deeptalk_jax.inference.batcher import BucketBatcher
+from deeptalk_jax.inference.animator import Animator, MotionRow, WindowMotion, random_keys
 from deeptalk_jax.inference.clip import Clip
+from deeptalk_jax.inference.emotion_gaussian import draw_emotion, pool_by_precision
 from deeptalk_jax.inference.emotion_track import EmotionTrack
-from deeptalk_jax.inference.settings import Sampling
-from deeptalk_jax.inference.windows import Window, crossfade_windows, join_windows
+from deeptalk_jax.inference.options import Sampling
+from deeptalk_jax.inference.windows import MotionWindow, crossfade_windows, join_windows
+from deeptalk_jax.models.dee import unit_length
 from deeptalk_jax.models.motion_prior import FRAMES_PER_BOTTOM_CODE, FRAMES_PER_TOP_CODE
 from deeptalk_jax.types import MOTION_RATE_HZ, Gaussian
 
-# Called with the seconds of motion that a call has made.
+# A batch of this bucket (10 s, rounded up) has `batch_size` rows.
+_REFERENCE_FRAMES = 256
+# A group closes at this many full batches of clips, or of sound of the reference length: enough for clips of
+# different lengths to share batches.
+_BATCHES_PER_GROUP = 4
+
+# Called after every motion batch with the seconds of motion that it made.
 Progress = Callable[[float], None]
+Row = Any
+Result = Any
 
 
-class PipelineSettings(NamedTuple):
-    """What all clips share.
+class Request(NamedTuple):
+    """Settings that all clips of a call share.
 
     Attributes:
-        identity: `[i]` one-hot, a mixture or a fitted one.
-        sampling: of every clip alike: what a clip draws does not depend on its neighbours or on its place.
-        emotion: Gaussian `[d]` or track to use for every clip instead of its own.
+        identity: `[i]` identity vector.
+        sampling: sampling parameters.
+        emotion: Gaussian `[d]` or track for every clip; None takes the emotion of each clip's own speech.
     """
 
     identity: np.ndarray
@@ -40,173 +46,188 @@ class PipelineSettings(NamedTuple):
     emotion: Gaussian | EmotionTrack | None = None
 
 
-class _Job:
-    """A clip under way: what is done of its pieces."""
-
-    def __init__(self, name: Any, clip: Clip):
-        self.name, self.clip = name, clip
-        self.shares = np.ones(1, np.float32)  # of the pieces that the emotion is pooled from
-        self.windows: list[Window] = []
-        self.failed = False
-        self._done: dict[int, Any] = {}
-        self._num_pieces = 0
-
-    def expect(self, num_pieces: int) -> None:
-        """Starts to collect the results of so many pieces."""
-        self._done, self._num_pieces = {}, num_pieces
-
-    def put(self, index: int, result: Any) -> list[Any]:
-        """Keeps one result; all of them in order once the last is there, before that nothing."""
-        self._done[index] = result
-        whole = len(self._done) == self._num_pieces
-        return [self._done[index] for index in range(self._num_pieces)] if whole else []
-
-
-class _Row(NamedTuple):
-    """One piece of a job and what the animator needs of it."""
-
-    job: _Job
-    index: int
-    content: Any
-
-
-class Pipeline:
-    """Animates clips as they come in and gives each as soon as its last batch is done.
+def animate_clips(
+    animator: Animator,
+    clips: Iterable[Clip | Exception],
+    request: Request,
+    progress: Progress | None = None,
+) -> Iterator[tuple[int, list[WindowMotion] | Exception]]:
+    """Animates clips and yields each as soon as its last batch is done.
 
     Args:
-        animator: runs the calls.
-        settings: of all clips.
-        progress: told about every call for motion.
+        animator: runs the compiled programs.
+        clips: taken one at a time. An exception in place of a clip is yielded as its result.
+        request: identity, sampling and emotion of all clips.
+        progress: called after every motion batch.
+
+    Yields:
+        Index of the clip; and for every sample the motion of the whole clip `[t, 53]` with its codes, or the
+        exception that prevented it.
     """
+    limit = _BATCHES_PER_GROUP * request.sampling.batch_size
+    group: dict[int, Clip] = {}
+    for index, clip in enumerate(clips):
+        if isinstance(clip, Exception):
+            yield index, clip
+            continue
+        group[index] = clip
+        num_frames = sum(clip.num_model_frames for clip in group.values())
+        if len(group) >= limit or num_frames >= limit * _REFERENCE_FRAMES:
+            yield from _animate_group(animator, group, request, progress)
+            group = {}
+    yield from _animate_group(animator, group, request, progress)
 
-    def __init__(self, animator: Animator, settings: PipelineSettings, progress: Progress | None = None):
-        self._animator, self._settings, self._progress = animator, settings, progress
-        sampling = settings.sampling
-        seeds = range(sampling.seed, sampling.seed + sampling.num_samples)
-        keys = jnp.stack([jax.random.split(jax.random.key(seed)) for seed in seeds])
-        self._emotion_keys, self._code_keys = keys[:, 0], keys[:, 1]
-        self._emotions = BucketBatcher(self._embed, sampling.batch_size)
-        self._motions = BucketBatcher(self._sample, max(1, sampling.batch_size // sampling.num_samples))
 
-    def run(self, clips: Iterable[tuple[Any, Clip | Exception]]) -> Iterator[tuple[Any, Any]]:
-        """Names of clips with their motion, or with the exception that kept it from being made.
+def _animate_group(
+    animator: Animator, clips: dict[int, Clip], request: Request, progress: Progress | None
+) -> Iterator[tuple[int, list[WindowMotion] | Exception]]:
+    """Runs both passes over one group; `clips` and the results are by index."""
+    emotions = [request.emotion] * len(clips)
+    if request.emotion is None:
+        emotions = embed_clips(animator, list(clips.values()), request.sampling.batch_size)
+    ready = {}
+    for (index, clip), emotion in zip(clips.items(), emotions, strict=True):
+        if isinstance(emotion, Exception):
+            yield index, emotion
+        else:
+            ready[index] = clip, _emotion_drawer(emotion, animator.options.alpha_mode, request.sampling)
+    yield from _animate_with_emotions(animator, ready, request, progress)
 
-        Args:
-            clips: names and clips; one that could not be read has its exception in place, which is passed on.
 
-        Yields:
-            `(name, samples)`, of each the whole clip as a `WindowMotion`, `[num_frames, 53]` and its codes, in the
-            order in which they are done.
-        """
-        for name, clip in clips:
-            if isinstance(clip, Exception):
-                yield name, clip
-                continue
-            yield from self._start(_Job(name, clip))
-        while done := self._emotions.flush():
-            yield from self._embedded(done)
-        while done := self._motions.flush():
-            yield from self._sampled(done)
+def embed_clips(animator: Animator, clips: Sequence[Clip], batch_size: int) -> list[Gaussian | Exception]:
+    """Embeds the speech of clips of any length.
 
-    def _start(self, job: _Job) -> Iterator[tuple[Any, Any]]:
-        if self._settings.emotion is not None:
-            yield from self._start_motion(job, self._settings.emotion)
-            return
-        pieces = self._animator.emotion_pieces(job.clip)
-        lengths = np.array([piece.num_samples for _, piece in pieces], np.float32)
-        job.shares = lengths / lengths.sum()
-        job.expect(len(pieces))
-        for index, (bucket, piece) in enumerate(pieces):
-            yield from self._embedded(self._emotions.add(bucket, _Row(job, index, piece)))
+    Returns:
+        Gaussian `[d]` for every clip, pooled over its pieces, or the first exception of one of them.
+    """
+    pieces = [animator.emotion_pieces(clip) for clip in clips]
+    rows = [row for of_clip in pieces for row in of_clip]
+    results = dict(run_in_batches(animator.embed, rows, batch_size))
+    in_order = (results[number] for number in range(len(rows)))
+    emotions = []
+    for of_clip in pieces:
+        gaussians = list(islice(in_order, len(of_clip)))
+        failures = [result for result in gaussians if isinstance(result, Exception)]
+        lengths = [piece.num_samples for _, piece in of_clip]
+        emotions.append(failures[0] if failures else pool_by_precision(gaussians, lengths))
+    return emotions
 
-    def _embedded(self, done: list[tuple[_Row, Any]]) -> Iterator[tuple[Any, Any]]:
-        for row, result in done:
-            if isinstance(result, Exception):
-                yield from _fail(row.job, result)
-            elif gaussians := row.job.put(row.index, result):
-                gaussian = pooled(gaussians, row.job.shares)
-                yield from self._start_motion(row.job, Gaussian(gaussian.mean[0], gaussian.log_variance[0]))
 
-    def _start_motion(self, job: _Job, source: Gaussian | EmotionTrack) -> Iterator[tuple[Any, Any]]:
-        if isinstance(source, Gaussian):
-            emotions = self._drawn(Gaussian(source.mean[None], source.log_variance[None]))[:, 0]
-        buckets, windows = zip(*self._animator.motion_windows(job.clip), strict=True)
-        job.windows = list(windows)
-        job.expect(len(windows))
-        for index, (bucket, window) in enumerate(zip(buckets, windows, strict=True)):
-            if isinstance(source, EmotionTrack):
-                emotions = self._drawn(source.frames(window.first_frame, bucket))
-            content = MotionRow(job.clip, window, emotions, self._code_keys)
-            yield from self._sampled(self._motions.add(bucket, _Row(job, index, content)))
+def _emotion_drawer(
+    source: Gaussian | EmotionTrack, alpha_mode: str, sampling: Sampling
+) -> Callable[[MotionWindow, int], np.ndarray]:
+    """Returns `(window, bucket) -> emotions` of all samples, `[n, d]`, or `[n, t, d]` from a track."""
 
-    def _drawn(self, gaussians: Gaussian) -> np.ndarray:
-        """Gaussians `[m, d]` to the emotions `[n, m, d]` of all samples."""
-        mode, alpha = self._animator.options.alpha_mode, self._settings.sampling.alpha
-        return np.stack([draw_emotion(gaussians, alpha, key, mode=mode) for key in self._emotion_keys])
+    def draw(gaussians: Gaussian) -> np.ndarray:
+        if not sampling.alpha:  # skips compiling the noise, which takes as long as animating a short clip
+            mean = np.asarray(unit_length(gaussians.mean))
+            return np.repeat(mean[None], sampling.num_samples, axis=0)
+        keys, _ = random_keys(np.array(sampling.seeds, np.uint32))
+        return np.stack([draw_emotion(gaussians, sampling.alpha, key, mode=alpha_mode) for key in keys])
 
-    def _sampled(self, done: list[tuple[_Row, Any]]) -> Iterator[tuple[Any, Any]]:
-        for row, result in done:
-            if isinstance(result, Exception):
-                yield from _fail(row.job, result)
-            elif parts := row.job.put(row.index, result):
-                samples = (
-                    [WindowMotion(*(array[number] for array in part)) for part in parts]
-                    for number in range(self._settings.sampling.num_samples)
-                )
-                yield row.job.name, [joined(row.job.clip, row.job.windows, sample) for sample in samples]
+    if isinstance(source, EmotionTrack):
+        return lambda window, bucket: draw(source.frames(window.first_frame, bucket))
+    emotions = draw(Gaussian(*(array[None] for array in source)))[:, 0]
+    return lambda window, bucket: emotions
 
-    def _embed(self, bucket: int, num_rows: int, rows: list[_Row]) -> list[Gaussian]:
-        return self._animator.embed(bucket, num_rows, [row.content for row in rows])
 
-    def _sample(self, bucket: int, num_rows: int, rows: list[_Row]) -> list[WindowMotion]:
-        contents = [row.content for row in rows]
-        settings = self._settings
-        results = self._animator.sample(bucket, num_rows, contents, settings.identity, settings.sampling)
-        if self._progress is not None:
-            num_frames = sum(content.window.num_frames for content in contents)
-            self._progress(settings.sampling.num_samples * num_frames / MOTION_RATE_HZ)
+def _animate_with_emotions(
+    animator: Animator,
+    clips: dict[int, tuple[Clip, Callable[[MotionWindow, int], np.ndarray]]],
+    request: Request,
+    progress: Progress | None,
+) -> Iterator[tuple[int, list[WindowMotion] | Exception]]:
+    """Generates the motions of clips whose emotions are known."""
+    sampling = request.sampling
+
+    def sample(bucket: int, num_rows: int, rows: Sequence[tuple[int, MotionWindow]]) -> list[WindowMotion]:
+        # Made here, not before, because the emotions of all windows of an hour would fill the memory.
+        batch = [
+            MotionRow(clips[index][0], window, clips[index][1](window, bucket)) for index, window in rows
+        ]
+        results = animator.sample(bucket, num_rows, batch, request.identity, sampling)
+        if progress is not None:
+            num_frames = sum(window.num_frames for _, window in rows)
+            progress(sampling.num_samples * num_frames / MOTION_RATE_HZ)
         return results
 
-
-def emotion_of(animator: Animator, clip: Clip, batch_size: int) -> Gaussian:
-    """Gaussian `[1, d]` of one clip."""
-    pieces = animator.emotion_pieces(clip)
-    batcher = BucketBatcher(lambda bucket, count, rows: animator.embed(bucket, count, rows), batch_size)
-    done = [pair for bucket, piece in pieces for pair in batcher.add(bucket, piece)]
-    while more := batcher.flush():
-        done += more
-    for _, result in done:
+    windows = {index: animator.motion_windows(clip) for index, (clip, _) in clips.items()}
+    rows = [(bucket, (index, window)) for index, of_clip in windows.items() for bucket, window in of_clip]
+    done: dict[int, dict[MotionWindow, WindowMotion]] = {index: {} for index in clips}
+    for number, result in run_in_batches(sample, rows, max(1, sampling.batch_size // sampling.num_samples)):
+        _, (index, window) = rows[number]
+        if index not in done:
+            continue  # another window of this clip has failed
         if isinstance(result, Exception):
-            raise result
-    gaussians = {piece.first_sample: gaussian for piece, gaussian in done}
-    lengths = np.array([piece.num_samples for _, piece in pieces], np.float32)
-    return pooled([gaussians[piece.first_sample] for _, piece in pieces], lengths / lengths.sum())
+            del done[index]
+            yield index, result
+            continue
+        done[index][window] = result
+        if len(done[index]) == len(windows[index]):
+            in_order = [(window, done[index][window]) for _, window in windows[index]]
+            del done[index]
+            yield index, [_join(clips[index][0], in_order, number) for number in range(sampling.num_samples)]
 
 
-def pooled(gaussians: list[Gaussian], shares: np.ndarray) -> Gaussian:
-    """One Gaussian `[1, d]` for the pieces of a clip; a single one stays as it is."""
-    if len(gaussians) == 1:
-        return gaussians[0]
-    return pool_by_precision(
-        Gaussian(*(np.concatenate(rows) for rows in zip(*gaussians, strict=True))), shares
-    )
-
-
-def joined(clip: Clip, windows: list[Window], parts: list[WindowMotion]) -> WindowMotion:
-    """Motion and codes of one sample of a whole clip, cut to the length of its sound."""
-    motions, tops, bottoms = zip(*parts, strict=True)
-    top = join_windows(windows, list(tops), frames_per_row=FRAMES_PER_TOP_CODE)
-    bottom = join_windows(windows, list(bottoms), frames_per_row=FRAMES_PER_BOTTOM_CODE)
+def _join(clip: Clip, windows: Sequence[tuple[MotionWindow, WindowMotion]], sample: int) -> WindowMotion:
+    """Joins one sample of all windows of a clip, and cuts it to the length of the sound."""
+    cuts = [window for window, _ in windows]
+    motions, tops, bottoms = zip(*([array[sample] for array in result] for _, result in windows), strict=True)
+    top = join_windows(cuts, list(tops), frames_per_row=FRAMES_PER_TOP_CODE)
+    bottom = join_windows(cuts, list(bottoms), frames_per_row=FRAMES_PER_BOTTOM_CODE)
     return WindowMotion(
-        crossfade_windows(windows, list(motions))[: clip.num_frames],
+        crossfade_windows(cuts, list(motions))[: clip.num_frames],
         top[: -(-clip.num_frames // FRAMES_PER_TOP_CODE)],
         bottom[: -(-clip.num_frames // FRAMES_PER_BOTTOM_CODE)],
     )
 
 
-def _fail(job: _Job, error: Exception) -> Iterator[tuple[Any, Exception]]:
-    """The first error of a job; the rest of its pieces count for nothing."""
-    if not job.failed:
-        job.failed = True
-        job.expect(0)
-        yield job.name, error
+def rows_per_call(bucket: int, batch_size: int) -> int:
+    """Returns the largest number of rows in a batch of a bucket.
+
+    It is `batch_size` up to 10 s and falls with the length beyond that, to at least one row: a batch never holds
+    more sound than `batch_size` clips of 10 s, or a single window.
+    """
+    return max(1, min(batch_size, batch_size * _REFERENCE_FRAMES // bucket))
+
+
+def static_rows(num_rows: int, most: int) -> int:
+    """Returns the number of rows to compile for: the next power of two, at most `most`."""
+    return min(1 << (num_rows - 1).bit_length(), most)
+
+
+def run_in_batches(
+    run: Callable[[int, int, Sequence[Row]], Sequence[Result]],
+    rows: Sequence[tuple[int, Row]],
+    batch_size: int,
+) -> Iterator[tuple[int, Result | Exception]]:
+    """Runs rows of equal bucket together. A batch that fails is repeated row by row, so a bad row spoils no other.
+
+    Args:
+        run: `(bucket, static number of rows, rows) -> results`, one for each row.
+        rows: pairs of bucket and row.
+        batch_size: see `rows_per_call`.
+
+    Yields:
+        Position in `rows`, and the result or the exception of that row.
+    """
+    by_bucket: dict[int, list[int]] = {}
+    for number, (bucket, _) in enumerate(rows):
+        by_bucket.setdefault(bucket, []).append(number)
+    for bucket, numbers in by_bucket.items():
+        most = rows_per_call(bucket, batch_size)
+        for start in range(0, len(numbers), most):
+            batch = numbers[start : start + most]
+            contents = [rows[number][1] for number in batch]
+            yield from zip(batch, _run_batch(run, bucket, most, contents), strict=True)
+
+
+def _run_batch(
+    run: Callable[[int, int, Sequence[Row]], Sequence[Result]], bucket: int, most: int, rows: Sequence[Row]
+) -> Sequence[Result | Exception]:
+    try:
+        return run(bucket, static_rows(len(rows), most), rows)
+    except Exception as error:
+        if len(rows) == 1:
+            return [error]
+    return [result for row in rows for result in _run_batch(run, bucket, most, [row])]

@@ -1,7 +1,8 @@
-"""Static windows over clips of any length: a few compiled shapes, and memory that does not grow with the clip.
+"""Windows of static length over clips of any length, and how their motions are joined.
 
-A short clip is one window, padded to the next bucket. A long clip is cut into windows of the greatest length, which
-overlap; of each, the middle is kept, and neighbours are cross-faded where they meet.
+A short clip is one window, padded to the next bucket. A longer clip is cut into overlapping windows of the greatest
+length; the middle of each is kept, and neighbours are cross-faded where they meet. So few shapes are compiled, and
+memory does not grow with the clip.
 """
 
 from typing import NamedTuple
@@ -9,17 +10,17 @@ from typing import NamedTuple
 import numpy as np
 
 SHORTEST_BUCKET_FRAMES = 64
-# What a window sees beyond the frames that it decides, on either side.
+# Frames of context on either side of the frames that are kept of a window.
 CONTEXT_FRAMES = 64
 CROSSFADE_FRAMES = 16
 
 
-class Window(NamedTuple):
-    """A stretch of a clip.
+class MotionWindow(NamedTuple):
+    """A stretch of a clip whose motion is generated at once.
 
     Attributes:
-        first_frame: where it begins.
-        num_frames: how many of its frames belong to the clip.
+        first_frame: first motion frame.
+        num_frames: number of motion frames, without padding.
     """
 
     first_frame: int
@@ -27,10 +28,9 @@ class Window(NamedTuple):
 
 
 def bucket_for(num_frames: int, longest: int) -> int:
-    """Static length for a piece: 64, 96, 128, 192, 256, 384, 512, ... frames, `longest` at the most.
+    """Returns the static length for a piece: 64, 96, 128, 192, 256, 384, 512, ... frames, at most `longest`.
 
-    The powers of two and the lengths half-way between them: at most a third of a piece is padding, and few programs
-    are compiled.
+    Buckets are the powers of two and the lengths half-way between them, so at most a third of a piece is padding.
     """
     power = SHORTEST_BUCKET_FRAMES
     while power < num_frames:
@@ -40,41 +40,48 @@ def bucket_for(num_frames: int, longest: int) -> int:
 
 
 def cut_pieces(length: int, size: int, *, shortest: int) -> list[int]:
-    """Starts of the pieces that the emotion of a clip is pooled from, side by side.
+    """Cuts a clip into adjacent pieces that its emotion is pooled from.
 
     Args:
-        length: of the clip, frames or samples.
-        size: of a piece.
-        shortest: a last piece below this says little and would weigh as one: it joins nothing.
+        length: length of the clip, in frames or samples.
+        size: length of a piece.
+        shortest: a last piece shorter than this is dropped, unless it is the only one: its emotion is uncertain.
+
+    Returns:
+        Start of every piece.
     """
     starts = list(range(0, length, size))
     return starts[:-1] if len(starts) > 1 and length - starts[-1] < shortest else starts
 
 
-def cut_windows(num_frames: int, size: int) -> list[Window]:
-    """Windows that cover a clip; starts are multiples of 4 frames, so that codes of neighbours coincide.
+def cut_windows(num_frames: int, size: int) -> list[MotionWindow]:
+    """Cuts a clip into windows that overlap by twice the context.
+
+    Starts are multiples of 4 frames, so that the codes of neighbouring windows coincide.
 
     Args:
-        num_frames: of the clip.
-        size: of a window, a multiple of 4 and more than twice `CONTEXT_FRAMES`.
+        num_frames: length of the clip.
+        size: length of a window, a multiple of 4 and more than twice `CONTEXT_FRAMES`.
     """
     stride = size - 2 * CONTEXT_FRAMES
     starts = [0]
     while starts[-1] + size < num_frames:
         starts.append(starts[-1] + stride)
-    return [Window(start, min(size, num_frames - start)) for start in starts]
+    return [MotionWindow(start, min(size, num_frames - start)) for start in starts]
 
 
-def join_windows(windows: list[Window], parts: list[np.ndarray], *, frames_per_row: int = 1) -> np.ndarray:
-    """Rows of a clip from those of its windows, each row from the window that sees most around it.
+def join_windows(
+    windows: list[MotionWindow], parts: list[np.ndarray], *, frames_per_row: int = 1
+) -> np.ndarray:
+    """Joins the rows of the windows of a clip; each row comes from the window with the most context around it.
 
     Args:
-        windows: of `cut_windows`.
-        parts: `[rows, ...]` of each window, one row per `frames_per_row` frames; padding rows may follow.
-        frames_per_row: frames that a row stands for.
+        windows: windows of the clip, from `cut_windows`.
+        parts: `[rows, ...]` of every window, one row per `frames_per_row` frames; rows of padding may follow.
+        frames_per_row: motion frames per row.
 
     Returns:
-        `[ceil(num_frames / frames_per_row), ...]`.
+        `[ceil(num_frames / frames_per_row), ...]`, a new array.
     """
     last = windows[-1]
     seams = [window.first_frame + CONTEXT_FRAMES for window in windows[1:]]
@@ -87,8 +94,8 @@ def join_windows(windows: list[Window], parts: list[np.ndarray], *, frames_per_r
     return np.concatenate(kept)
 
 
-def crossfade_windows(windows: list[Window], parts: list[np.ndarray]) -> np.ndarray:
-    """Like `join_windows` for frames, but linear over `CROSSFADE_FRAMES` around each seam."""
+def crossfade_windows(windows: list[MotionWindow], parts: list[np.ndarray]) -> np.ndarray:
+    """Joins the frames of windows as `join_windows` does, with a linear cross-fade around each seam."""
     joined = join_windows(windows, parts)
     half = CROSSFADE_FRAMES // 2
     for before, after, left, right in zip(windows[:-1], windows[1:], parts[:-1], parts[1:], strict=True):

@@ -1,7 +1,8 @@
-"""Names: from the tensors of the published DEEPTalk checkpoints to the variables of our models.
+"""Maps from tensor names of the published DEEPTalk checkpoints to variables of the Flax modules.
 
-One map per part, for a model of any size; names are those of the part's own file (FER.pth, DEE.pt, TH-VQVAE.pth,
-DEEPTalk.pth). Paths begin with the Flax collection. The lists of tensors without a place say why they have none.
+There is one map per part, which works for a model of any size. Tensor names are those of the part's own file (FER.pth,
+DEE.pt, TH-VQVAE.pth, DEEPTalk.pth). Variable paths begin with the Flax collection. The `*_UNUSED` tables list the
+tensors that no variable takes, with the reason.
 """
 
 from collections.abc import Mapping
@@ -19,9 +20,9 @@ from deeptalk_jax.interop.torch_places import (
     Place,
     Places,
     as_is,
+    batch_norm,
     linear,
     nested,
-    norm,
     reversed_axes,
     scalar,
     transformer,
@@ -35,14 +36,14 @@ from deeptalk_jax.models.positions import sinusoidal_positions
 
 WAV2VEC2_PREFIX = "audio_model.model."
 EMOTION2VEC_PREFIX = "audio_encoder.embedding_model."
-# Copies of other parts inside DEEPTalk.pth. The second copy of the audio tower is the one that counts: PyTorch
-# loads it last into the memory that both share.
+# Prefixes of the copies of other parts inside DEEPTalk.pth. PyTorch uses the second copy of the audio tower, because
+# both copies share memory and it is loaded last.
 PRIOR_COPY = "sequence_decoder.motion_prior."
 DEE_COPY = "sequence_decoder.DEE."
 AUDIO_TOWER_COPY = "sequence_decoder.DEE_audio."
 
-_STEP_COUNT = "counts training steps for a momentum of None, which the published model does not use"
-_TEMPLATE = "template that nn.TransformerEncoder copied its layers from; never runs"
+_STEP_COUNT = "number of training steps, used only with momentum=None, which the published model does not set"
+_TEMPLATE = "template from which nn.TransformerEncoder copied its layers; it is never called"
 
 FER_UNUSED = {"bn_layers.*.num_batches_tracked": _STEP_COUNT}
 DEE_UNUSED = {
@@ -52,80 +53,71 @@ DEE_UNUSED = {
 }
 PRIOR_UNUSED = {
     "*.num_batches_tracked": _STEP_COUNT,
-    "decoder_b.post_transformer_linear.*": "the published decoder computes it and drops the result",
+    "decoder_b.post_transformer_linear.*": "the published decoder computes this layer and discards the result",
 }
 GENERATOR_UNUSED = {
-    "sequence_decoder.obj_vector.*": "map of emotion and intensity labels that the published forward pass skips",
+    "sequence_decoder.obj_vector.*": "embedding of emotion and intensity labels; the published forward pass skips it",
     **{WAV2VEC2_PREFIX + pattern: reason for pattern, reason in WAV2VEC2_UNUSED.items()},
 }
 
 
-def _batch_norm(theirs: str, *ours: str) -> Places:
-    statistics = ("batch_stats", *ours)
-    return {
-        **norm(theirs, "params", *ours),
-        f"{theirs}.running_mean": Place(((*statistics, "mean"),), as_is),
-        f"{theirs}.running_var": Place(((*statistics, "variance"),), as_is),
-    }
-
-
 def fer_places(model: FER) -> Places:
-    """FER.pth."""
+    """Returns the places of the tensors of FER.pth."""
     hidden = ["in_fc", *(f"hidden_layers.{index}" for index in range(len(model.hidden_dims) - 1))]
     places = linear("out_fc", "params", "classifier")
     for index, name in enumerate(hidden):
         places |= linear(name, "params", f"dense_{index}")
-        places |= _batch_norm(f"bn_layers.{index}", f"norm_{index}")
+        places |= batch_norm(f"bn_layers.{index}", f"norm_{index}")
     return places
 
 
 def dee_places(model: DEE) -> Places:
-    """DEE.pt."""
+    """Returns the places of the tensors of DEE.pt."""
     speech = emotion2vec_places(model.speech_encoder)
     return {
         **nested(speech, EMOTION2VEC_PREFIX, "params", "speech_encoder"),
-        **_tower("audio", model.audio_tower.num_layers, "params", "audio_tower"),
+        **_tower("audio", model.audio_layers, "params", "audio_tower"),
         **linear("exp_encoder.exp_map", "params", "motion_map"),
-        **_tower("exp", model.motion_tower.num_layers, "params", "motion_tower"),
+        **_tower("exp", model.motion_layers, "params", "motion_tower"),
         "criterion.negative_scale": Place((("params", "scale"),), scalar),
         "criterion.shift": Place((("params", "shift"),), scalar),
     }
 
 
-def _tower(kind: str, num_layers: int, *ours: str) -> Places:
-    """One tower behind its input map; `kind` is audio or exp."""
-    theirs = f"{kind}_encoder"
-    places = transformer(f"{theirs}.{kind}_encoder", num_layers, *ours, "encoder")
-    places[f"{theirs}.{kind}_pos_encoder.pos_enc"] = Place((), _check_positions)
-    head = (*ours, "head")
+def _tower(kind: str, num_layers: int, *flax_path: str) -> Places:
+    """Returns the places of one tower without its input layer; `kind` is "audio" or "exp"."""
+    torch_name = f"{kind}_encoder"
+    places = transformer(f"{torch_name}.{kind}_encoder", num_layers, *flax_path, "encoder")
+    places[f"{torch_name}.{kind}_pos_encoder.pos_enc"] = Place((), _check_positions)
+    head = (*flax_path, "head")
     for moment, encoder, short in (("mean", "mean", "mean"), ("log_variance", "uncertainty", "std")):
-        places |= transformer(f"{theirs}.{kind}_{encoder}_encoder", 1, *head, f"{moment}_encoder")
-        places |= linear(f"{theirs}.{short}_feature_map", *head, f"{moment}_map")
-        places |= _gpo(f"{theirs}.{short}_pool", *head, f"{moment}_pool", "gpo")
+        places |= transformer(f"{torch_name}.{kind}_{encoder}_encoder", 1, *head, f"{moment}_encoder")
+        places |= linear(f"{torch_name}.{short}_feature_map", *head, f"{moment}_map")
+        places |= _gpo(f"{torch_name}.{short}_pool", *head, f"{moment}_pool", "gpo")
     return places
 
 
-def _gpo(theirs: str, *ours: str) -> Places:
-    places = {f"{theirs}.linear.weight": Place(((*ours, "score", "kernel"),), reversed_axes)}
+def _gpo(torch_name: str, *flax_path: str) -> Places:
+    places = {f"{torch_name}.linear.weight": Place(((*flax_path, "score", "kernel"),), reversed_axes)}
     for direction, suffix in (("forward", ""), ("backward", "_reverse")):
         for source, short in (("input", "ih"), ("hidden", "hh")):
             for kind, leaf in (("weight", "kernel"), ("bias", "bias")):
-                path = (*ours, direction, f"{source}_{leaf}")
-                places[f"{theirs}.gru.{kind}_{short}_l0{suffix}"] = Place((path,), reversed_axes)
+                path = (*flax_path, direction, f"{source}_{leaf}")
+                places[f"{torch_name}.gru.{kind}_{short}_l0{suffix}"] = Place((path,), reversed_axes)
     return places
 
 
 def _check_positions(tensor: np.ndarray) -> list[np.ndarray]:
-    """The stored position code must be the one that the towers compute."""
+    """Checks that the stored positional encoding equals the one that the towers compute; no variable takes it."""
     expected = sinusoidal_positions(*tensor.shape[1:])
-    # PyTorch computes it in float32, where the angle of position 500 is off by 3e-4.
+    # PyTorch computes it in float32, where the angle at position 500 has an error of 3e-4.
     if tensor.shape[0] != 1 or np.abs(tensor[0] - expected).max() > 2e-3:
-        raise ValueError("it should hold sinusoidal positions [1, length, channels]")
+        raise ValueError("expected sinusoidal positions of shape [1, length, channels]")
     return []
 
 
 def prior_places() -> Places:
-    """TH-VQVAE.pth."""
+    """Returns the places of the tensors of TH-VQVAE.pth."""
     places = {
         "upsample_t.weight": Place((("params", "upsample_top", "kernel"),), transposed_convolution),
         "upsample_t.bias": Place((("params", "upsample_top", "bias"),), as_is),
@@ -134,7 +126,7 @@ def prior_places() -> Places:
     for short, level in (("t", "top"), ("b", "bottom")):
         encoder, decoder = f"encoder_{level}", f"decoder_{level}"
         places |= linear(f"encoder_{short}.squasher.0.0", "params", encoder, "squasher", "conv")
-        places |= _batch_norm(f"encoder_{short}.squasher.0.2", encoder, "squasher", "norm")
+        places |= batch_norm(f"encoder_{short}.squasher.0.2", encoder, "squasher", "norm")
         places |= linear(f"encoder_{short}.encoder_linear_embedding.net", "params", encoder, "linear")
         places |= transformer(f"encoder_{short}.encoder_transformer", 1, "params", encoder, "transformer")
         expander = ("params", decoder, "expander", "conv")
@@ -142,7 +134,7 @@ def prior_places() -> Places:
             ((*expander, "kernel"),), transposed_convolution
         )
         places[f"decoder_{short}.expander.0.0.bias"] = Place(((*expander, "bias"),), as_is)
-        places |= _batch_norm(f"decoder_{short}.expander.0.2", decoder, "expander", "norm")
+        places |= batch_norm(f"decoder_{short}.expander.0.2", decoder, "expander", "norm")
         places |= linear(f"decoder_{short}.decoder_linear_embedding", "params", decoder, "linear")
         places |= transformer(f"decoder_{short}.decoder_transformer", 1, "params", decoder, "transformer")
         quantizer = ("codebook", f"quantizer_{level}")
@@ -156,9 +148,10 @@ def prior_places() -> Places:
 
 
 def prior_constants(model: MotionPrior) -> Mapping[Path, np.ndarray]:
-    """State of our quantisers that the published ones do not have.
+    """Returns the quantiser state that the published checkpoints do not contain.
 
-    The count of updates says only that there were some, so that no first batch overwrites the codes.
+    A quantiser without updates would replace its codes by the first training batch, so the number of updates is set
+    to 1.
     """
     constants = {}
     for level in ("top", "bottom"):
@@ -169,7 +162,7 @@ def prior_constants(model: MotionPrior) -> Mapping[Path, np.ndarray]:
 
 
 def predictor_places(model: Generator) -> Places:
-    """What is DEEPTalk.pth's own: the index predictor with its speech encoder."""
+    """Returns the places of the tensors of DEEPTalk.pth that are not copies: index predictor and speech encoder."""
     predictor = model.predictor
     speech = wav2vec2_places(predictor.speech_encoder)
     decoder = "sequence_decoder"
@@ -181,9 +174,11 @@ def predictor_places(model: Generator) -> Places:
         **transformer(f"{decoder}.bert_decoder", 1, "params", "face_transformer"),
         **linear(f"{decoder}.decoder", "params", "face_map"),
     }
-    for squasher, ours in (("squasher_2_t", "predictor_top"), ("squasher_2_b_2", "predictor_bottom")):
-        theirs = f"{decoder}.{squasher}"
-        places |= linear(f"{theirs}.pre_linear", "params", ours, "pre_linear")
-        places |= transformer(f"{theirs}.encoder", predictor.num_layers, "params", ours, "transformer")
-        places |= linear(f"{theirs}.post_linear", "params", ours, "post_linear")
+    for squasher, flax_path in (("squasher_2_t", "predictor_top"), ("squasher_2_b_2", "predictor_bottom")):
+        torch_name = f"{decoder}.{squasher}"
+        places |= linear(f"{torch_name}.pre_linear", "params", flax_path, "pre_linear")
+        places |= transformer(
+            f"{torch_name}.encoder", predictor.num_layers, "params", flax_path, "transformer"
+        )
+        places |= linear(f"{torch_name}.post_linear", "params", flax_path, "post_linear")
     return places

@@ -1,8 +1,8 @@
-"""The published checkpoints as parts of a model directory, at the published sizes and with the published quirks.
+"""Converts the published checkpoints to parts of a model directory, with the published sizes and options.
 
-DEEPTalk.pth holds the generator with its wav2vec 2.0, a copy of DEE (its audio tower twice) and a copy of TH-VQVAE,
-so it is enough to animate. Parts that have a file of their own are taken from that; a difference from the copy is
-reported.
+DEEPTalk.pth contains the generator with its wav2vec 2.0, a copy of DEE (with two copies of its audio tower) and a copy
+of TH-VQVAE, so this file alone is enough to animate. If the own file of a part is given too, it replaces the copy, and
+a difference between the two is reported. The configs select the published behaviour (docs/method.md, section 9).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,9 +15,9 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from configs import dee, deeptalk, fer, motion_prior
 from deeptalk_jax.assembly import build
 from deeptalk_jax.assembly.model_dir import Part, check_variables
+from deeptalk_jax.assembly.stage_table import stage_row
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.interop.published_files import first_difference, read_published
 from deeptalk_jax.interop.published_names import (
@@ -38,26 +38,25 @@ from deeptalk_jax.interop.speech_names import emotion2vec_params
 from deeptalk_jax.interop.torch_places import PyTree, Shapes, State, fill, shapes_of, strip_prefix
 from deeptalk_jax.interop.wav2vec2_file import load_wav2vec2
 
-# Variant and ablation whose models compute what the published ones do.
+# Variant and ablation that reproduce the published models.
 CONFIG_ARGS = {
     "fer": "variant=base",
     "dee": "variant=base",
     "motion_prior": "variant=base,ablation=published_smoothing",
     "deeptalk": "variant=base,ablation=published_inference",
 }
-_CONFIGS = {"fer": fer, "dee": dee, "motion_prior": motion_prior, "deeptalk": deeptalk}
-# Stand-alone encoders, and the stage whose config tells how they are built.
+# Stand-alone speech encoders, and the stage whose config defines their fields.
 _ENCODERS = {"wav2vec2": "deeptalk", "emotion2vec": "dee"}
 _AUDIO_TOWER = "audio_encoder."
 
 
 class Imported(NamedTuple):
-    """What a set of files gives.
+    """Parts imported from a set of files.
 
     Attributes:
-        parts: by stage name, and by encoder name for stand-alone encoders.
-        sources: the file of every part.
-        warnings: one sentence for every difference between files.
+        parts: part by stage name, and by encoder name for stand-alone encoders.
+        sources: source file of each part, by the same names.
+        warnings: one sentence per difference between files.
     """
 
     parts: dict[str, Part]
@@ -66,8 +65,8 @@ class Imported(NamedTuple):
 
 
 def published_config(stage: str) -> ConfigDict:
-    """Config of a stage as published."""
-    return _CONFIGS[stage].get_config(CONFIG_ARGS[stage])
+    """Returns the config of a stage that reproduces the published model."""
+    return stage_row(stage).config_module.get_config(CONFIG_ARGS[stage])
 
 
 def _shapes(init: Callable[[jax.Array], PyTree]) -> Shapes:
@@ -75,10 +74,10 @@ def _shapes(init: Callable[[jax.Array], PyTree]) -> Shapes:
 
 
 def fer_part(state: State) -> Part:
-    """FER from the tensors of FER.pth.
+    """Builds the FER part from the tensors of FER.pth.
 
     Raises:
-        UserError: here and below, as `torch_places.fill`.
+        UserError: A tensor is missing, left over or has the wrong shape, see `torch_places.fill`.
     """
     config = published_config("fer")
     model = build.build_fer(config)
@@ -87,7 +86,7 @@ def fer_part(state: State) -> Part:
 
 
 def dee_part(state: State, *, prefix: str = "") -> Part:
-    """DEE from the tensors of DEE.pt, or of the copy of it whose names began with `prefix`."""
+    """Builds the DEE part from the tensors of DEE.pt, or of a copy that had names with `prefix`; errors as FER's."""
     config = published_config("dee")
     model = build.build_dee(config)
     feature_dim = build.build_fer(published_config("fer")).feature_dim
@@ -96,7 +95,7 @@ def dee_part(state: State, *, prefix: str = "") -> Part:
 
 
 def prior_part(state: State, *, prefix: str = "") -> Part:
-    """TH-VQVAE from the tensors of TH-VQVAE.pth, or of the copy of it whose names began with `prefix`."""
+    """Builds the TH-VQVAE part from the tensors of TH-VQVAE.pth or of a copy; arguments as in `dee_part`."""
     config = published_config("motion_prior")
     model = build.build_motion_prior(config)
     shapes = _shapes(lambda key: build.init_motion_prior(model, key))
@@ -106,7 +105,7 @@ def prior_part(state: State, *, prefix: str = "") -> Part:
 
 
 def predictor_part(state: State) -> Part:
-    """The index predictor from the tensors of DEEPTalk.pth that are no copies."""
+    """Builds the index predictor from the tensors of DEEPTalk.pth that are not copies of other parts."""
     config = published_config("deeptalk")
     model = build.build_generator(config, published_config("motion_prior"))
     embedding_dim = published_config("dee").model.embedding_dim
@@ -115,14 +114,14 @@ def predictor_part(state: State) -> Part:
 
 
 def split_generator(state: State) -> tuple[State, State, State, list[str]]:
-    """The tensors of DEEPTalk.pth by owner.
+    """Splits the tensors of DEEPTalk.pth by part.
 
     Returns:
-        Those of the index predictor, of DEE and of TH-VQVAE, the latter two under the names of their own files,
-        and a warning if the two copies of DEE's audio tower differ.
+        Tensors of the index predictor, of DEE and of TH-VQVAE, the last two under the names of their own files; and a
+        list with a warning if the two copies of DEE's audio tower differ.
 
     Raises:
-        UserError: a copy is not there, or the two copies do not hold the same tensors.
+        UserError: A copy is missing, or the copies of the audio tower have different tensor names or shapes.
     """
     copies = (PRIOR_COPY, DEE_COPY, AUDIO_TOWER_COPY)
     own = {name: tensor for name, tensor in state.items() if not name.startswith(copies)}
@@ -132,27 +131,27 @@ def split_generator(state: State) -> tuple[State, State, State, list[str]]:
     if difference := first_difference(first, tower):
         if np.isinf(difference.size):
             raise UserError(
-                f"the tensors below {DEE_COPY + _AUDIO_TOWER!r} and {AUDIO_TOWER_COPY!r} should be the same; "
-                f"{difference.name.removeprefix(_AUDIO_TOWER)!r} is not"
+                f"the tensors with the prefixes {DEE_COPY + _AUDIO_TOWER!r} and {AUDIO_TOWER_COPY!r} should have the "
+                f"same names and shapes; {difference.name.removeprefix(_AUDIO_TOWER)!r} does not"
             )
         warning = (
-            f"{DEE_COPY + difference.name} and its second copy below {AUDIO_TOWER_COPY} differ by up to "
+            f"{DEE_COPY + difference.name} and its second copy with the prefix {AUDIO_TOWER_COPY} differ by up to "
             f"{difference.size:.3g} (tensors that differ: {difference.num_tensors}); "
-            "the second copy counts, as in PyTorch"
+            "the second copy is used, as in PyTorch"
         )
         return own, {**dee_copy, **tower}, prior, [warning]
     return own, dee_copy, prior, []
 
 
 def encoder_part(kind: str, source: Path) -> Part:
-    """A stand-alone speech encoder of the published size.
+    """Builds the part of a stand-alone speech encoder of the published size.
 
     Args:
-        kind: wav2vec2 or emotion2vec.
-        source: what `models.speech.load` takes.
+        kind: "wav2vec2" or "emotion2vec".
+        source: a checkpoint file; for wav2vec2 also a folder or a hub name, see `wav2vec2_file.load_wav2vec2`.
 
     Raises:
-        UserError: it cannot be read, is another file, or has another size.
+        UserError: The source cannot be read, is not the expected file, or has another size.
     """
     config = ConfigDict(published_config(_ENCODERS[kind]).model.speech)
     model = build.build_speech_encoder(config)
@@ -164,19 +163,22 @@ def encoder_part(kind: str, source: Path) -> Part:
     return Part(config, variables)
 
 
-# Files of parts that DEEPTalk.pth has copies of, and FER: flag -> part.
+# Parts with a file of their own: flag -> (part name, function that builds the part).
 _OWN_FILES = {"fer": ("fer", fer_part), "dee": ("dee", dee_part), "prior": ("motion_prior", prior_part)}
 
 
 def import_published(files: Mapping[str, Path]) -> Imported:
-    """Reads published checkpoints.
+    """Imports published checkpoint files.
 
     Args:
-        files: flag of `published_files.FLAGS` -> file; for wav2vec2 also a folder or a name on the hub.
+        files: flag of `published_files.FLAGS` -> file; for wav2vec2 also a folder or a hub name.
+
+    Returns:
+        The parts, with their sources and warnings about differences.
 
     Raises:
-        UserError: a file cannot be read, is not what its flag says, or does not fit the published model; the
-            message names the flag, the file and the tensor.
+        UserError: A file cannot be read, is not the one that its flag expects, or does not fit the published model.
+            The message names the flag, the file and the tensor.
     """
     imported = Imported({}, {}, [])
     copies: dict[str, State] = {}
@@ -184,31 +186,31 @@ def import_published(files: Mapping[str, Path]) -> Imported:
         copies = _add_generator(imported, path)
     for flag, (name, make) in _OWN_FILES.items():
         if path := files.get(flag):
-            with _naming(flag, path):
+            with _source_in_errors(flag, path):
                 state = read_published(path, flag)
                 imported.parts[name], imported.sources[name] = make(state), path
             if name in copies:
                 imported.warnings.extend(
-                    _compared(flag, path, state, copies.pop(name), "its copy in DEEPTalk.pth")
+                    _difference_warnings(flag, path, state, copies.pop(name), "its copy in DEEPTalk.pth")
                 )
     for flag in _ENCODERS:
         if path := files.get(flag):
-            with _naming(flag, path):
+            with _source_in_errors(flag, path):
                 imported.parts[flag], imported.sources[flag] = encoder_part(flag, path), path
     if {"wav2vec2", "deeptalk"} <= imported.parts.keys():
-        theirs = imported.parts["wav2vec2"].variables["params"]
-        frozen = imported.parts["deeptalk"].variables["params"]["speech_encoder"]
-        theirs, frozen = (flatten_dict(tree, sep=".") for tree in (theirs, frozen))
+        given = imported.parts["wav2vec2"].variables["params"]
+        copy = imported.parts["deeptalk"].variables["params"]["speech_encoder"]
+        given, copy = (flatten_dict(tree, sep=".") for tree in (given, copy))
         path = imported.sources["wav2vec2"]
         imported.warnings.extend(
-            _compared("wav2vec2", path, theirs, frozen, "the encoder that DEEPTalk.pth keeps")
+            _difference_warnings("wav2vec2", path, given, copy, "the encoder in DEEPTalk.pth")
         )
     return imported
 
 
 def _add_generator(imported: Imported, path: Path) -> dict[str, State]:
-    """Adds the three parts of DEEPTalk.pth; returns the tensors of its copies by part."""
-    with _naming("generator", path):
+    """Adds the three parts of DEEPTalk.pth. Returns the tensors of its copies by part name."""
+    with _source_in_errors("generator", path):
         own, dee_copy, prior_copy, found = split_generator(read_published(path, "generator"))
         imported.warnings.extend(f"--generator={path}: {sentence}" for sentence in found)
         imported.parts["dee"] = dee_part(dee_copy, prefix=DEE_COPY)
@@ -218,20 +220,20 @@ def _add_generator(imported: Imported, path: Path) -> dict[str, State]:
     return {"dee": dee_copy, "motion_prior": prior_copy}
 
 
-def _compared(flag: str, path: Path, own: State, other: State, what: str) -> list[str]:
-    """The warning that a file differs from what another one holds, if it does."""
+def _difference_warnings(flag: str, path: Path, own: State, other: State, what: str) -> list[str]:
+    """Returns a list with a warning if the tensors of a file differ from those of `what`, else an empty list."""
     difference = first_difference(own, other)
     if difference is None:
         return []
     return [
         f"--{flag}={path}: differs from {what}, first in {difference.name} "
-        f"by up to {difference.size:.3g} (tensors that differ: {difference.num_tensors}); the part takes {path}"
+        f"by up to {difference.size:.3g} (tensors that differ: {difference.num_tensors}); {path} is used"
     ]
 
 
 @contextmanager
-def _naming(flag: str, path: Path) -> Iterator[None]:
-    """Puts flag and file in front of what goes wrong inside."""
+def _source_in_errors(flag: str, path: Path) -> Iterator[None]:
+    """Adds the flag and the file to the message of any UserError raised inside."""
     try:
         yield
     except UserError as error:

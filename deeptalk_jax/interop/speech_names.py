@@ -1,4 +1,7 @@
-"""Names: from the tensors of PyTorch checkpoints to the parameters of our speech encoders."""
+"""Maps from tensor names of PyTorch checkpoints to parameters of the speech encoders wav2vec 2.0 and emotion2vec.
+
+The encoders are described in docs/method.md, sections 5 and 7.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -23,19 +26,19 @@ from deeptalk_jax.models.speech.emotion2vec import Emotion2Vec
 from deeptalk_jax.models.speech.wav2vec2 import Wav2Vec2
 
 WAV2VEC2_UNUSED = {
-    "masked_spec_embed": "vector put in place of masked frames, for pre-training and fine-tuning only",
-    "lm_head.*": "letters for speech recognition",
-    "quantizer.*": "targets of pre-training",
-    "project_q.*": "targets of pre-training",
-    "project_hid.*": "prediction of pre-training",
+    "masked_spec_embed": "vector that replaces masked frames, used only in pre-training and fine-tuning",
+    "lm_head.*": "letter classifier of speech recognition",
+    "quantizer.*": "targets of the pre-training",
+    "project_q.*": "targets of the pre-training",
+    "project_hid.*": "predictions of the pre-training",
 }
 EMOTION2VEC_UNUSED = {
-    "modality_encoders.AUDIO.decoder.*": "reconstructs masked frames in pre-training only",
-    "_ema": "teacher of pre-training",
-    "_ema.*": "teacher of pre-training",
-    "proj.*": "emotion classes of fine-tuned releases",
+    "modality_encoders.AUDIO.decoder.*": "reconstruction of masked frames, used only in pre-training",
+    "_ema": "teacher of the pre-training",
+    "_ema.*": "teacher of the pre-training",
+    "proj.*": "emotion classifier of fine-tuned releases",
 }
-# transformers writes newer names for weight norm; the older ones are those of the published checkpoints.
+# New names of weight normalisation in transformers -> old names, which the published checkpoints use.
 _WEIGHT_NORM = {
     "conv.parametrizations.weight.original0": "conv.weight_g",
     "conv.parametrizations.weight.original1": "conv.weight_v",
@@ -43,16 +46,16 @@ _WEIGHT_NORM = {
 
 
 def wav2vec2_places(model: Wav2Vec2) -> Places:
-    """Tensor name (as in `transformers.Wav2Vec2Model`) -> place, for a model of this size."""
+    """Returns the places of the tensors of `transformers.Wav2Vec2Model`, for a model of this size."""
     places: Places = {}
     for index in range(len(model.kernels)):
-        theirs, ours = f"feature_extractor.conv_layers.{index}", ("frontend", f"layer_{index}")
-        conv = linear(f"{theirs}.conv", *ours, "conv")
+        torch_name, flax_path = f"feature_extractor.conv_layers.{index}", ("frontend", f"layer_{index}")
+        conv = linear(f"{torch_name}.conv", *flax_path, "conv")
         if not model.conv_bias:
-            del conv[f"{theirs}.conv.bias"]
+            del conv[f"{torch_name}.conv.bias"]
         places |= conv
         if model.conv_norm == "layer" or index == 0:
-            places |= norm(f"{theirs}.layer_norm", *ours, "norm")
+            places |= norm(f"{torch_name}.layer_norm", *flax_path, "norm")
     places |= norm("feature_projection.layer_norm", "feature_norm")
     places |= linear("feature_projection.projection", "feature_projection")
     positional = "encoder.pos_conv_embed.conv"
@@ -61,55 +64,57 @@ def wav2vec2_places(model: Wav2Vec2) -> Places:
     places[f"{positional}.bias"] = Place((("positional_conv", "bias"),), as_is)
     places |= norm("encoder.layer_norm", "encoder_norm")
     for index in range(model.num_layers):
-        theirs, ours = f"encoder.layers.{index}", f"layer_{index}"
-        for their_part, our_part in (("q", "query"), ("k", "key"), ("v", "value"), ("out", "out")):
-            places |= linear(f"{theirs}.attention.{their_part}_proj", ours, "attention", our_part)
-        places |= norm(f"{theirs}.layer_norm", ours, "attention_norm")
-        places |= linear(f"{theirs}.feed_forward.intermediate_dense", ours, "mlp_in")
-        places |= linear(f"{theirs}.feed_forward.output_dense", ours, "mlp_out")
-        places |= norm(f"{theirs}.final_layer_norm", ours, "mlp_norm")
+        torch_name, flax_path = f"encoder.layers.{index}", f"layer_{index}"
+        for torch_part, flax_part in (("q", "query"), ("k", "key"), ("v", "value"), ("out", "out")):
+            places |= linear(f"{torch_name}.attention.{torch_part}_proj", flax_path, "attention", flax_part)
+        places |= norm(f"{torch_name}.layer_norm", flax_path, "attention_norm")
+        places |= linear(f"{torch_name}.feed_forward.intermediate_dense", flax_path, "mlp_in")
+        places |= linear(f"{torch_name}.feed_forward.output_dense", flax_path, "mlp_out")
+        places |= norm(f"{torch_name}.final_layer_norm", flax_path, "mlp_norm")
     return places
 
 
 def emotion2vec_places(model: Emotion2Vec) -> Places:
-    """Tensor name (as in the `model` part of emotion2vec_base.pt) -> place, for a model of this size."""
+    """Returns the places of the tensors under `model` in emotion2vec_base.pt, for a model of this size."""
     audio = "modality_encoders.AUDIO"
     places = {
         f"{audio}.extra_tokens": Place((("extra_tokens",),), without_batch),
-        # (1, 1, heads, 1, 1), or without one of the leading axes.
+        # Shape [1, 1, heads, 1, 1], or with one leading axis less.
         f"{audio}.alibi_scale": Place((("alibi_scale",),), flat),
     }
     for index in range(len(model.kernels)):
-        theirs, ours = f"{audio}.local_encoder.conv_layers.{index}", ("frontend", f"layer_{index}")
-        places[f"{theirs}.0.weight"] = Place(((*ours, "conv", "kernel"),), reversed_axes)
-        places |= norm(f"{theirs}.2.1", *ours, "norm")
+        torch_name, flax_path = f"{audio}.local_encoder.conv_layers.{index}", ("frontend", f"layer_{index}")
+        places[f"{torch_name}.0.weight"] = Place(((*flax_path, "conv", "kernel"),), reversed_axes)
+        places |= norm(f"{torch_name}.2.1", *flax_path, "norm")
     places |= norm(f"{audio}.project_features.1", "feature_norm")
     places |= linear(f"{audio}.project_features.2", "feature_projection")
     for index in range(model.positional_depth):
-        theirs = f"{audio}.relative_positional_encoder.{index + 1}.0"
-        places |= linear(theirs, "position_branch", f"conv_{index}")
+        torch_name = f"{audio}.relative_positional_encoder.{index + 1}.0"
+        places |= linear(torch_name, "position_branch", f"conv_{index}")
     places |= norm(f"{audio}.context_encoder.norm", "prenet_norm")
     stacks = ((f"{audio}.context_encoder.blocks", "prenet", model.num_prenet_layers),)
     stacks += (("blocks", "block", model.num_layers),)
-    for theirs, ours, depth in stacks:
+    for torch_name, flax_path, depth in stacks:
         for index in range(depth):
-            places |= _emotion2vec_layer(f"{theirs}.{index}", f"{ours}_{index}")
+            places |= _emotion2vec_layer(f"{torch_name}.{index}", f"{flax_path}_{index}")
     return places
 
 
-def _emotion2vec_layer(theirs: str, ours: str) -> Places:
+def _emotion2vec_layer(torch_name: str, flax_path: str) -> Places:
     return {
-        **attention_input(f"{theirs}.attn.qkv.weight", f"{theirs}.attn.qkv.bias", ours, "attention"),
-        **linear(f"{theirs}.attn.proj", ours, "attention", "out"),
-        **norm(f"{theirs}.norm1", ours, "attention_norm"),
-        **linear(f"{theirs}.mlp.fc1", ours, "mlp_in"),
-        **linear(f"{theirs}.mlp.fc2", ours, "mlp_out"),
-        **norm(f"{theirs}.norm2", ours, "mlp_norm"),
+        **attention_input(
+            f"{torch_name}.attn.qkv.weight", f"{torch_name}.attn.qkv.bias", flax_path, "attention"
+        ),
+        **linear(f"{torch_name}.attn.proj", flax_path, "attention", "out"),
+        **norm(f"{torch_name}.norm1", flax_path, "attention_norm"),
+        **linear(f"{torch_name}.mlp.fc1", flax_path, "mlp_in"),
+        **linear(f"{torch_name}.mlp.fc2", flax_path, "mlp_out"),
+        **norm(f"{torch_name}.norm2", flax_path, "mlp_norm"),
     }
 
 
 def with_older_names(state: State) -> State:
-    """The same tensors, weight norm under the names of the published checkpoints."""
+    """Renames weight normalisation to the names of the published checkpoints."""
 
     def older(name):
         for new, old in _WEIGHT_NORM.items():
@@ -120,29 +125,29 @@ def with_older_names(state: State) -> State:
 
 
 def wav2vec2_params(state: State, model: Wav2Vec2, *, prefix: str = "") -> dict:
-    """Parameters of `model` from a checkpoint of the same size.
+    """Converts the tensors of a wav2vec 2.0 checkpoint to parameters.
 
     Args:
         state: tensor name -> array.
-        model: decides the shapes.
-        prefix: taken off the names; tensors without it are somebody else's. `audio_model.model.` in
-            DEEPTalk.pth, `wav2vec2.` in files of a model with a head.
+        model: the module; the tensors must fit its sizes.
+        prefix: prefix of the encoder's tensor names; all other tensors are ignored. It is `audio_model.model.` in
+            DEEPTalk.pth and `wav2vec2.` in files of a model with a head.
 
     Returns:
-        The `params` collection, numpy arrays.
+        The `params` collection as numpy arrays.
 
     Raises:
-        UserError: a tensor is missing, left over, or of the wrong shape; the message names it.
+        UserError: A tensor is missing, left over, or has the wrong shape; the message names it.
     """
     state = with_older_names(strip_prefix(state, prefix))
     return fill(state, wav2vec2_places(model), WAV2VEC2_UNUSED, _shapes(model), prefix=prefix)
 
 
 def emotion2vec_params(state: State, model: Emotion2Vec, *, prefix: str = "") -> dict:
-    """Parameters of `model` from a checkpoint; as `wav2vec2_params`.
+    """Converts the tensors of an emotion2vec checkpoint to parameters; see `wav2vec2_params`.
 
-    The prefix is `model.` for emotion2vec_base.pt as `read_torch_file` gives it,
-    `audio_encoder.embedding_model.` in DEE.pt, and that behind `sequence_decoder.DEE.` in DEEPTalk.pth.
+    The prefix is `model.` in emotion2vec_base.pt as read by `read_torch_file`, `audio_encoder.embedding_model.` in
+    DEE.pt, and `sequence_decoder.DEE.audio_encoder.embedding_model.` in DEEPTalk.pth.
     """
     state = strip_prefix(state, prefix)
     return fill(state, emotion2vec_places(model), EMOTION2VEC_UNUSED, _shapes(model), prefix=prefix)

@@ -1,9 +1,9 @@
 """Reads PyTorch's `.pt`, `.pth` and `.bin` files into numpy arrays, without PyTorch.
 
-Such a file is a zip of one pickle (`data.pkl`), which describes tensors, and one uncompressed entry per
-storage (`data/<key>`). A pickle can name any function to be called while it loads; here only those on a short
-list are honoured, everything else is refused by name. Classes of training configurations (omegaconf, fairseq)
-are replaced by inert stand-ins, since the files of fairseq hold them beside the weights.
+Such a file is a zip archive with one pickle (`data.pkl`) that describes the tensors, and one uncompressed entry per
+storage (`data/<key>`). A pickle can call any function by name while it loads. This reader allows only the names on a
+short list and refuses all others. Classes of training configurations (omegaconf, fairseq), which fairseq stores next to
+the weights, are replaced by inert objects.
 """
 
 import io
@@ -32,7 +32,7 @@ _STORAGE_DTYPES = {
     "ByteStorage": np.dtype("u1"),
     "BoolStorage": np.dtype("?"),
 }
-# Packages whose classes become stand-ins: configuration and bookkeeping beside the weights.
+# Packages of configuration and bookkeeping classes, which are replaced by inert objects.
 _INERT_PACKAGES = (
     "omegaconf",
     "fairseq",
@@ -44,9 +44,9 @@ _INERT_PACKAGES = (
     "numpy",
     "_codecs",
 )
-# Named by configurations only. Called, the real ones could make much of little: bytes(10**12).
+# Types that configurations refer to. They are inert too, because a call can allocate any amount: bytes(10**12).
 _PLAIN_TYPES = ("dict", "list", "tuple", "set", "int", "float", "bool", "str", "bytes", "complex")
-# Far more than any checkpoint holds; what holds more refers to the same containers over and over.
+# Far more items than any checkpoint has. A small file reaches more only by repeating references to its containers.
 _MOST_ITEMS = 1_000_000
 
 
@@ -55,16 +55,16 @@ class _StorageType(NamedTuple):
 
 
 class _Inert(PickledState):
-    """Stands in for an object of a class that is not loaded: takes everything, does nothing."""
+    """Replaces an object of a class that is not loaded; it accepts all operations of a pickle and ignores them."""
 
     def __setitem__(self, _key: Any, _value: Any) -> None:
         pass
 
     def append(self, _item: Any) -> None:
-        """Ignores an item of a list."""
+        """Ignores an item that the pickle appends."""
 
     def extend(self, _items: Any) -> None:
-        """Ignores items of a list."""
+        """Ignores items that the pickle appends."""
 
 
 def _plain_dict(*_factory: Any) -> dict:
@@ -72,21 +72,21 @@ def _plain_dict(*_factory: Any) -> dict:
 
 
 def _inert_attribute(*_owner_and_name: Any) -> _Inert:
-    """What pickles of enumerations call `getattr` for."""
+    """Replaces `getattr`, which pickles of enumerations call."""
     return _Inert()
 
 
 def _rebuild_tensor(storage, offset, size, stride, *_rest) -> np.ndarray:
-    """A strided view of a storage; checked, as strides from a file could reach outside."""
+    """Returns a strided view of a storage, after checking that it does not reach outside the storage."""
     numbers = (offset, *size, *stride)
     if not isinstance(storage, np.ndarray) or any(type(n) is not int or n < 0 for n in numbers):
-        raise UserError(f"a tensor has impossible sizes {size!r}, strides {stride!r} or offset {offset!r}")
+        raise UserError(f"a tensor has invalid sizes {size!r}, strides {stride!r} or offset {offset!r}")
     if len(size) != len(stride):
-        raise UserError(f"a tensor has {len(size)} sizes but {len(stride)} strides")
+        raise UserError(f"a tensor has {len(size)} sizes but {len(stride)} strides; expected equal numbers")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if 0 in size:
         return np.zeros(size, storage.dtype)
-    # Strides of 0 would make a tensor of any size from one number.
+    # The second test refuses strides of 0, which can make a tensor of any size from one number.
     if last >= storage.size or math.prod(size) > storage.size:
         raise UserError(f"a tensor of shape {size} reaches beyond its storage of {storage.size} numbers")
     byte_strides = tuple(step * storage.itemsize for step in stride)
@@ -98,7 +98,7 @@ def _rebuild_parameter(tensor: np.ndarray, *_rest) -> np.ndarray:
 
 
 class _TorchGlobals(dict):
-    """What the pickle may name; classes of some packages all give the stand-in."""
+    """Names that the pickle may use; all names of the inert packages give the inert class."""
 
     def __missing__(self, key: tuple[str, str]) -> Any:
         if key[0].split(".")[0] in _INERT_PACKAGES:
@@ -123,7 +123,7 @@ _GLOBALS = _TorchGlobals(
 
 
 class _Storages:
-    """Reads the storages of one archive, each once: tensors may share them."""
+    """Reads the storages of one archive; each is read once, because tensors may share it."""
 
     def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
         self._archive = archive
@@ -131,58 +131,67 @@ class _Storages:
         self._arrays: dict[str, np.ndarray] = {}
 
     def __call__(self, pid: Any) -> np.ndarray:
-        """The storage of a persistent id `("storage", type, key, device, count)`, flat."""
+        """Returns the flat storage of a persistent id `("storage", type, key, device, count)`."""
         if not (isinstance(pid, tuple) and len(pid) == 5 and pid[0] == "storage"):
-            raise UserError(f"it refers to {str(pid)[:80]!r} where a storage was expected")
+            raise UserError(f"it refers to {str(pid)[:80]!r}; expected a storage")
         _, kind, key, _, count = pid
         if not isinstance(kind, _StorageType) or not isinstance(key, str):
-            raise UserError(f"it names a storage of an unknown type: {str(pid)[:80]!r}")
+            raise UserError(f"it refers to a storage of an unknown type: {str(pid)[:80]!r}")
         if key not in self._arrays:
             data = _stored_bytes(self._archive, f"{self._root}data/{key}")
             if len(data) != count * kind.dtype.itemsize:
-                raise UserError(f"storage {key} has {len(data)} bytes where {count} numbers were announced")
+                raise UserError(
+                    f"storage {key} has {len(data)} bytes; expected {count} numbers of type {kind.dtype}"
+                )
             self._arrays[key] = np.frombuffer(data, kind.dtype)
         storage = self._arrays[key]
         if storage.dtype != kind.dtype:
-            raise UserError(f"storage {key} is used with two types, {storage.dtype} and {kind.dtype}")
+            raise UserError(
+                f"storage {key} is used with two types, {storage.dtype} and {kind.dtype}; expected one"
+            )
         return storage
 
 
 def _stored_bytes(archive: zipfile.ZipFile, name: str) -> bytes:
-    """One entry. PyTorch never compresses, and what is not compressed cannot unfold into more than the file."""
+    """Reads one entry of an archive and refuses compression.
+
+    PyTorch never compresses entries, and an uncompressed entry cannot be larger than the file.
+    """
     if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
-        raise UserError(f"entry {name} is compressed, which PyTorch's files never are")
+        raise UserError(f"entry {name} is compressed; expected uncompressed entries, as PyTorch writes them")
     return archive.read(name)
 
 
 def read_torch_file(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads every tensor of a file that `torch.save` wrote.
+    """Reads all tensors of a file written by `torch.save`.
 
     Args:
-        path: a file in the zip format (PyTorch 1.6 of 2020 and later).
+        path: a file in the zip format, which PyTorch writes since version 1.6 (2020).
 
     Returns:
-        Array of every tensor by name, read-only; tensors that share a storage in the file share memory. Nested
-        dictionaries and lists are flattened with dots: the tensor `b` in the dictionary `model` becomes `model.b`.
-        What is no tensor is left out. bfloat16 comes as `ml_dtypes.bfloat16`.
+        Tensor name -> read-only array. Tensors that share a storage in the file share memory. Nested dictionaries and
+        lists are flattened with dots: the tensor `b` in the dictionary `model` becomes `model.b`. Values that are not
+        tensors are left out. bfloat16 tensors have the type `ml_dtypes.bfloat16`.
 
     Raises:
-        UserError: the file is missing, damaged or truncated, in the format before 1.6, or its pickle asks for
-            anything but tensors; the message names the file and the cause.
+        UserError: The file is missing, damaged, truncated or in the format before 1.6, or its pickle uses names that
+            tensors do not need; the message names the file and the cause.
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: {'a directory, not a file' if path.is_dir() else 'no such file'}")
+        raise UserError(
+            f"{path}: {'this is a directory' if path.is_dir() else 'no such file'}; expected a PyTorch file"
+        )
     try:
         with zipfile.ZipFile(path) as archive:
             content = _unpickle(archive, path)
         return _flatten(content)
     except UserError as error:
-        # What the pickle reader says begins with the file's name already.
+        # Messages of the pickle reader already begin with the file name.
         raise UserError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
     except zipfile.BadZipFile as error:
-        raise UserError(f"{path}: {_why_no_zip(path)}") from error
-    except Exception as error:  # a damaged archive can raise anything
+        raise UserError(f"{path}: {_why_not_a_zip(path)}") from error
+    except Exception as error:  # A damaged archive can raise any exception.
         raise UserError(f"{path}: the file is damaged: {type(error).__name__}: {error}") from error
 
 
@@ -190,13 +199,13 @@ def _unpickle(archive: zipfile.ZipFile, path: Path) -> Any:
     names = archive.namelist()
     pickles = [name for name in names if name == "data.pkl" or name.endswith("/data.pkl")]
     if len(pickles) != 1:
-        raise UserError("it is a zip, but not one of PyTorch's: it should hold exactly one data.pkl")
+        raise UserError("this zip archive was not written by PyTorch: expected exactly one data.pkl in it")
     if any("/code/" in name for name in names):
-        raise UserError("it is a TorchScript program; save the state_dict of the model instead")
+        raise UserError("this is a TorchScript program; save the state_dict of the model instead")
     root = pickles[0].removesuffix("data.pkl")
     order = f"{root}byteorder"
     if order in names and _stored_bytes(archive, order) != b"little":
-        raise UserError("it was written on a big-endian machine; save it again on another one")
+        raise UserError("it was written on a big-endian machine; save it again on a little-endian one")
     pickled = io.BytesIO(_stored_bytes(archive, pickles[0]))
     return restricted_load(
         pickled,
@@ -207,7 +216,7 @@ def _unpickle(archive: zipfile.ZipFile, path: Path) -> Any:
     )
 
 
-def _why_no_zip(path: Path) -> str:
+def _why_not_a_zip(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(4)
     if not start:
@@ -216,14 +225,14 @@ def _why_no_zip(path: Path) -> str:
         return "the file is truncated or damaged; copy or download it again"
     if start[:1] == b"\x80":
         return (
-            "the file is in PyTorch's format from before 1.6 (a bare pickle), which is not read; "
+            "the file is in PyTorch's format from before 1.6 (a bare pickle), which is not supported; "
             "load it in PyTorch and save it again with torch.save"
         )
-    return "this is not a PyTorch file (no zip archive)"
+    return "this is not a PyTorch file; expected a zip archive"
 
 
 def _flatten(content: Any) -> dict[str, np.ndarray]:
-    """Tensors of nested containers, names joined with dots."""
+    """Returns the tensors in nested containers; names of the levels are joined with dots."""
     arrays: dict[str, np.ndarray] = {}
     open_ids: set[int] = set()
     num_items = 0
@@ -232,10 +241,10 @@ def _flatten(content: Any) -> dict[str, np.ndarray]:
         nonlocal num_items
         num_items += 1
         if num_items > _MOST_ITEMS:
-            raise UserError(f"it holds more than {_MOST_ITEMS:,} items, which no checkpoint does")
+            raise UserError(f"it contains more than {_MOST_ITEMS:,} items; checkpoints have far fewer")
         if isinstance(value, np.ndarray):
             if name in arrays:
-                raise UserError(f"two tensors have the name {name!r} once nesting is written with dots")
+                raise UserError(f"two tensors have the name {name!r} after nested names are joined with dots")
             arrays[name] = value
             return
         if isinstance(value, Mapping):
@@ -245,7 +254,7 @@ def _flatten(content: Any) -> dict[str, np.ndarray]:
         else:
             return
         if id(value) in open_ids:
-            raise UserError("its containers hold themselves")
+            raise UserError("a container in it contains itself")
         open_ids.add(id(value))
         for key, item in items:
             visit(item, f"{name}.{key}" if name else str(key))
@@ -253,5 +262,5 @@ def _flatten(content: Any) -> dict[str, np.ndarray]:
 
     visit(content, "")
     if not arrays:
-        raise UserError("it holds no tensors")
+        raise UserError("it contains no tensors")
     return arrays

@@ -1,8 +1,8 @@
-"""Places: which variable of a Flax module takes which tensor of a PyTorch checkpoint, and in what layout.
+"""Places: the variables of a Flax module that a tensor of a PyTorch checkpoint fills, and the change of layout.
 
-A map from tensor names to places is data; `fill` applies it. Nothing passes in silence: every tensor of the
-checkpoint has a place or stands on a list of tensors known to have none, each with its reason, and every variable
-of the module is filled. Works on numpy arrays; PyTorch is not needed.
+A map from tensor names to places is data, which `fill` applies. No tensor is dropped silently: every tensor of the
+checkpoint has a place or is on a list of unused tensors with a reason, and every variable of the module is filled. The
+module works on numpy arrays and does not need PyTorch.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,13 +21,13 @@ PyTree = Any
 
 
 class Place(NamedTuple):
-    """Where a tensor goes.
+    """The destination of a tensor.
 
     Attributes:
-        paths: the variables that it fills: one, three for a joint query, key and value projection, none for a
-            tensor that is only held against what is computed here.
-        convert: turns the tensor into one array per path; may raise ValueError if the tensor makes no sense.
-            The heads of an attention projection are split afterwards, by reshaping to the variable's shape.
+        paths: paths of the variables that the tensor fills. A joint query, key and value projection fills three. A
+            tensor that is only compared with a computed value fills none.
+        convert: function that converts the tensor to one array per path; raises ValueError if the tensor is invalid.
+            Attention heads are split afterwards, by reshaping to the shape of the variable.
     """
 
     paths: tuple[Path, ...]
@@ -37,118 +37,133 @@ class Place(NamedTuple):
 Places = dict[str, Place]
 
 
-# Layouts of single tensors.
+# Functions that convert the layout of one tensor.
 
 
 def as_is(tensor: np.ndarray) -> list[np.ndarray]:
-    """The same axes on both sides."""
+    """Keeps the axes."""
     return [tensor]
 
 
 def reversed_axes(tensor: np.ndarray) -> list[np.ndarray]:
-    """`[out, in]` -> `[in, out]` for linear layers, `[out, in, k]` -> `[k, in, out]` for convolutions."""
+    """Reverses the axes: `[out, in]` -> `[in, out]` (linear), `[out, in, k]` -> `[k, in, out]` (convolution)."""
     return [tensor.T]
 
 
 def joint_projection(tensor: np.ndarray) -> list[np.ndarray]:
-    """`[3 out, in]` -> query, key and value, `[in, out]` each; the same for their joint bias."""
+    """Splits `[3 out, in]` into query, key and value, each `[in, out]`; a joint bias `[3 out]` is split likewise."""
     return [part.T for part in np.split(tensor, 3, axis=0)]
 
 
 def flat(tensor: np.ndarray) -> list[np.ndarray]:
-    """One axis: for tensors with axes of size 1 around."""
+    """Flattens a tensor with additional axes of size 1 to one axis."""
     return [tensor.reshape(-1)]
 
 
 def without_batch(tensor: np.ndarray) -> list[np.ndarray]:
-    """`[1, ...]` -> `[...]`."""
+    """Removes the leading axis: `[1, ...]` -> `[...]`."""
     if tensor.shape[:1] != (1,):
-        raise ValueError("the first axis should have size 1")
+        raise ValueError("expected a first axis of size 1")
     return [tensor[0]]
 
 
 def scalar(tensor: np.ndarray) -> list[np.ndarray]:
-    """`[1]` -> `[]`."""
+    """Removes all axes: `[1]` -> `[]`."""
     return [tensor.reshape(())]
 
 
 def transposed_convolution(tensor: np.ndarray) -> list[np.ndarray]:
-    """`[in, out, k]` -> `[k, in, out]` with the taps reversed: torch scatters, a convolution gathers."""
+    """Converts `[in, out, k]` to `[k, in, out]` with reversed taps.
+
+    PyTorch defines a transposed convolution as a scatter; as a convolution of the dilated input, its taps are reversed.
+    """
     if tensor.ndim != 3:
-        raise ValueError("three axes are expected")
+        raise ValueError("expected three axes")
     return [tensor.transpose(2, 0, 1)[::-1]]
 
 
-# Places of common layers.
+# Places of common layers. `torch_name` is the name of the PyTorch layer, `flax_path` the path of the Flax module.
 
 
-def linear(theirs: str, *ours: str) -> Places:
-    """A linear layer or a convolution."""
+def linear(torch_name: str, *flax_path: str) -> Places:
+    """Returns the places of a linear layer or a convolution."""
     return {
-        f"{theirs}.weight": Place(((*ours, "kernel"),), reversed_axes),
-        f"{theirs}.bias": Place(((*ours, "bias"),), as_is),
+        f"{torch_name}.weight": Place(((*flax_path, "kernel"),), reversed_axes),
+        f"{torch_name}.bias": Place(((*flax_path, "bias"),), as_is),
     }
 
 
-def norm(theirs: str, *ours: str) -> Places:
-    """Gain and bias of any norm."""
+def norm(torch_name: str, *flax_path: str) -> Places:
+    """Returns the places of gain and bias of a normalisation layer."""
     return {
-        f"{theirs}.weight": Place(((*ours, "scale"),), as_is),
-        f"{theirs}.bias": Place(((*ours, "bias"),), as_is),
+        f"{torch_name}.weight": Place(((*flax_path, "scale"),), as_is),
+        f"{torch_name}.bias": Place(((*flax_path, "bias"),), as_is),
     }
 
 
-def attention_input(weight: str, bias: str, *ours: str) -> Places:
-    """Joint projection to queries, keys and values."""
+def batch_norm(torch_name: str, *flax_path: str) -> Places:
+    """Returns the places of a batch normalisation; `flax_path` does not contain the collections."""
+    statistics = ("batch_stats", *flax_path)
+    return {
+        **norm(torch_name, "params", *flax_path),
+        f"{torch_name}.running_mean": Place(((*statistics, "mean"),), as_is),
+        f"{torch_name}.running_var": Place(((*statistics, "variance"),), as_is),
+    }
+
+
+def attention_input(weight: str, bias: str, *flax_path: str) -> Places:
+    """Returns the places of a joint projection to queries, keys and values."""
     parts = ("query", "key", "value")
     return {
-        weight: Place(tuple((*ours, part, "kernel") for part in parts), joint_projection),
-        bias: Place(tuple((*ours, part, "bias") for part in parts), joint_projection),
+        weight: Place(tuple((*flax_path, part, "kernel") for part in parts), joint_projection),
+        bias: Place(tuple((*flax_path, part, "bias") for part in parts), joint_projection),
     }
 
 
-def transformer_layer(theirs: str, *ours: str) -> Places:
-    """A `torch.nn.TransformerEncoderLayer` in `models.transformer.TransformerLayer`."""
-    attention = f"{theirs}.self_attn"
+def transformer_layer(torch_name: str, *flax_path: str) -> Places:
+    """Returns the places of a `torch.nn.TransformerEncoderLayer` in `models.transformer.TransformerLayer`."""
+    attention = f"{torch_name}.self_attn"
     return {
-        **attention_input(f"{attention}.in_proj_weight", f"{attention}.in_proj_bias", *ours, "attention"),
-        **linear(f"{attention}.out_proj", *ours, "attention", "out"),
-        **linear(f"{theirs}.linear1", *ours, "mlp_in"),
-        **linear(f"{theirs}.linear2", *ours, "mlp_out"),
-        **norm(f"{theirs}.norm1", *ours, "attention_norm"),
-        **norm(f"{theirs}.norm2", *ours, "mlp_norm"),
+        **attention_input(
+            f"{attention}.in_proj_weight", f"{attention}.in_proj_bias", *flax_path, "attention"
+        ),
+        **linear(f"{attention}.out_proj", *flax_path, "attention", "out"),
+        **linear(f"{torch_name}.linear1", *flax_path, "mlp_in"),
+        **linear(f"{torch_name}.linear2", *flax_path, "mlp_out"),
+        **norm(f"{torch_name}.norm1", *flax_path, "attention_norm"),
+        **norm(f"{torch_name}.norm2", *flax_path, "mlp_norm"),
     }
 
 
-def transformer(theirs: str, num_layers: int, *ours: str) -> Places:
-    """A `torch.nn.TransformerEncoder` in `models.transformer.TransformerEncoder`."""
+def transformer(torch_name: str, num_layers: int, *flax_path: str) -> Places:
+    """Returns the places of a `torch.nn.TransformerEncoder` in `models.transformer.TransformerEncoder`."""
     places: Places = {}
     for index in range(num_layers):
-        places |= transformer_layer(f"{theirs}.layers.{index}", *ours, f"layer_{index}")
+        places |= transformer_layer(f"{torch_name}.layers.{index}", *flax_path, f"layer_{index}")
     return places
 
 
-def nested(places: Places, theirs: str, *ours: str) -> Places:
-    """The places of a module that is part of a larger one on both sides."""
+def nested(places: Places, torch_name: str, *flax_path: str) -> Places:
+    """Prefixes the names and paths of places, for a module inside a larger one; `torch_name` ends with a dot."""
     return {
-        f"{theirs}{name}": Place(tuple((*ours, *path) for path in place.paths), place.convert)
+        f"{torch_name}{name}": Place(tuple((*flax_path, *path) for path in place.paths), place.convert)
         for name, place in places.items()
     }
 
 
-# Application.
+# Functions that apply places to a checkpoint.
 
 
 def shapes_of(variables: PyTree) -> dict[Path, tuple[int, ...]]:
-    """Shape of every leaf by path."""
+    """Returns the shape of every leaf by path."""
     return {path: tuple(leaf.shape) for path, leaf in flatten_dict(variables).items()}
 
 
 def strip_prefix(state: State, prefix: str) -> dict[str, np.ndarray]:
-    """The tensors whose names begin with `prefix`, without it.
+    """Returns the tensors with names that begin with `prefix`, and removes the prefix.
 
     Raises:
-        UserError: there is none.
+        UserError: No tensor has this prefix.
     """
     stripped = {name[len(prefix) :]: tensor for name, tensor in state.items() if name.startswith(prefix)}
     if not stripped:
@@ -165,46 +180,50 @@ def fill(
     prefix: str = "",
     constants: Mapping[Path, np.ndarray] | None = None,
 ) -> PyTree:
-    """Variables from a checkpoint.
+    """Converts the tensors of a checkpoint to variables.
 
     Args:
-        state: tensor name -> array, without `prefix`.
+        state: tensor name -> array; `prefix` is already removed from the names.
         places: tensor name -> place.
-        unused: pattern of tensor names that have no place -> the reason.
+        unused: pattern of names of tensors without a place -> the reason.
         shapes: shape of every variable of the module.
-        prefix: what was taken off the names; for messages.
-        constants: variables that no tensor of the checkpoint fills.
+        prefix: prefix that was removed from the names; used in error messages.
+        constants: values of variables that no tensor fills.
 
     Returns:
-        Nested dictionary of numpy arrays, floats as float32.
+        Nested dictionary of float32 numpy arrays, and the constants.
 
     Raises:
-        UserError: a tensor is missing, left over, of the wrong shape or type, or not finite; the message names it.
+        UserError: A tensor is missing, left over, not finite, or has the wrong shape or type; the message names it.
     """
     for name, place in places.items():
         if name not in state:
-            use = f"which {_dotted(place.paths[0])} needs" if place.paths else "which should be there"
+            use = (
+                f"which {_dotted(place.paths[0])} needs"
+                if place.paths
+                else "which the published file contains"
+            )
             raise UserError(f"the checkpoint has no tensor {prefix + name!r}, {use}")
     for name in state:
         if name not in places and not any(fnmatchcase(name, pattern) for pattern in unused):
-            raise UserError(f"the checkpoint holds {prefix + name!r}, which has no place in this model")
+            raise UserError(f"the checkpoint contains {prefix + name!r}, which has no place in this model")
     filled: dict[Path, np.ndarray] = dict(constants or {})
     for name, place in places.items():
         tensor = _float32(state[name], prefix + name)
         for path, array in zip(place.paths, _converted(tensor, place, prefix + name), strict=True):
             filled[path] = _fitted(array, path, shapes[path], prefix + name, tensor.shape)
     if set(shapes) != set(filled):
-        # The tables and the modules disagree: a mistake of ours, not of the file.
-        raise AssertionError(f"no tensor is meant for {sorted(map(_dotted, set(shapes) ^ set(filled)))}")
+        # The places do not match the module, which is a bug of this project and not an error of the file.
+        raise AssertionError(f"places and module differ: {sorted(map(_dotted, set(shapes) ^ set(filled)))}")
     return unflatten_dict(filled)
 
 
 def _float32(tensor: np.ndarray, name: str) -> np.ndarray:
     if not np.issubdtype(tensor.dtype, np.floating) and tensor.dtype.name != "bfloat16":
-        raise UserError(f"tensor {name!r} has type {tensor.dtype}, floats were expected")
+        raise UserError(f"tensor {name!r} has type {tensor.dtype}; expected a float type")
     tensor = tensor.astype(np.float32, copy=False)
     if not np.isfinite(tensor).all():
-        raise UserError(f"tensor {name!r} holds numbers that are not finite")
+        raise UserError(f"tensor {name!r} contains numbers that are not finite; the file is damaged")
     return tensor
 
 
@@ -216,20 +235,20 @@ def _converted(tensor: np.ndarray, place: Place, name: str) -> list[np.ndarray]:
 
 
 def _fitted(
-    array: np.ndarray, path: Path, shape: tuple[int, ...], name: str, their_shape: tuple[int, ...]
+    array: np.ndarray, path: Path, shape: tuple[int, ...], name: str, tensor_shape: tuple[int, ...]
 ) -> np.ndarray:
-    """Splits the heads of attention projections; anything else must have the right shape already."""
+    """Splits the heads of attention projections; all other arrays must already have the right shape."""
     split_heads = len(path) > 2 and path[-3] == "attention" and array.size == np.prod(shape)
     plain = _without_heads(path, shape) if split_heads else shape
     if array.shape != plain:
         raise UserError(
-            f"tensor {name!r} has shape {tuple(their_shape)}, which does not fit {_dotted(path)} of shape {shape}"
+            f"tensor {name!r} has shape {tuple(tensor_shape)}, which does not fit {_dotted(path)} of shape {shape}"
         )
     return np.ascontiguousarray(array.reshape(shape)).reshape(shape)
 
 
 def _without_heads(path: Path, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of an attention weight when the axes (heads, head size) are one."""
+    """Returns the shape of an attention weight with the axes heads and head size merged."""
     if path[-1] == "bias":
         return (int(np.prod(shape)),)
     if path[-2] == "out":

@@ -1,4 +1,4 @@
-"""The encoder of published lip-reading checkpoints (LRS3 and its family) as `models.visual_speech.VisualSpeech`.
+"""Loads the encoder of published lip-reading checkpoints (LRS3 and related) as `models.visual_speech.VisualSpeech`.
 
 | tensor (behind any prefix, such as `encoder.frontend.`) | variable |
 | --- | --- |
@@ -11,10 +11,10 @@
 | `trunk.layer{s+1}.{i}.downsample.0.weight` | `stage{s}_block{i}/shortcut/kernel` |
 | `trunk.layer{s+1}.{i}.downsample.1.*` | `stage{s}_block{i}/shortcut_norm/*` |
 
-Means and variances lie in `batch_stats`, all else in `params`. Everything outside the prefix (the transformer that
-reads the features, the decoder) is somebody else's. Sizes follow from the file. Swish and ReLU have no tensors: which
-of them a checkpoint without slopes was trained with has to be said. Neither a published file nor its code was at hand:
-the names are those that the family's documentation and loaders use.
+Means and variances are in `batch_stats`, all other variables in `params`. Tensors outside the prefix (the transformer
+on top of the features, the decoder) are ignored. The sizes of the model follow from the file. Swish and ReLU have no
+tensors, so the caller must name the activation of a checkpoint without PReLU slopes. The names follow the
+documentation and loaders of this family of checkpoints; they are not tested with a published file.
 """
 
 from pathlib import Path
@@ -31,6 +31,7 @@ from deeptalk_jax.interop.torch_places import (
     PyTree,
     State,
     as_is,
+    batch_norm,
     fill,
     shapes_of,
     strip_prefix,
@@ -38,21 +39,21 @@ from deeptalk_jax.interop.torch_places import (
 from deeptalk_jax.models.visual_speech import VisualSpeech
 
 _ANCHOR = "frontend3D.0.weight"
-_UNUSED = {"*.num_batches_tracked": "steps of training, for another kind of running mean"}
+_UNUSED = {"*.num_batches_tracked": "number of training steps, used only with momentum=None"}
 
 
 def load_visual_speech(path: str | Path, *, activation: str = "swish") -> tuple[VisualSpeech, PyTree]:
-    """Reads an encoder from a PyTorch file; runs no code from it.
+    """Loads an encoder from a PyTorch file without running code from it.
 
     Args:
-        path: a file of `torch.save`, of the whole reader or of its encoder.
-        activation: swish (the published LRS3 model) or relu, for files without slopes of PReLU.
+        path: a file written by `torch.save` with the whole lip reader or with its encoder only.
+        activation: "swish" (the published LRS3 model) or "relu", used for files without PReLU slopes.
 
     Returns:
-        The module and its variables, `params` and `batch_stats`, numpy arrays.
+        The module and its variables, `params` and `batch_stats`, as numpy arrays.
 
     Raises:
-        UserError: the file cannot be read, holds no such encoder, or tensors are missing, left over or of the
+        UserError: The file cannot be read or contains no such encoder, or tensors are missing, left over or of the
             wrong shape.
     """
     state = read_torch_file(path)
@@ -63,19 +64,19 @@ def load_visual_speech(path: str | Path, *, activation: str = "swish") -> tuple[
 
 
 def visual_speech_from_state(state: State, *, activation: str = "swish") -> tuple[VisualSpeech, PyTree]:
-    """As `load_visual_speech`, from tensors by name."""
+    """Builds an encoder from tensors by name; otherwise as `load_visual_speech`."""
     anchors = [name for name in state if name == _ANCHOR or name.endswith(f".{_ANCHOR}")]
     if len(anchors) != 1:
-        raise UserError(f"{len(anchors)} tensors are named {_ANCHOR}; expected one encoder")
+        raise UserError(f"{len(anchors)} tensors are named {_ANCHOR}; expected exactly one encoder")
     prefix = anchors[0].removesuffix(_ANCHOR)
     state = strip_prefix(state, prefix)
-    model = _sized_as(state, activation)
+    model = _model_of_size(state, activation)
     frames = jax.ShapeDtypeStruct((1, 1, 88, 88), jnp.float32)
     shapes = shapes_of(jax.eval_shape(model.init, jax.random.key(0), frames))
     return model, fill(state, visual_speech_places(model), _UNUSED, shapes, prefix=prefix)
 
 
-def _sized_as(state: State, activation: str) -> VisualSpeech:
+def _model_of_size(state: State, activation: str) -> VisualSpeech:
     channels, num_blocks = [], []
     while (first := f"trunk.layer{len(channels) + 1}.0.conv1.weight") in state:
         stage = len(channels) + 1
@@ -90,57 +91,44 @@ def _sized_as(state: State, activation: str) -> VisualSpeech:
 
 
 def visual_speech_places(model: VisualSpeech) -> Places:
-    """Tensor name -> place, for a model of this size."""
+    """Returns the places of the encoder's tensors, for a model of this size."""
     slopes = model.activation == "prelu"
     places = {
         "frontend3D.0.weight": Place((("params", "front_conv", "kernel"),), _frames_as_channels),
-        **_batch_norm("frontend3D.1", "front_norm"),
+        **batch_norm("frontend3D.1", "front_norm"),
         **(_slope("frontend3D.2", "front_activation") if slopes else {}),
     }
     before = model.front_channels
     for stage, (channels, depth) in enumerate(zip(model.channels, model.num_blocks, strict=True)):
         for index in range(depth):
-            theirs, ours = f"trunk.layer{stage + 1}.{index}", f"stage{stage}_block{index}"
+            torch_name, flax_path = f"trunk.layer{stage + 1}.{index}", f"stage{stage}_block{index}"
             for part in (1, 2):
-                places |= _conv(f"{theirs}.conv{part}", ours, f"conv{part}")
-                places |= _batch_norm(f"{theirs}.bn{part}", ours, f"norm{part}")
+                places |= _conv(f"{torch_name}.conv{part}", flax_path, f"conv{part}")
+                places |= batch_norm(f"{torch_name}.bn{part}", flax_path, f"norm{part}")
                 if slopes:
-                    places |= _slope(f"{theirs}.relu{part}", ours, f"activation{part}")
+                    places |= _slope(f"{torch_name}.relu{part}", flax_path, f"activation{part}")
             if index == 0 and (stage > 0 or before != channels):
-                places |= _conv(f"{theirs}.downsample.0", ours, "shortcut")
-                places |= _batch_norm(f"{theirs}.downsample.1", ours, "shortcut_norm")
+                places |= _conv(f"{torch_name}.downsample.0", flax_path, "shortcut")
+                places |= batch_norm(f"{torch_name}.downsample.1", flax_path, "shortcut_norm")
         before = channels
     return places
 
 
 def _kernel(tensor: np.ndarray) -> list[np.ndarray]:
-    """`[out, in, ...]` -> `[..., in, out]`."""
+    """Converts `[out, in, ...]` to `[..., in, out]`."""
     return [np.moveaxis(tensor, (0, 1), (-1, -2))]
 
 
 def _frames_as_channels(tensor: np.ndarray) -> list[np.ndarray]:
-    """`[out, 1, t, h, w]` -> `[h, w, t, out]`."""
+    """Converts `[out, 1, t, h, w]` to `[h, w, t, out]`: frames become input channels of a 2-D convolution."""
     if tensor.ndim != 5 or tensor.shape[1] != 1:
-        raise ValueError("a 3-D convolution of one channel is expected")
+        raise ValueError("expected a 3-D convolution with one input channel")
     return [tensor[:, 0].transpose(2, 3, 1, 0)]
 
 
-def _conv(theirs: str, *ours: str) -> Places:
-    return {f"{theirs}.weight": Place((("params", *ours, "kernel"),), _kernel)}
+def _conv(torch_name: str, *flax_path: str) -> Places:
+    return {f"{torch_name}.weight": Place((("params", *flax_path, "kernel"),), _kernel)}
 
 
-def _slope(theirs: str, *ours: str) -> Places:
-    return {f"{theirs}.weight": Place((("params", *ours, "slope"),), as_is)}
-
-
-def _batch_norm(theirs: str, *ours: str) -> Places:
-    names = {
-        "weight": ("params", "scale"),
-        "bias": ("params", "bias"),
-        "running_mean": ("batch_stats", "mean"),
-        "running_var": ("batch_stats", "variance"),
-    }
-    return {
-        f"{theirs}.{name}": Place(((collection, *ours, leaf),), as_is)
-        for name, (collection, leaf) in names.items()
-    }
+def _slope(torch_name: str, *flax_path: str) -> Places:
+    return {f"{torch_name}.weight": Place((("params", *flax_path, "slope"),), as_is)}

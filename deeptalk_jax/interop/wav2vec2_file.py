@@ -1,4 +1,4 @@
-"""Pretrained wav2vec 2.0 from a folder, a file or the Hugging Face hub, without PyTorch."""
+"""Loads pretrained wav2vec 2.0 from a folder, a file or the Hugging Face hub, without PyTorch."""
 
 import json
 from pathlib import Path
@@ -16,20 +16,20 @@ _CONFIG, _PROCESSOR = "config.json", "preprocessor_config.json"
 
 
 def load_wav2vec2(name_or_dir: str | Path, **overrides: Any) -> tuple[Wav2Vec2, dict]:
-    """Loads wav2vec 2.0 in the layout of `transformers`.
+    """Loads wav2vec 2.0 in the file layout of `transformers`.
 
     Args:
-        name_or_dir: a folder with `config.json` and `model.safetensors` or `pytorch_model.bin`, or a name on
-            the hub, such as `facebook/wav2vec2-base-960h`. An existing folder wins over a name. Also a file of
-            weights of the base size.
-        **overrides: fields of `Wav2Vec2` that the file does not decide, such as `resample_to_hz=25.0`.
+        name_or_dir: a folder with `config.json` and `model.safetensors` or `pytorch_model.bin`; a hub name such as
+            `facebook/wav2vec2-base-960h`; or a file with weights of the base size. An existing folder or file takes
+            precedence over a hub name.
+        **overrides: fields of `Wav2Vec2` that the files do not define, such as `resample_to_hz=25.0`.
 
     Returns:
-        The module and its variables, `{"params": ...}` of numpy arrays.
+        The module and its variables, `{"params": ...}` with numpy arrays.
 
     Raises:
-        UserError: files are missing or do not fit, the configuration asks for something that is not
-            implemented, or the hub cannot be reached. One line, which names the folder or the hub name.
+        UserError: Files are missing or do not fit, the configuration has an option that is not implemented, or the
+            hub cannot be reached. The message is one line and names the folder or the hub name.
     """
     folder = Path(name_or_dir)
     if folder.is_file():
@@ -41,13 +41,13 @@ def load_wav2vec2(name_or_dir: str | Path, **overrides: Any) -> tuple[Wav2Vec2, 
     prefix = "wav2vec2." if any(name.startswith("wav2vec2.") for name in state) else ""
     try:
         return model, {"params": wav2vec2_params(state, model, prefix=prefix)}
-    except (UserError, ValueError) as error:  # the modules raise ValueError for sizes that make no sense
+    except (UserError, ValueError) as error:  # Modules raise ValueError for invalid sizes.
         raise UserError(f"{folder}: {error}") from error
 
 
 def _download(name: str) -> Path:
-    """Fetches configuration and weights; the safetensors file if there is one."""
-    # transformers brings this package along; nobody else of ours needs it.
+    """Downloads configuration and weights, as safetensors if available, and returns the local folder."""
+    # Imported here because only this function needs it; it is a dependency of transformers.
     import huggingface_hub
 
     def fetch(*patterns):
@@ -56,11 +56,12 @@ def _download(name: str) -> Path:
     try:
         folder = fetch(_CONFIG, _PROCESSOR, _SAFETENSORS)
         return folder if (folder / _SAFETENSORS).is_file() else fetch(_CONFIG, _PROCESSOR, _BIN)
-    except Exception as error:  # The hub's client raises errors of several HTTP libraries, and its own.
+    except Exception as error:  # The hub client raises its own errors and those of several HTTP libraries.
         reason = str(error).strip().splitlines() or [""]
         raise UserError(
-            f"{name!r} is no local folder, and the Hugging Face hub did not give it ({type(error).__name__}: "
-            f"{reason[0][:120]}); pass a local folder with {_CONFIG} and {_SAFETENSORS} or {_BIN} instead"
+            f"{name!r} is not a local folder, and the download from the Hugging Face hub failed "
+            f"({type(error).__name__}: {reason[0][:120]}); "
+            f"pass a local folder with {_CONFIG} and {_SAFETENSORS} or {_BIN} instead"
         ) from error
 
 
@@ -68,7 +69,7 @@ def _read_weights(folder: Path) -> dict[str, np.ndarray]:
     for name in (_SAFETENSORS, _BIN):
         if (folder / name).is_file():
             return _read_file(folder / name)
-    raise UserError(f"{folder}: neither {_SAFETENSORS} nor {_BIN} is in this folder")
+    raise UserError(f"{folder}: the folder contains neither {_SAFETENSORS} nor {_BIN}; expected one of them")
 
 
 def _read_file(path: Path) -> dict[str, np.ndarray]:
@@ -84,16 +85,16 @@ def _read_file(path: Path) -> dict[str, np.ndarray]:
 
 
 def _wav2vec2_fields(folder: Path) -> dict[str, Any]:
-    """Fields of `Wav2Vec2` from `config.json`, with the library's defaults for what the file leaves out."""
-    # Takes a second to import.
+    """Reads the fields of `Wav2Vec2` from `config.json`; missing entries get the defaults of `transformers`."""
+    # Imported here because the import takes a second.
     from transformers import Wav2Vec2Config
 
     content = _read_json(folder / _CONFIG)
     try:
         config = Wav2Vec2Config(**content)
-    except Exception as error:  # errors of its own, in several lines
+    except Exception as error:  # transformers raises its own error classes, with messages of several lines.
         reason = " ".join(str(error).split())
-        raise UserError(f"{folder / _CONFIG}: no configuration of wav2vec 2.0 ({reason})") from error
+        raise UserError(f"{folder / _CONFIG}: not a valid wav2vec 2.0 configuration ({reason})") from error
     needed = {
         "hidden_act": "gelu",
         "feat_extract_activation": "gelu",
@@ -104,10 +105,12 @@ def _wav2vec2_fields(folder: Path) -> dict[str, Any]:
     for name, value in needed.items():
         if getattr(config, name) != value:
             raise UserError(
-                f"{folder / _CONFIG}: {name} is {getattr(config, name)!r}, only {value!r} is implemented"
+                f"{folder / _CONFIG}: {name}={getattr(config, name)!r} is not supported; expected {value!r}"
             )
     if len(set(config.conv_dim)) != 1:
-        raise UserError(f"{folder / _CONFIG}: conv_dim {config.conv_dim} must be the same for all layers")
+        raise UserError(
+            f"{folder / _CONFIG}: conv_dim={config.conv_dim}; expected the same width for all layers"
+        )
     fields = {
         "num_layers": config.num_hidden_layers,
         "dim": config.hidden_size,
@@ -143,5 +146,5 @@ def _read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"{path}: not valid JSON: {error}") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path}: holds a {type(content).__name__}, not an object")
+        raise UserError(f"{path}: contains a {type(content).__name__}; expected a JSON object")
     return content

@@ -1,4 +1,4 @@
-"""Cross-entropy with class weights (FER; SPEC section 1)."""
+"""Cross-entropy with class weights, the loss of FER and of the lip reader (docs/method.md, section 1)."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,10 +9,13 @@ from deeptalk_jax.types import Array
 
 
 def balanced_class_weights(counts: np.ndarray) -> np.ndarray:
-    """`total / (classes * count)`: every class weighs the same in sum; float32.
+    """Returns `total / (classes * count)` in float32, with which every class has the same total weight.
+
+    Args:
+        counts: `[c]` number of examples of every class.
 
     Raises:
-        ValueError: a class never occurs, so that no weight balances it.
+        ValueError: a class has no example, so that no weight balances it.
     """
     counts = np.asarray(counts, np.float64)
     if (counts <= 0).any():
@@ -21,5 +24,5 @@ def balanced_class_weights(counts: np.ndarray) -> np.ndarray:
 
 
 def cross_entropy(logits: Float[Array, "... c"], labels: Int[Array, "..."]) -> Float[Array, "..."]:
-    """Unreduced cross-entropy in nats; weight and average it with `reduce.masked_mean`."""
+    """Returns the unreduced cross-entropy in nats, computed in float32."""
     return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)

@@ -1,53 +1,62 @@
-"""Distances between all rows of two sets of diagonal Gaussians, by matrix products: no `[b, c, d]` is built."""
+"""Distances between all rows of two sets of diagonal Gaussians (docs/method.md, section 2).
+
+They are computed by matrix products, so that no `[b, c, d]` array is built.
+"""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from deeptalk_jax.errors import ConfigError
 from deeptalk_jax.types import Array, Gaussian
 
 DISTANCES = ("csd", "wasserstein")
 
 
 def gaussian_distance(kind: str, a: Gaussian, b: Gaussian) -> Float[Array, "b c"]:
-    """The distance that a config names.
+    """Returns the distance of every pair.
+
+    Args:
+        kind: "csd" for `closed_form_sampled_distance`, "wasserstein" for `squared_wasserstein_distance`.
+        a: b Gaussians.
+        b: c Gaussians.
 
     Raises:
-        ValueError: an unknown kind.
+        ConfigError: `kind` is not one of `DISTANCES`.
     """
     if kind == "csd":
         return closed_form_sampled_distance(a, b)
     if kind == "wasserstein":
         return squared_wasserstein_distance(a, b)
-    raise ValueError(f"distance={kind!r} is not one of {DISTANCES}")
+    raise ConfigError(f"distance={kind!r} is not one of {DISTANCES}")
 
 
 def closed_form_sampled_distance(a: Gaussian, b: Gaussian) -> Float[Array, "b c"]:
-    """`||mean_a - mean_b||^2 + sum(exp(lv_a) + exp(lv_b))` of every pair: PCME++ (Chun, ICLR 2024), equation 1.
+    """Returns `||mean_a - mean_b||^2 + sum(exp(lv_a) + exp(lv_b))` of every pair (PCME++, Chun, ICLR 2024, equation 1).
 
-    The expected squared distance of a sample of each.
+    It is the expected squared distance between a sample of one Gaussian and a sample of the other.
     """
     squared = squared_euclidean_distance(a.mean, b.mean)
     return squared + _total_variance(a)[:, None] + _total_variance(b)[None, :]
 
 
 def paired_sampled_distance(a: Gaussian, b: Gaussian) -> Float[Array, " b"]:
-    """The closed-form sampled distance of matching rows only."""
+    """Returns the closed-form sampled distance of matching rows only."""
     squared = jnp.sum(jnp.square(a.mean.astype(jnp.float32) - b.mean.astype(jnp.float32)), axis=-1)
     return squared + _total_variance(a) + _total_variance(b)
 
 
 def squared_wasserstein_distance(a: Gaussian, b: Gaussian) -> Float[Array, "b c"]:
-    """`||mean_a - mean_b||^2 + ||sigma_a - sigma_b||^2` of every pair, sigma = exp(lv / 2).
+    """Returns `||mean_a - mean_b||^2 + ||sigma_a - sigma_b||^2` of every pair, with sigma = exp(lv / 2).
 
-    The squared 2-Wasserstein distance of diagonal Gaussians (Givens and Shortt, 1984).
+    It is the squared 2-Wasserstein distance of diagonal Gaussians (Givens and Shortt, 1984).
     """
     return squared_euclidean_distance(_moments(a), _moments(b))
 
 
 def squared_euclidean_distance(a: Float[Array, "b d"], b: Float[Array, "c d"]) -> Float[Array, "b c"]:
-    """`||a - b||^2` of every pair of points."""
-    # float32 in full: the difference of nearly equal sums would vanish in bf16 or TF32.
+    """Returns `||a - b||^2` of every pair of points."""
+    # Full float32 precision: the difference of nearly equal sums would vanish in bfloat16 or TF32.
     a, b = a.astype(jnp.float32), b.astype(jnp.float32)
     squared_a = jnp.sum(jnp.square(a), axis=-1)[:, None]
     squared_b = jnp.sum(jnp.square(b), axis=-1)[None, :]
@@ -60,6 +69,6 @@ def _total_variance(gaussian: Gaussian) -> Float[Array, " b"]:
 
 
 def _moments(gaussian: Gaussian) -> Float[Array, "b e"]:
-    """Mean and standard deviation as one vector."""
+    """Returns mean and standard deviation as one vector."""
     deviation = jnp.exp(0.5 * gaussian.log_variance.astype(jnp.float32))
     return jnp.concatenate([gaussian.mean.astype(jnp.float32), deviation], axis=-1)

@@ -1,4 +1,4 @@
-"""Whether a probability is what it says: of all events given 0.7, do 70 in 100 come true?"""
+"""Calibration of probabilities: of all events with a predicted probability of 0.7, do 70 % occur?"""
 
 from typing import NamedTuple
 
@@ -6,13 +6,13 @@ import numpy as np
 
 
 class Reliability(NamedTuple):
-    """A reliability diagram (Guo et al., ICML 2017): events in bins of equal width by their probability.
+    """A reliability diagram (Guo et al., ICML 2017): events in bins of equal width by predicted probability.
 
     Attributes:
-        edges: `[n + 1]` of the bins, from 0 to 1.
-        confidence: `[n]` mean probability of a bin's events; NaN of an empty bin.
-        frequency: `[n]` share of them that came true; NaN of an empty bin.
-        share: `[n]` of all events, by weight; sums to 1.
+        edges: `[n + 1]` edges of the bins, from 0 to 1.
+        confidence: `[n]` mean predicted probability of the events of a bin; NaN if the bin is empty.
+        frequency: `[n]` share of the events of a bin that occurred; NaN if the bin is empty.
+        share: `[n]` share of all events that is in a bin, by weight; sums to 1.
     """
 
     edges: np.ndarray
@@ -22,7 +22,7 @@ class Reliability(NamedTuple):
 
     @property
     def expected_calibration_error(self) -> float:
-        """`sum(share * |frequency - confidence|)` (ECE; Guo et al., equation 3)."""
+        """Expected calibration error, `sum(share * |frequency - confidence|)` (ECE; Guo et al., equation 3)."""
         filled = self.share > 0
         gap = np.abs(self.frequency[filled] - self.confidence[filled])
         return float(np.sum(self.share[filled] * gap))
@@ -31,13 +31,13 @@ class Reliability(NamedTuple):
 def reliability(
     probability: np.ndarray, outcome: np.ndarray, weights: np.ndarray, *, num_bins: int = 15
 ) -> Reliability:
-    """Bins events by their probability.
+    """Assigns events to bins by their predicted probability.
 
     Args:
-        probability: of any shape, in [0, 1]; 1 belongs to the last bin.
-        outcome: of the same shape, bool.
-        weights: of the same shape, at least 0: how often an event counts.
-        num_bins: number of bins.
+        probability: predicted probabilities in [0, 1], of any shape; 1 belongs to the last bin.
+        outcome: whether the events occurred, bool of the same shape.
+        weights: weights of the events, of the same shape and not negative.
+        num_bins: number of bins; Guo et al. use 15.
 
     Raises:
         ValueError: shapes differ, a probability is not in [0, 1], or all weights are 0.
@@ -57,20 +57,21 @@ def reliability(
 
 
 def brier_skill(probability: np.ndarray, outcome: np.ndarray, weights: np.ndarray) -> float:
-    """`1 - Brier score / that of the base rate`: 1 knows all, 0 knows no more than how frequent the event is.
+    """Returns the Brier skill score, `1 - Brier score / Brier score of the base rate` (Brier, 1950; Murphy, 1973).
 
-    A probability that is always the base rate has no calibration error; this tells it from a good one.
+    It is 1 for certain and correct predictions, and 0 if the base rate is always predicted. The latter has no
+    calibration error, so this score is needed beside `reliability`.
 
     Args:
-        probability: as `reliability`.
-        outcome: as `reliability`.
-        weights: as `reliability`.
+        probability: as in `reliability`.
+        outcome: as in `reliability`.
+        weights: as in `reliability`.
 
     Returns:
-        NaN where the event always or never comes true.
+        The score; NaN if the event always or never occurs.
 
     Raises:
-        ValueError: as `reliability`.
+        ValueError: as in `reliability`.
     """
     probability, outcome, weights = _checked(probability, outcome, weights)
     base_rate = np.average(outcome, weights=weights)
@@ -87,7 +88,7 @@ def _checked(probability, outcome, weights):
     probability, outcome, weights = (values.ravel() for values in arrays)
     wrong = probability[~((probability >= 0) & (probability <= 1))]
     if len(wrong):
-        raise ValueError(f"{wrong[0]} is no probability")
+        raise ValueError(f"probability={wrong[0]}: expected a value in [0, 1]")
     if not weights.sum() > 0:
-        raise ValueError("all weights are 0")
+        raise ValueError("all weights are 0; expected at least one above 0")
     return probability, outcome, weights

@@ -1,14 +1,14 @@
-"""Agreement of predicted with true classes."""
+"""Classification metrics: confusion matrix, accuracy and recall per class."""
 
 import numpy as np
 
 
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
-    """`[classes, classes]` counts: true class by row, predicted class by column.
+    """Returns `[classes, classes]` counts with the true class as row and the predicted class as column.
 
     Args:
         labels: `[n]` true classes.
-        predicted: `[n]`.
+        predicted: `[n]` predicted classes.
         num_classes: number of classes.
 
     Raises:
@@ -16,7 +16,7 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int
     """
     labels, predicted = np.asarray(labels), np.asarray(predicted)
     if labels.shape != predicted.shape:
-        raise ValueError(f"{labels.shape} labels and {predicted.shape} predictions")
+        raise ValueError(f"labels {labels.shape} and predicted {predicted.shape} differ in shape")
     for values in (labels, predicted):
         outside = values[(values < 0) | (values >= num_classes)]
         if len(outside):
@@ -26,11 +26,11 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int
 
 
 def class_accuracy(confusion: np.ndarray) -> np.ndarray:
-    """`[classes]` share of each true class that is predicted as it (recall); NaN for a class that never occurs."""
+    """Returns `[classes]` recall: the share of each true class that is predicted correctly; NaN for absent classes."""
     total = confusion.sum(axis=1)
     return np.divide(np.diag(confusion), total, out=np.full(len(total), np.nan), where=total > 0)
 
 
 def accuracy(confusion: np.ndarray) -> float:
-    """Share of all that are predicted as what they are."""
+    """Returns the share of all examples that are predicted correctly."""
     return float(np.trace(confusion) / confusion.sum())

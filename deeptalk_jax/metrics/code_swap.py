@@ -1,7 +1,7 @@
-"""What the levels of a prior hold, by exchanging codes between clips and looking whom the result takes after.
+"""Information in the levels of a prior, measured by exchanging codes between clips.
 
-An interchange intervention (Geiger et al., NeurIPS 2021) on the codes: clip A and clip B are encoded, and the top codes
-of one are decoded with the bottom codes of the other.
+It is an interchange intervention (Geiger et al., NeurIPS 2021) on the codes: two clips are encoded, the top codes of
+one are decoded with the bottom codes of the other, and the result is compared with both clips.
 """
 
 from collections.abc import Sequence
@@ -10,15 +10,15 @@ import numpy as np
 
 
 def position_between(mixed: np.ndarray, origin: np.ndarray, target: np.ndarray) -> float:
-    """Where `mixed` lies along the line from `origin` (0) to `target` (1): its orthogonal projection.
+    """Returns the position of the orthogonal projection of `mixed` on the line from `origin` (0) to `target` (1).
 
     Args:
-        mixed: array of any shape.
-        origin: of the same shape.
-        target: of the same shape.
+        mixed: point as an array of any shape.
+        origin: point of the same shape.
+        target: point of the same shape.
 
     Returns:
-        NaN where origin and target are the same point.
+        The position; NaN if `origin` and `target` are equal.
 
     Raises:
         ValueError: shapes differ.
@@ -31,15 +31,15 @@ def position_between(mixed: np.ndarray, origin: np.ndarray, target: np.ndarray) 
 
 
 def without_mean(trajectory: np.ndarray) -> np.ndarray:
-    """`[t, ...]` less its mean over time: what moves, without the pose that it moves about."""
+    """Subtracts the mean over time from a trajectory `[t, ...]`, which leaves the motion without the mean pose."""
     return trajectory - trajectory.mean(axis=0, keepdims=True)
 
 
 def trajectory_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Pearson correlation of two trajectories `[t, ...]`, each coordinate less its mean over time.
+    """Returns the Pearson correlation of two trajectories `[t, ...]`, pooled over coordinates without their means.
 
     Returns:
-        0 where either stands still.
+        The correlation; 0 if either trajectory is constant.
 
     Raises:
         ValueError: shapes differ.
@@ -52,7 +52,7 @@ def trajectory_correlation(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median and quartiles of the finite values, and how many there are.
+    """Returns median, quartiles and number of the finite values.
 
     Raises:
         ValueError: no value is finite.

@@ -1,4 +1,4 @@
-"""Use of a codebook over a whole data set."""
+"""Codebook use over a whole data set: perplexity and share of codes in use."""
 
 import numpy as np
 
@@ -19,11 +19,11 @@ class CodebookUse:
 
     @property
     def perplexity(self) -> float:
-        """Exp of the entropy of code use: the effective number of codes."""
+        """Exp of the entropy of code use, the effective number of codes; Sonnet's VQ-VAE reports the same."""
         share = self._counts[self._counts > 0] / self._counts.sum()
         return float(np.exp(-np.sum(share * np.log(share))))
 
     @property
     def used_fraction(self) -> float:
-        """Share of the codes chosen at least once."""
+        """Share of the codes that were chosen at least once."""
         return float(np.mean(self._counts > 0))

@@ -1,4 +1,8 @@
-"""How far samples of one clip lie apart, in millimetres of the head's surface."""
+"""Diversity: distance between motion samples of one clip, in millimetres on the surface of the head.
+
+Variant: root mean square over the vertices of a region, mean over all pairs, frames and clips. ProbTalk3D (Wu et al.,
+MIG 2024) takes the mean over vertices instead, over 5 disjoint pairs of 10 samples.
+"""
 
 from collections import Counter
 
@@ -13,20 +17,23 @@ from deeptalk_jax.types import Array
 
 REGIONS = ("lips", "face")
 _MM_PER_M = 1000.0
-_BLOCK_FRAMES = 64  # one shape, one compilation, and little memory
+_BLOCK_FRAMES = (
+    64  # frames per call, the same for all clips, so that there is one compilation and little memory
+)
 
 
 @jax.jit
 def pairwise_rms_mm(
     factors: dict[str, Float[Array, "_ 599"]], samples: Float[Array, "n t 53"]
 ) -> dict[str, Float[Array, " t"]]:
-    """Distance of two samples in every frame: root mean square over the vertices of a region, mean over all pairs.
+    """Returns the distance between samples per frame, in mm, by region.
 
-    No vertices are computed (`head/gram.py`).
+    The distance of a pair is the root mean square over the vertices of the region; it is averaged over all pairs. No
+    vertices are computed (docs/method.md, section 3.1).
 
     Args:
-        factors: of the distance over each region.
-        samples: two or more.
+        factors: Gram factors by region, of `diversity_factors`.
+        samples: two or more motions.
     """
     first, second = np.triu_indices(len(samples), k=1)
     return {
@@ -37,15 +44,15 @@ def pairwise_rms_mm(
 
 
 def diversity_factors(head: HeadModel) -> dict[str, Float[np.ndarray, "_ 599"]]:
-    """What `Diversity` needs to know of a head; takes a second or so."""
+    """Returns the Gram factors of a head for `Diversity`, by region; takes about a second."""
     return region_factors(head, REGIONS)
 
 
 class Diversity:
-    """Mean pairwise distance of samples over the lips and the whole face, over the frames of many clips.
+    """Accumulates the mean distance between samples for lips and face over the frames of many clips.
 
     Args:
-        factors: of `diversity_factors`.
+        factors: Gram factors by region, of `diversity_factors`.
     """
 
     def __init__(self, factors: dict[str, Float[np.ndarray, "_ 599"]]):
@@ -53,13 +60,13 @@ class Diversity:
         self._sums, self._num_frames = Counter(), 0
 
     def add(self, samples: np.ndarray) -> None:
-        """Counts the samples `[n, t, 53]` of one clip.
+        """Adds the samples `[n, t, 53]` of one clip.
 
         Raises:
-            ValueError: fewer than two.
+            ValueError: there are fewer than two samples.
         """
         if len(samples) < 2:
-            raise ValueError(f"{len(samples)} sample makes no pair; expected 2 or more")
+            raise ValueError(f"number of samples is {len(samples)}; expected 2 or more")
         num_frames = samples.shape[1]
         for start in range(0, num_frames, _BLOCK_FRAMES):
             block = samples[:, start : start + _BLOCK_FRAMES]
@@ -70,5 +77,5 @@ class Diversity:
         self._num_frames += num_frames
 
     def mean_mm(self, region: str) -> float:
-        """Mean over pairs and frames, mm; `region` is one of `REGIONS`."""
+        """Returns the mean over pairs and frames in mm; `region` is one of `REGIONS`."""
         return self._sums[region] / self._num_frames

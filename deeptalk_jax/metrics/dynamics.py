@@ -1,4 +1,4 @@
-"""How lively a face moves: deviation of the upper face's dynamics, and diversity of samples."""
+"""Upper face dynamics deviation (FDD): how much more or less the upper face moves than in the true motion."""
 
 import collections
 
@@ -15,19 +15,22 @@ from deeptalk_jax.metrics.motion import surface_distance
 from deeptalk_jax.types import Array
 
 _MM_PER_M = 1000.0
-_STEP_FRAMES = 128  # lengths are padded to multiples of this: few programs
+_STEP_FRAMES = 128  # lengths are padded to multiples of this number, so that there are few compilations
 
 
 @jax.jit
 def vertex_dynamics_mm(
     head: HeadModel, motion: Float[Array, "t 53"], num_frames: Int[Array, ""]
 ) -> Float[Array, " v"]:
-    """Standard deviation over time of every vertex's distance from its place at rest, mm.
+    """Returns the standard deviation over time of the distance of every vertex from its rest position, in mm.
+
+    It is the population standard deviation of the unsquared distance, as in the formula of CodeTalker (Xing et al.,
+    CVPR 2023); the code of CodeTalker takes the squared distance.
 
     Args:
-        head: of v vertices.
-        motion: frames after `num_frames` are padding.
-        num_frames: that count.
+        head: head with v vertices.
+        motion: motion; frames from `num_frames` on are padding.
+        num_frames: number of valid frames.
     """
     at_rest = motion_coordinates(head, jnp.zeros_like(motion[:1]))
     distance = _MM_PER_M * surface_distance(at_rest, motion_coordinates(head, motion))  # [t, v]
@@ -38,11 +41,11 @@ def vertex_dynamics_mm(
 
 
 class DynamicsDeviation:
-    """Deviation of the upper face's dynamics of named motions from the true ones, over many clips.
+    """Accumulates the FDD of named motions over many clips.
 
-    FDD of CodeTalker (Xing et al., CVPR 2023): the difference of `vertex_dynamics_mm` averaged over the vertices of
-    eyes and forehead. Departure: its absolute value is averaged over clips, so that a clip that moves too much does
-    not make up for one that is stiff.
+    FDD of CodeTalker (Xing et al., CVPR 2023): the difference of `vertex_dynamics_mm`, averaged over the vertices of
+    the masks `eyes` and `forehead`. Departure: absolute differences are averaged over clips, so that a clip with too
+    much motion does not compensate for a clip with too little.
     """
 
     def __init__(self, head: HeadModel):
@@ -51,10 +54,14 @@ class DynamicsDeviation:
         self._deviations = collections.defaultdict(list)
 
     def add(self, target: Float[np.ndarray, "t 53"], **motions: Float[np.ndarray, "t 53"]) -> None:
-        """Counts one clip: motions by name, each of the length of the target.
+        """Adds one clip.
+
+        Args:
+            target: true motion.
+            **motions: motions by name, of the shape of the target.
 
         Raises:
-            ValueError: a motion has another shape than the target.
+            ValueError: a motion and the target differ in shape.
         """
         truth = self._mean_dynamics(target)
         for name, motion in motions.items():
@@ -65,10 +72,9 @@ class DynamicsDeviation:
     def _mean_dynamics(self, motion: np.ndarray) -> float:
         padded = np.pad(motion, ((0, -len(motion) % _STEP_FRAMES), (0, 0)))
         dynamics = vertex_dynamics_mm(self._head, padded, np.int32(len(motion)))
-        return float(
-            np.mean(dynamics[: -len(JOINT_NAMES)])
-        )  # behind the vertices stand the joints' stand-ins
+        # `head_subset` appends one vertex per joint.
+        return float(np.mean(dynamics[: -len(JOINT_NAMES)]))
 
     def value_mm(self, name: str) -> float:
-        """Mean over the clips, mm."""
+        """Returns the mean over clips, in mm."""
         return float(np.mean(self._deviations[name]))

@@ -1,7 +1,7 @@
-"""Errors of facial motion, in millimetres of the head's surface, and agreement of the jaw.
+"""Errors of facial motion in millimetres on the surface of the head, and correlation of the jaw.
 
-Every function takes one clip, so that padding cannot enter; `MotionErrors`, `RegionErrors` and `Correlation` add up
-the frames of many.
+`MotionErrors`, `RegionErrors` and `Correlation` take one clip at a time, without padding, and pool the frames of all
+clips.
 """
 
 import collections
@@ -18,21 +18,23 @@ from deeptalk_jax.head.model import HeadModel
 from deeptalk_jax.types import EXPRESSION_DIM, Array
 
 _MM_PER_M = 1000.0
-_STEP_FRAMES = 128  # clips are padded to multiples: every length is a program of its own
+_STEP_FRAMES = 128  # lengths are padded to multiples of this number, so that there are few compilations
 
 
 @jax.jit
 def vertex_distances_mm(
     head: HeadModel, motions: dict[str, Float[Array, "_ 53"]], target: Float[Array, "t 53"]
 ) -> dict[str, tuple[Float[Array, " t"], Float[Array, " t"]]]:
-    """Per frame: mean distance over all vertices, and largest distance over the lip vertices.
+    """Returns per frame the mean distance over all vertices and the largest distance over lip vertices, in mm.
 
-    The second, averaged over frames, is the lip vertex error (LVE; Richard et al., ICCV 2021).
+    Both are unsquared L2 distances. Averaged over frames, the first is the mean vertex error (MVE; VOCA, Cudeiro et
+    al., CVPR 2019) and the second the lip vertex error (LVE; MeshTalk, Richard et al., ICCV 2021). The code of
+    CodeTalker and FaceDiffuser averages the squared maximum instead, in m^2.
 
     Args:
-        head: the head that wears the motions.
-        motions: `[t, 53]` each, or `[1, 53]` for a pose that is held.
-        target: what they are compared with; its vertices are computed once for all.
+        head: head model; its mask `lips` selects the lip vertices.
+        motions: motions by name, `[t, 53]` each, or `[1, 53]` for a constant pose.
+        target: true motion.
     """
     truth = motion_coordinates(head, target)
     distances = {}
@@ -46,13 +48,18 @@ def vertex_distances_mm(
 def surface_distance(
     a: Sequence[Float[Array, "_ v"]], b: Sequence[Float[Array, "t v"]]
 ) -> Float[Array, "t v"]:
-    """Euclidean distance of points given by x, y and z, in their unit, metres; one frame of `a` is held."""
+    """Returns the Euclidean distance between points given by their x, y and z, in metres.
+
+    Args:
+        a: three coordinates, `[t, v]` each, or `[1, v]` for a constant position.
+        b: three coordinates, `[t, v]` each.
+    """
     squares = (jnp.square(jnp.broadcast_to(x, y.shape) - y) for x, y in zip(a, b, strict=True))
     return jnp.sqrt(sum(squares))
 
 
 def _padded(motions: dict[str, np.ndarray], target: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Motions and target with frames added up to one of a few lengths, which keeps compilations few.
+    """Pads motions and target to a multiple of `_STEP_FRAMES`.
 
     Raises:
         ValueError: a motion has neither the shape of the target nor one frame.
@@ -68,7 +75,10 @@ def _padded(motions: dict[str, np.ndarray], target: np.ndarray) -> tuple[dict[st
 
 
 class MotionErrors:
-    """Mean vertex error and lip vertex error of named motions, over the frames of many clips."""
+    """Accumulates mean vertex error and lip vertex error of named motions over the frames of many clips.
+
+    See `vertex_distances_mm` for the variants.
+    """
 
     def __init__(self, head: HeadModel):
         self._head = head
@@ -76,14 +86,14 @@ class MotionErrors:
         self._num_frames = collections.Counter()
 
     def add(self, target: np.ndarray, **motions: np.ndarray) -> None:
-        """Counts one clip.
+        """Adds one clip.
 
         Args:
             target: `[t, 53]` true motion.
-            motions: by name, `[t, 53]` or, for a pose that is held, `[1, 53]`.
+            **motions: motions by name, `[t, 53]` each, or `[1, 53]` for a constant pose.
 
         Raises:
-            ValueError: a motion fits the target in neither way.
+            ValueError: a motion has neither the shape of the target nor one frame.
         """
         num_frames = len(target)
         padded, truth = _padded(motions, target)
@@ -93,17 +103,17 @@ class MotionErrors:
             self._num_frames[name] += num_frames
 
     def vertex_error_mm(self, name: str) -> float:
-        """Mean distance over vertices and frames, mm."""
+        """Returns the mean vertex error (MVE): L2 distance averaged over vertices and frames, in mm."""
         return float(self._sums[name][0] / self._num_frames[name])
 
     def lip_error_mm(self, name: str) -> float:
-        """Lip vertex error, mm: largest lip distance of a frame, averaged over frames."""
+        """Returns the lip vertex error (LVE): largest lip distance per frame, averaged over frames, in mm."""
         return float(self._sums[name][1] / self._num_frames[name])
 
 
 @jax.jit
 def _squared_distances(factors, motions, target):
-    """Mean squared coordinate error `[t]` in m^2 by motion and region."""
+    """Returns the mean squared coordinate error `[t]` in m^2, by motion and region."""
     return {
         name: {
             region: squared_distance(factor, jnp.broadcast_to(motion, target.shape), target)
@@ -114,9 +124,10 @@ def _squared_distances(factors, motions, target):
 
 
 class RegionErrors:
-    """Root mean square vertex error of named motions by region of the head, over the frames of many clips.
+    """Accumulates the root mean square vertex error of named motions by region of the head, over many clips.
 
-    Regions are those of `head.gram.head_regions`; no vertices are computed (`head/gram.py`).
+    ARTalk (Chu et al., 2025) prints it for the whole head as MHD. Regions are those of `head.gram.head_regions`. No
+    vertices are computed (docs/method.md, section 3.1).
     """
 
     def __init__(self, head: HeadModel):
@@ -125,7 +136,7 @@ class RegionErrors:
         self._num_frames = collections.Counter()
 
     def add(self, target: np.ndarray, **motions: np.ndarray) -> None:
-        """Counts one clip; arguments and errors as `MotionErrors.add`."""
+        """Adds one clip; arguments and errors as in `MotionErrors.add`."""
         padded, truth = _padded(motions, target)
         for name, regions in _squared_distances(self._factors, padded, truth).items():
             sums = self._sums.setdefault(name, dict.fromkeys(regions, 0.0))
@@ -134,7 +145,7 @@ class RegionErrors:
             self._num_frames[name] += len(target)
 
     def rms_mm(self, name: str) -> dict[str, float]:
-        """Root of the mean squared distance over a region's vertices and all frames, mm, by region."""
+        """Returns the root of the mean squared distance over vertices and frames in mm, by region."""
         return {
             region: float(_MM_PER_M * np.sqrt(3.0 * squares / self._num_frames[name]))
             for region, squares in self._sums[name].items()
@@ -142,24 +153,24 @@ class RegionErrors:
 
 
 def jaw_opening(motion: np.ndarray) -> np.ndarray:
-    """`[t]` rotation of the jaw about x, radians; positive is open."""
+    """Returns `[t]` rotations of the jaw about the x axis in radians; positive is open."""
     return motion[..., EXPRESSION_DIM]
 
 
 class Correlation:
-    """Pearson correlation of two signals over all frames that were added."""
+    """Accumulates the Pearson correlation of two signals over the frames of many clips."""
 
     def __init__(self):
         self._predicted, self._target = [], []
 
     def add(self, predicted: np.ndarray, target: np.ndarray) -> None:
-        """Counts one clip, `[t]` each."""
+        """Adds the signals `[t]` of one clip."""
         self._predicted.append(np.asarray(predicted, np.float64))
         self._target.append(np.asarray(target, np.float64))
 
     @property
     def value(self) -> float:
-        """Correlation coefficient; 0 where either signal stands still."""
+        """Correlation coefficient; 0 if either signal is constant."""
         predicted, target = np.concatenate(self._predicted), np.concatenate(self._target)
         if predicted.std() == 0 or target.std() == 0:
             return 0.0

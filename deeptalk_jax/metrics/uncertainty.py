@@ -1,4 +1,4 @@
-"""Whether a predicted variance means something: does it follow what makes a clip ambiguous, does it foretell errors?"""
+"""Meaning of predicted variances: their relation to the ambiguity of a clip and to errors."""
 
 import numpy as np
 from scipy import stats
@@ -6,30 +6,36 @@ from scipy.special import logsumexp, softmax
 
 
 def total_variance(log_variance: np.ndarray) -> np.ndarray:
-    """`[n]` sum over channels of `exp(log_variance)` `[n, d]`: the trace of the covariance, as in DEE's distance."""
+    """Returns `[n]` traces of the covariance: sums of `exp(log_variance)` over the channels of `[n, d]`.
+
+    DEE's distance contains the same term (PCME++, Chun, ICLR 2024, equation 1).
+    """
     return np.sum(np.exp(np.asarray(log_variance, np.float64)), axis=-1)
 
 
 def label_entropy(log_probability: np.ndarray, gallery_labels: np.ndarray) -> np.ndarray:
-    """`[q]` entropy, in nats, of the label of a query's match.
+    """Returns `[q]` entropies, in nats, of the label of the item that matches a query.
+
+    The probability of a label is the sum of the match probabilities of its items, divided by the sum over all items.
 
     Args:
-        log_probability: `[q, g]` of a match, as logarithms because those of a wide space are below the smallest float;
-            a label's probability is the sum over its items, divided by the sum over all.
-        gallery_labels: `[g]`.
+        log_probability: `[q, g]` logarithms of match probabilities, which may be below the smallest float.
+        gallery_labels: `[g]` labels of the items.
 
     Raises:
-        ValueError: shapes do not fit.
+        ValueError: `log_probability` does not have one column per item.
     """
     if log_probability.shape[1:] != gallery_labels.shape:
-        raise ValueError(f"log_probability {log_probability.shape} for {gallery_labels.shape} labels")
+        raise ValueError(
+            f"log_probability {log_probability.shape} and gallery_labels {gallery_labels.shape} differ in items"
+        )
     values = np.asarray(log_probability, np.float64)
     mass = [logsumexp(values[:, gallery_labels == label], axis=1) for label in np.unique(gallery_labels)]
     return stats.entropy(softmax(np.stack(mass, axis=1), axis=1), axis=1)
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Spearman's rank correlation, ties with their mean rank; NaN where either does not vary.
+    """Returns Spearman's rank correlation, with mean ranks for ties; NaN if either array is constant.
 
     Raises:
         ValueError: shapes differ.
@@ -43,10 +49,12 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def grouped_rank_correlation(first: np.ndarray, second: np.ndarray, groups: np.ndarray) -> float:
-    """Mean of the rank correlations within groups, weighted by their sizes: what does not come from the groups.
+    """Returns the mean of Spearman's rank correlations within groups, weighted by the sizes of the groups.
+
+    It excludes the correlation that comes from differences between groups.
 
     Returns:
-        NaN where no group has a correlation.
+        The mean over groups in which both arrays vary; NaN if there is none.
     """
     labels, sizes = np.unique(groups, return_counts=True)
     values = np.array([rank_correlation(first[groups == label], second[groups == label]) for label in labels])
@@ -55,13 +63,15 @@ def grouped_rank_correlation(first: np.ndarray, second: np.ndarray, groups: np.n
 
 
 def quantile_groups(values: np.ndarray, num_groups: int) -> np.ndarray:
-    """`[n]` group of each value, 0 for the smallest: groups of the same size, or of one more in the first ones.
+    """Returns `[n]` numbers of quantile groups, 0 for the smallest values.
+
+    Groups have the same size, except that the first ones may have one value more.
 
     Raises:
-        ValueError: fewer values than groups.
+        ValueError: there are fewer values than groups.
     """
     if len(values) < num_groups:
-        raise ValueError(f"{len(values)} values do not fill {num_groups} groups")
+        raise ValueError(f"{len(values)} values cannot be split into {num_groups} groups")
     groups = np.empty(len(values), int)
     for group, members in enumerate(np.array_split(np.argsort(values, kind="stable"), num_groups)):
         groups[members] = group
@@ -69,5 +79,5 @@ def quantile_groups(values: np.ndarray, num_groups: int) -> np.ndarray:
 
 
 def group_means(values: np.ndarray, groups: np.ndarray) -> dict[int, float]:
-    """Mean of the values of every group that occurs, by group in rising order."""
+    """Returns the mean of the values of every group that occurs, by group number in ascending order."""
     return {int(group): float(np.mean(values[groups == group])) for group in np.unique(groups)}

@@ -1,7 +1,7 @@
 """Additive attention biases that depend on distance only (ALiBi, Press et al., ICLR 2022).
 
-DEEPTalk uses them without a causal mask: every bias here is symmetric, computed for the length at hand, so no
-length is too long.
+Departure from ALiBi: DEEPTalk attends without a causal mask, so every bias here is symmetric. Biases are computed for
+the length of the input, which has no upper limit.
 """
 
 import math
@@ -10,20 +10,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from deeptalk_jax.errors import ConfigError
 from deeptalk_jax.types import Array
 
 
 def alibi_slopes(num_heads: int) -> tuple[float, ...]:
-    """Slope of every head: 2^-1 ... 2^-8 for 8 heads.
+    """Returns the slope of every attention head: 2^-1 ... 2^-8 for 8 heads.
 
-    A head count that is no power of two takes the slopes of the next lower power, then every other slope of the
-    next higher one (Press et al., ICLR 2022, released code's rule as stated in SPEC section 7).
+    If the number of heads is not a power of two, the slopes of the next lower power come first and every other slope
+    of the next higher power follows (the rule of the code released by Press et al.; docs/method.md, section 7).
 
     Raises:
-        ValueError: `num_heads` is below 1.
+        ConfigError: `num_heads` is below 1.
     """
     if num_heads < 1:
-        raise ValueError(f"alibi_slopes needs at least one head, got {num_heads}")
+        raise ConfigError(f"num_heads={num_heads}: expected at least 1")
     lower = 2 ** int(math.log2(num_heads))
     slopes = [2.0 ** (-8.0 * (head + 1) / lower) for head in range(lower)]
     if lower < num_heads:
@@ -32,14 +33,18 @@ def alibi_slopes(num_heads: int) -> tuple[float, ...]:
 
 
 def symmetric_alibi(num_heads: int, length: int) -> Float[Array, "h t t"]:
-    """`-slope_h * |i - j|`."""
+    """Returns `-slope_h * |i - j|`."""
     return periodic_alibi(num_heads, length, period=1)
 
 
 def periodic_alibi(num_heads: int, length: int, *, period: int) -> Float[Array, "h t t"]:
-    """`-slope_h * floor(|i - j| / period)`: no penalty within one period (DEEPTalk's face feature extractor)."""
-    # Made inside the program: as a constant, 8 heads of 48 s would weigh 46 MB in every program that has one.
+    """Returns `-slope_h * floor(|i - j| / period)`, which has no penalty within one period.
+
+    DEEPTalk's face feature extractor uses a period of 25 frames (docs/method.md, section 4).
+    """
+    # Computed inside the compiled program. As a constant, the bias of 8 heads over 48 s would add 46 MB to every
+    # program that contains it.
     positions = jnp.arange(length)
-    distance = jnp.abs(positions[:, None] - positions[None, :]) // period
+    distance = jnp.abs(positions[:, None] - positions[None, :]) // period  # [t, t]
     slopes = np.asarray(alibi_slopes(num_heads), np.float32)
     return -slopes[:, None, None] * distance[None].astype(jnp.float32)

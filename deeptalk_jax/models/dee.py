@@ -1,7 +1,7 @@
-"""DEE: dynamic emotion embedding (DEEPTalk, section 3.1; SPEC section 2).
+"""DEE: dynamic emotion embedding, the joint emotion space of speech and motion (DEEPTalk, section 3.1).
 
-Two towers map speech and facial motion to diagonal Gaussians in one space: the means lie on the unit sphere, the
-log-variances are free and say how ambiguous a clip is.
+Two towers map speech and facial motion to diagonal Gaussians. The means are unit vectors; the log-variances are
+unconstrained and measure how ambiguous the emotion of a clip is. docs/method.md, section 2, has the equations.
 """
 
 import einops
@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
+from deeptalk_jax.errors import ConfigError
 from deeptalk_jax.masks import length_mask
 from deeptalk_jax.models.dropout import Dropout
 from deeptalk_jax.models.gpo import Pooling
@@ -18,17 +19,18 @@ from deeptalk_jax.types import Array, Gaussian
 
 
 def unit_length(x: Float[Array, "... d"]) -> Float[Array, "... d"]:
-    """`x / (||x|| + 1e-8)`, the published normalisation, with a finite gradient at zero."""
+    """Returns `x / (||x|| + 1e-8)`, the published normalisation, with a finite gradient at zero."""
     squared = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
     norm = jnp.where(squared > 0.0, jnp.sqrt(jnp.where(squared > 0.0, squared, 1.0)), 0.0)
     return x / (norm + 1e-8)
 
 
 def single_gaussian(components: Gaussian) -> Gaussian:
-    """One Gaussian `[b, d]` for a mixture `[b, k, d]` of equal weights: that of its one component if k is 1.
+    """Reduces mixtures `[b, k, d]` of equally weighted Gaussians to one Gaussian `[b, d]` each.
 
-    Else its mean is the direction of the mixture's, and its variance the mixture's second moment about that point,
-    so that the expected squared distance of a sample from it is kept.
+    A single component is returned unchanged. Otherwise the mean is the mean of the mixture scaled to unit length, and
+    the variance is the second moment of the mixture about that point, which keeps the expected squared distance of a
+    sample from the mean.
     """
     if components.mean.shape[1] == 1:
         return Gaussian(*(moment[:, 0] for moment in components))
@@ -38,16 +40,18 @@ def single_gaussian(components: Gaussian) -> Gaussian:
 
 
 class GaussianHead(nn.Module):
-    """Sequence to a mixture of Gaussians: a transformer layer, a linear map and a pooling for each of the two moments.
+    """Maps a sequence to a mixture of Gaussians.
+
+    Each of the two moments (mean and log-variance) has its own transformer layer, linear map and pooling over time.
 
     Attributes:
-        embedding_dim: size of the emotion space.
-        num_heads: attention heads.
-        mlp_dim: feed-forward width.
-        pooling: kind of pooling.
-        dropout_rate: of the transformer layers.
-        initial_log_variance: bias of the log-variance map at the start.
-        num_components: Gaussians of the mixture.
+        embedding_dim: size d of the emotion space.
+        num_heads: number of attention heads.
+        mlp_dim: width of the feed-forward layer.
+        pooling: pooling over time, a key of `gpo.POOLINGS`.
+        dropout_rate: dropout probability in the transformer layers.
+        initial_log_variance: initial bias of the log-variance map.
+        num_components: number of Gaussians k in the mixture.
         dtype: compute type of the layers; pooling and moments are float32.
     """
 
@@ -64,15 +68,21 @@ class GaussianHead(nn.Module):
     def __call__(
         self, x: Float[Array, "b s d"], mask: Bool[Array, "b s"], *, train: bool = False
     ) -> Gaussian:
-        """Components `[b, k, d]` of every clip, of equal weights."""
+        """Returns the equally weighted components `[b, k, d]` of every clip."""
         width = self.num_components * self.embedding_dim
 
         def moment(name, bias_init):
             encoded = TransformerEncoder(
-                1, self.num_heads, self.mlp_dim, "relu", self.dropout_rate, self.dtype, name=f"{name}_encoder"
-            )(x, mask=mask, train=train)
+                num_layers=1,
+                num_heads=self.num_heads,
+                mlp_dim=self.mlp_dim,
+                activation="relu",
+                dropout_rate=self.dropout_rate,
+                dtype=self.dtype,
+                name=f"{name}_encoder",
+            )(x, mask=mask, train=train)  # [b, s, d']
             mapped = nn.Dense(width, dtype=self.dtype, bias_init=bias_init, name=f"{name}_map")(encoded)
-            # float32: distances of means are differences of nearly equal numbers.
+            # float32, because distances between means are differences of nearly equal numbers.
             pooled = Pooling(self.pooling, name=f"{name}_pool")(mapped.astype(jnp.float32), mask)
             return einops.rearrange(pooled, "b (k d) -> b k d", k=self.num_components)
 
@@ -82,19 +92,19 @@ class GaussianHead(nn.Module):
 
 
 class Tower(nn.Module):
-    """Positions, a transformer encoder and the Gaussian head: the part that both towers share.
+    """Positions, transformer encoder and `GaussianHead`: the layers that both towers have.
 
     Attributes:
-        num_layers: depth of the encoder.
-        num_heads: attention heads.
-        mlp_dim: feed-forward width.
-        max_length: longest sequence it takes, positions.
-        embedding_dim: size of the emotion space.
-        pooling: kind of pooling.
-        dropout_rate: of positions and layers.
+        num_layers: number of transformer layers in front of the head.
+        num_heads: number of attention heads.
+        mlp_dim: width of the feed-forward layers.
+        max_length: longest input sequence, in positions.
+        embedding_dim: see `GaussianHead`.
+        pooling: see `GaussianHead`.
+        dropout_rate: dropout probability of the positions and in the transformer layers.
         initial_log_variance: see `GaussianHead`.
-        num_components: Gaussians of the mixture that a clip becomes.
-        dtype: compute type; moments are float32.
+        num_components: see `GaussianHead`.
+        dtype: compute type of the layers; moments are float32.
     """
 
     num_layers: int
@@ -112,7 +122,7 @@ class Tower(nn.Module):
     def __call__(
         self, x: Float[Array, "b s d"], mask: Bool[Array, "b s"], *, train: bool = False
     ) -> Gaussian:
-        """Components `[b, k, d]` of every clip.
+        """Returns the components `[b, k, d]` of every clip; `mask` is true at valid positions.
 
         Raises:
             ValueError: the sequence is longer than `max_length`.
@@ -123,53 +133,90 @@ class Tower(nn.Module):
         x = x.astype(self.dtype) + jnp.asarray(sinusoidal_positions(length, dim), self.dtype)[None]
         x = Dropout(self.dropout_rate)(x, train=train)
         x = TransformerEncoder(
-            self.num_layers,
-            self.num_heads,
-            self.mlp_dim,
-            "relu",
-            self.dropout_rate,
-            self.dtype,
+            num_layers=self.num_layers,
+            num_heads=self.num_heads,
+            mlp_dim=self.mlp_dim,
+            activation="relu",
+            dropout_rate=self.dropout_rate,
+            dtype=self.dtype,
             name="encoder",
         )(x, mask=mask, train=train)
         return GaussianHead(
-            self.embedding_dim,
-            self.num_heads,
-            self.mlp_dim,
-            self.pooling,
-            self.dropout_rate,
-            self.initial_log_variance,
-            self.num_components,
-            self.dtype,
+            embedding_dim=self.embedding_dim,
+            num_heads=self.num_heads,
+            mlp_dim=self.mlp_dim,
+            pooling=self.pooling,
+            dropout_rate=self.dropout_rate,
+            initial_log_variance=self.initial_log_variance,
+            num_components=self.num_components,
+            dtype=self.dtype,
             name="head",
         )(x, mask, train=train)
 
 
 class DEE(nn.Module):
-    """Both towers and the two learned numbers of the match probability.
+    """Audio tower, motion tower and the two learned scalars of the match probability.
 
     Attributes:
         speech_encoder: module `(waveform, num_samples, train=) -> SpeechFeatures`.
-        audio_tower: tower over speech features; longer input is cut at its `max_length`.
-        motion_tower: tower over FER features.
-        motion_dim: width of the motion tower.
-        initial_scale: start of the match logit's scale.
-        initial_shift: start of the match logit's shift.
-        dtype: compute type of what is neither encoder nor tower.
+        audio_layers: number of transformer layers in the audio tower.
+        motion_layers: number of transformer layers in the motion tower.
+        num_heads: number of attention heads in both towers.
+        mlp_dim: width of the feed-forward layers in both towers.
+        motion_dim: width of the motion tower; the audio tower is as wide as the speech features.
+        embedding_dim: size d of the emotion space.
+        pooling: pooling over time in both towers, a key of `gpo.POOLINGS`.
+        dropout_rate: dropout probability in both towers.
+        initial_log_variance: initial bias of the log-variance maps.
+        num_components: number of Gaussians k that describe a clip.
+        initial_scale: initial scale of the match logit.
+        initial_shift: initial shift of the match logit.
+        max_speech_features: longest input of the audio tower, in speech features; later features are cut.
+        max_motion_frames: longest input of the motion tower, in frames; longer motion raises an error.
+        dtype: compute type of both towers; moments are float32. The speech encoder has a `dtype` of its own.
     """
 
     speech_encoder: nn.Module
-    audio_tower: Tower
-    motion_tower: Tower
+    audio_layers: int = 2
+    motion_layers: int = 6
+    num_heads: int = 8
+    mlp_dim: int = 2048
     motion_dim: int = 512
+    embedding_dim: int = 128
+    pooling: str = "gpo"
+    dropout_rate: float = 0.1
+    initial_log_variance: float = 0.0
+    num_components: int = 1
     initial_scale: float = 5.0
     initial_shift: float = 5.0
+    max_speech_features: int = 500
+    max_motion_frames: int = 250
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
-        """Besides the towers: the map of FER features and the criterion's scale and shift."""
+        """Creates both towers, the map of FER features, and the scale and shift of the match logit."""
+        if self.num_components < 1:
+            raise ConfigError(f"num_components={self.num_components}: expected at least 1")
+        self.audio_tower = self._tower(self.audio_layers, self.max_speech_features)
+        self.motion_tower = self._tower(self.motion_layers, self.max_motion_frames)
         self.motion_map = nn.Dense(self.motion_dim, dtype=self.dtype)
         self.scale = self.param("scale", nn.initializers.constant(self.initial_scale), ())
         self.shift = self.param("shift", nn.initializers.constant(self.initial_shift), ())
+
+    @nn.nowrap
+    def _tower(self, num_layers: int, max_length: int) -> Tower:
+        return Tower(
+            num_layers=num_layers,
+            num_heads=self.num_heads,
+            mlp_dim=self.mlp_dim,
+            max_length=max_length,
+            embedding_dim=self.embedding_dim,
+            pooling=self.pooling,
+            dropout_rate=self.dropout_rate,
+            initial_log_variance=self.initial_log_variance,
+            num_components=self.num_components,
+            dtype=self.dtype,
+        )
 
     def __call__(
         self,
@@ -180,7 +227,7 @@ class DEE(nn.Module):
         *,
         train: bool = False,
     ) -> tuple[Gaussian, Gaussian]:
-        """Gaussians of the speech and of the motion of every clip."""
+        """Returns the Gaussians `[b, d]` of the speech and of the motion of every clip."""
         both = self.components(waveform, num_samples, features, num_frames, train=train)
         return tuple(map(single_gaussian, both))
 
@@ -193,31 +240,42 @@ class DEE(nn.Module):
         *,
         train: bool = False,
     ) -> tuple[Gaussian, Gaussian]:
-        """The same before the components `[b, k, d]` of every clip become one Gaussian."""
+        """Returns the mixtures `[b, k, d]` of the speech and of the motion of every clip.
+
+        Args:
+            waveform: 16 kHz, in [-1, 1].
+            num_samples: number of valid samples of every clip.
+            features: FER features at 25 Hz.
+            num_frames: number of valid frames of every clip.
+            train: whether dropout is applied.
+        """
         audio = self._audio_components(waveform, num_samples, train=train)
         return audio, self._motion_components(features, num_frames, train=train)
 
     def embed_audio(
         self, waveform: Float[Array, "b s"], num_samples: Int[Array, " b"], *, train: bool = False
     ) -> Gaussian:
-        """Gaussian of every waveform (16 kHz, in [-1, 1]); speech past the tower's `max_length` is not heard."""
+        """Returns the Gaussian `[b, d]` of every waveform; see `components`.
+
+        Speech features past `max_speech_features` are ignored.
+        """
         return single_gaussian(self._audio_components(waveform, num_samples, train=train))
 
     def embed_motion(
         self, features: Float[Array, "b t d"], num_frames: Int[Array, " b"], *, train: bool = False
     ) -> Gaussian:
-        """Gaussian of every sequence of FER features (25 Hz)."""
+        """Returns the Gaussian `[b, d]` of every sequence of FER features; see `components`.
+
+        Raises:
+            ValueError: there are more than `max_motion_frames` frames.
+        """
         return single_gaussian(self._motion_components(features, num_frames, train=train))
 
     def _audio_components(self, waveform, num_samples, *, train) -> Gaussian:
         speech = self.speech_encoder(waveform, num_samples, train=train)
-        limit = self.audio_tower.max_length
+        limit = self.max_speech_features
         return self.audio_tower(speech.values[:, :limit], speech.mask[:, :limit], train=train)
 
     def _motion_components(self, features, num_frames, *, train) -> Gaussian:
         mask = length_mask(num_frames, features.shape[1])
         return self.motion_tower(self.motion_map(features), mask, train=train)
-
-    def match_parameters(self) -> tuple[Array, Array]:
-        """Scale and shift of the match logit."""
-        return self.scale, self.shift

@@ -1,7 +1,7 @@
-"""DEEPTalk's generator: the index predictor in front of the frozen motion prior (SPEC section 4).
+"""DEEPTalk's generator: the index predictor followed by the frozen motion prior (docs/method.md, section 4).
 
-The bottom logits depend on the chosen top codes, so prediction and decoding interleave; this file is the one home
-of that order, for training and for inference.
+The bottom logits depend on the chosen top codes, so prediction and decoding alternate. This module holds that order
+for training (section 4.1) and for inference (section 4.3).
 """
 
 from typing import NamedTuple
@@ -20,14 +20,14 @@ from deeptalk_jax.types import Array
 
 
 class Generated(NamedTuple):
-    """Motion and the choices behind it.
+    """Generated motion and the codes that it was decoded from.
 
     Attributes:
-        motion: `[b, t, 53]`.
-        indices_top: `[b, t/4]`.
-        indices_bottom: `[b, t/2]`.
-        logits_top: `[b, t/4, k]`.
-        logits_bottom: `[b, t/2, k]`.
+        motion: `[b, t, 53]` at 25 Hz, float32.
+        indices_top: `[b, t/4]` indices of the top codes.
+        indices_bottom: `[b, t/2]` indices of the bottom codes.
+        logits_top: `[b, t/4, k]` logits of the top codes, float32.
+        logits_bottom: `[b, t/2, k]` logits of the bottom codes, float32.
     """
 
     motion: Array
@@ -38,11 +38,11 @@ class Generated(NamedTuple):
 
 
 class Generator(nn.Module):
-    """Speech, emotion and identity to motion.
+    """Generates motion from speech, emotion and identity.
 
     Attributes:
         predictor: the trained half.
-        prior: the frozen half; always in evaluation mode.
+        prior: the frozen half, always in evaluation mode.
     """
 
     predictor: IndexPredictor
@@ -57,20 +57,29 @@ class Generator(nn.Module):
         *,
         num_frames: int,
         tau: Float[Array, ""] | float,
-        train: bool = True,
+        train: bool = False,
         encoded: Float[Array, "b t f"] | None = None,
     ) -> Generated:
-        """Differentiable generation of full windows, by straight-through Gumbel-softmax (stream `sample`).
+        """Generates windows without padding, differentiably, by straight-through Gumbel-softmax (stream `sample`).
 
-        `encoded` is what `encode` gave for this sound, where it is known already.
+        Args:
+            waveform: samples at 16 kHz in [-1, 1].
+            num_samples: number of valid samples of every clip.
+            emotion: unit vectors from DEE's audio tower.
+            identity: one-hot vectors or convex mixtures.
+            num_frames: static number of output frames, a multiple of 4.
+            tau: temperature of the Gumbel-softmax gradient.
+            train: whether the predictor applies dropout (stream `dropout`).
+            encoded: output of `encode` for this waveform, if it has been computed before.
         """
+        # [b, s] -> [b, t, d]
         face = self.predictor.face_features(
             waveform, num_samples, emotion, identity, num_frames=num_frames, train=train, encoded=encoded
         )
-        logits_top = self.predictor.logits_top(face)
+        logits_top = self.predictor.logits_top(face)  # [b, t/4, k]
         choice_top = straight_through_gumbel_softmax(logits_top, tau, self.make_rng("sample"))
-        codes_top = self.prior.mix_top(choice_top)
-        logits_bottom = self.predictor.logits_bottom(face, self.prior.decode_top(codes_top))
+        codes_top = self.prior.mix_top(choice_top)  # [b, t/4, d]
+        logits_bottom = self.predictor.logits_bottom(face, self.prior.decode_top(codes_top))  # [b, t/2, k]
         choice_bottom = straight_through_gumbel_softmax(logits_bottom, tau, self.make_rng("sample"))
         motion = self.prior.decode(codes_top, self.prior.mix_bottom(choice_bottom))
         return Generated(
@@ -85,7 +94,7 @@ class Generator(nn.Module):
         num_frames: int,
         train: bool = False,
     ) -> Float[Array, "b t f"]:
-        """Features of the speech encoder, one for every frame."""
+        """Returns the features of the speech encoder, one per motion frame."""
         return self.predictor.encode(waveform, num_samples, num_frames=num_frames, train=train)
 
     def sample(
@@ -103,42 +112,46 @@ class Generator(nn.Module):
         top_p: Float[Array, ""] | float = 1.0,
         first_frames: Int[Array, " b"] | None = None,
     ) -> Generated:
-        """Generation for padded batches of any length.
+        """Generates motion for padded batches of any length, by sampling codes at a temperature.
 
         Args:
-            waveform: 16 kHz, in [-1, 1].
-            num_samples: valid samples of every clip.
-            emotion: vectors of unit length, one for every clip or one for every frame.
-            identity: one-hot or a mixture.
-            keys: `[b]` random keys, one for each clip; unused at temperature 0.
-            num_codes: valid top codes of every clip: frames / 4, rounded up.
-            num_frames: static number of frames to make, a multiple of 4.
-            temperature_top: of the top codes, 0 = most likely.
-            temperature_bottom: of the bottom codes.
-            top_p: of the nucleus that codes of either level are drawn from; 1 = all.
-            first_frames: place of every window in its clip, multiples of 4; decides the noise. By default 0.
+            waveform: samples at 16 kHz in [-1, 1].
+            num_samples: number of valid samples of every clip.
+            emotion: unit vectors, one per clip or one per frame.
+            identity: one-hot vectors or convex mixtures.
+            keys: `[b]` random keys, one per clip; unused at temperature 0.
+            num_codes: number of valid top codes of every clip, frames / 4 rounded up.
+            num_frames: static number of output frames, a multiple of 4.
+            temperature_top: sampling temperature of the top (slow) codes; 0 takes the most likely code.
+            temperature_bottom: sampling temperature of the bottom (fast) codes; 0 takes the most likely code.
+            top_p: probability mass of the nucleus that codes of both levels are drawn from; 1 keeps all codes.
+            first_frames: frame of its clip at which every window starts, a multiple of 4. It selects the random noise.
+                None means 0.
 
         Raises:
-            ValueError: `num_frames` is no multiple of 4; see also `IndexPredictor.face_features`.
+            ValueError: `num_frames` is not a multiple of 4; see also `IndexPredictor.face_features`.
         """
         if num_frames % FRAMES_PER_TOP_CODE:
-            raise ValueError(f"num_frames={num_frames} is no multiple of {FRAMES_PER_TOP_CODE}")
-        mask_top = length_mask(num_codes, num_frames // FRAMES_PER_TOP_CODE)
+            raise ValueError(f"num_frames={num_frames}: expected a multiple of {FRAMES_PER_TOP_CODE}")
+        mask_top = length_mask(num_codes, num_frames // FRAMES_PER_TOP_CODE)  # [b, t/4]
         mask_bottom = jnp.repeat(mask_top, FRAMES_PER_TOP_CODE // FRAMES_PER_BOTTOM_CODE, axis=1)
         mask_frames = jnp.repeat(mask_top, FRAMES_PER_TOP_CODE, axis=1)
         keys_top, keys_bottom = jnp.unstack(jax.vmap(jax.random.split)(keys), axis=1)
         if first_frames is None:
             first_frames = jnp.zeros_like(num_codes)
 
+        # [b, s] -> [b, t, d]
         face = self.predictor.face_features(
             waveform, num_samples, emotion, identity, num_frames=num_frames, mask=mask_frames
         )
+        # [b, t, d] -> [b, t/4, k] -> [b, t/4]
         logits_top = self.predictor.logits_top(face, mask=mask_top)
         indices_top = choose_codes(
             logits_top, temperature_top, keys_top, first_frames // FRAMES_PER_TOP_CODE, top_p=top_p
         )
         codes_top = self.prior.lookup_top(indices_top)
-        decoded_top = self.prior.decode_top(codes_top, mask=mask_top)
+        decoded_top = self.prior.decode_top(codes_top, mask=mask_top)  # [b, t/2, d]
+        # [b, t, d] -> [b, t/2, k] -> [b, t/2]
         logits_bottom = self.predictor.logits_bottom(face, decoded_top, mask=mask_bottom)
         indices_bottom = choose_codes(
             logits_bottom,

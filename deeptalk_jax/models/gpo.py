@@ -1,7 +1,8 @@
-"""GPO: generalised pooling operator (Chen et al., CVPR 2021), the pooling of both DEE towers.
+"""Pooling over time: GPO, the generalised pooling operator (Chen et al., CVPR 2021), mean and maximum.
 
-Every channel is sorted in descending order over time and averaged with weights that depend on the rank only; a
-small bidirectional GRU reads the code of each rank and decides its weight.
+GPO sorts every channel in descending order over time and averages it with weights that depend on the rank only. A
+small bidirectional GRU reads the position code of each rank and computes its weight. Both DEE towers use it
+(docs/method.md, section 2).
 """
 
 import flax.linen as nn
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
+from deeptalk_jax.errors import ConfigError
 from deeptalk_jax.models.positions import sinusoidal_positions
 from deeptalk_jax.types import Array
 
@@ -18,9 +20,11 @@ POOLINGS = ("gpo", "mean", "max")
 class GRU(nn.Module):
     """One direction of a gated recurrent unit (Cho et al., EMNLP 2014) with torch's two bias vectors.
 
+    `flax.linen.GRUCell` has no hidden bias for the reset and update gates, which the published checkpoints need.
+
     Attributes:
-        hidden_dim: units.
-        reverse: read from the last position to the first.
+        hidden_dim: number of units.
+        reverse: whether positions are read from last to first.
     """
 
     hidden_dim: int
@@ -28,9 +32,10 @@ class GRU(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "s d"], mask: Bool[Array, "b s"]) -> Float[Array, "b s h"]:
-        """States at every position of `x`, which all clips share; padded positions keep the zero state.
+        """Returns the state after every position of `x`, a sequence that all clips share.
 
-        So the reversed direction starts at each clip's own last position.
+        The state is zero at padded positions, so the reversed direction starts at the last valid position of each
+        clip.
         """
         width = 3 * self.hidden_dim
         kernel_init = nn.initializers.variance_scaling(1.0 / 3.0, "fan_out", "uniform")
@@ -38,10 +43,10 @@ class GRU(nn.Module):
         hidden_kernel = self.param("hidden_kernel", kernel_init, (self.hidden_dim, width))
         input_bias = self.param("input_bias", nn.initializers.zeros, (width,))
         hidden_bias = self.param("hidden_bias", nn.initializers.zeros, (width,))
-        projected = x @ input_kernel + input_bias[None]
+        projected = x @ input_kernel + input_bias[None]  # [s, 3h]
 
         def step(hidden, inputs):
-            gates_x, valid = inputs
+            gates_x, valid = inputs  # [3h], [b]
             reset_x, update_x, new_x = jnp.split(gates_x[None], 3, axis=-1)
             reset_h, update_h, new_h = jnp.split(hidden @ hidden_kernel + hidden_bias[None], 3, axis=-1)
             reset = nn.sigmoid(reset_x + reset_h)
@@ -51,7 +56,7 @@ class GRU(nn.Module):
             return hidden, hidden
 
         start = jnp.zeros((mask.shape[0], self.hidden_dim), projected.dtype)
-        _, states = jax.lax.scan(step, start, (projected, mask.T), reverse=self.reverse)
+        _, states = jax.lax.scan(step, start, (projected, mask.T), reverse=self.reverse)  # [s, b, h]
         return jnp.swapaxes(states, 0, 1)
 
 
@@ -59,9 +64,9 @@ class GPO(nn.Module):
     """Generalised pooling over time.
 
     Attributes:
-        position_dim: channels of the rank code.
+        position_dim: channels of the position code of a rank.
         hidden_dim: GRU units.
-        temperature: of the softmax over ranks.
+        temperature: temperature of the softmax over ranks.
     """
 
     position_dim: int = 32
@@ -69,23 +74,24 @@ class GPO(nn.Module):
     temperature: float = 0.1
 
     def setup(self):
-        """Two directions of a GRU over rank codes, and the map of its states to scores."""
+        """Creates both directions of the GRU and the linear map from states to scores."""
         self.forward = GRU(self.hidden_dim)
         self.backward = GRU(self.hidden_dim, reverse=True)
         self.score = nn.Dense(1, use_bias=False)
 
     def __call__(self, x: Float[Array, "b s d"], mask: Bool[Array, "b s"]) -> Float[Array, "b d"]:
-        """Pools the valid positions; padded ones get no weight."""
-        weights = self.weights(mask)
-        # Padded values sort behind every valid one; their weight is zero, and zero times -inf must not arise.
-        descending = -jnp.sort(jnp.where(mask[..., None], -x, jnp.inf), axis=1)
+        """Pools the valid positions; padded positions get no weight."""
+        weights = self.weights(mask)  # [b, s]
+        # Padded values sort behind every valid value. They are replaced by zero afterwards, because their weight of
+        # zero times -inf would be NaN.
+        descending = -jnp.sort(jnp.where(mask[..., None], -x, jnp.inf), axis=1)  # [b, s, d]
         return jnp.einsum("bs,bsd->bd", weights, jnp.where(mask[..., None], descending, 0.0))
 
     def weights(self, mask: Bool[Array, "b s"]) -> Float[Array, "b s"]:
-        """Weight of every rank; valid positions must come first."""
-        code = jnp.asarray(sinusoidal_positions(mask.shape[1], self.position_dim))
-        states = 0.5 * (self.forward(code, mask) + self.backward(code, mask))
-        score = self.score(states)[..., 0]
+        """Returns the weight of every rank; valid positions must precede padded ones."""
+        code = jnp.asarray(sinusoidal_positions(mask.shape[1], self.position_dim))  # [s, d]
+        states = 0.5 * (self.forward(code, mask) + self.backward(code, mask))  # [b, s, h]
+        score = self.score(states)[..., 0]  # [b, s]
         score = jnp.where(mask, score / self.temperature, -jnp.inf)
         return jax.nn.softmax(score, axis=1, where=mask)
 
@@ -94,7 +100,7 @@ class Pooling(nn.Module):
     """Pools a sequence to one vector.
 
     Attributes:
-        kind: a key of `POOLINGS`.
+        kind: one of `POOLINGS`; "gpo" as published.
     """
 
     kind: str = "gpo"
@@ -104,7 +110,7 @@ class Pooling(nn.Module):
         """Pools the valid positions.
 
         Raises:
-            ValueError: `kind` is unknown.
+            ConfigError: `kind` is not one of `POOLINGS`.
         """
         if self.kind == "gpo":
             return GPO(name="gpo")(x, mask)
@@ -112,4 +118,4 @@ class Pooling(nn.Module):
             return jnp.mean(x, axis=1, where=mask[..., None])
         if self.kind == "max":
             return jnp.max(x, axis=1, where=mask[..., None], initial=-jnp.inf)
-        raise ValueError(f"pooling={self.kind!r} is not one of {POOLINGS}")
+        raise ConfigError(f"pooling={self.kind!r} is not one of {POOLINGS}")

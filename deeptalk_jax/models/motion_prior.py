@@ -1,7 +1,7 @@
-"""TH-VQVAE: temporally hierarchical VQ-VAE, the motion prior (DEEPTalk, section 3.2; SPEC section 3).
+"""TH-VQVAE: temporally hierarchical VQ-VAE, the motion prior (DEEPTalk, section 3.2; docs/method.md, section 3).
 
-A slow codebook (top, one code per 4 frames) and a fast one (bottom, one per 2 frames) describe facial motion; the
-bottom codes are chosen knowing the decoded top codes.
+Facial motion is encoded with a slow codebook (top, one code per 4 frames) and a fast one (bottom, one code per 2
+frames). Bottom codes are conditioned on the decoded top codes.
 """
 
 from fractions import Fraction
@@ -10,41 +10,48 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
+from deeptalk_jax.errors import ConfigError
 from deeptalk_jax.masks import zero_padding
 from deeptalk_jax.models.prior_output import PriorOutput
-from deeptalk_jax.models.quantizer import Quantized, make_quantizer
-from deeptalk_jax.models.temporal_block import TemporalBlock, check_windows, motion_output
-from deeptalk_jax.models.temporal_conv import DoublingConv, num_halvings
+from deeptalk_jax.models.quantizer import Quantized, Quantizer, make_quantizer
+from deeptalk_jax.models.temporal_conv import (
+    DoublingConv,
+    TemporalBlock,
+    check_windows,
+    motion_output,
+    num_halvings,
+)
 from deeptalk_jax.types import Array
 
-# Of the published prior; generator and inference are made for these.
+# Rates of the published prior, in motion frames (25 Hz) per code. The generator and inference support only these.
 FRAMES_PER_TOP_CODE = 4
 FRAMES_PER_BOTTOM_CODE = 2
 
 
 class MotionPrior(nn.Module):
-    """TH-VQVAE.
+    """TH-VQVAE; the defaults are the published sizes.
 
     Attributes:
-        dim: width of both encoders and of the top decoder; size of a top code.
-        mlp_dim: feed-forward width of those.
-        decoder_mlp_dim: feed-forward width of the bottom decoder, whose width is 3 * dim.
+        dim: width of both encoders and of the top decoder, and size of a top code.
+        mlp_dim: feed-forward width of both encoders and of the top decoder.
+        decoder_mlp_dim: feed-forward width of the bottom decoder, which has width 3 * dim.
         num_heads: attention heads.
-        codebook_size_top: slow codes.
-        codebook_size_bottom: fast codes, of size 2 * dim.
-        dropout_rate: of the transformer layers.
-        ema_decay: see `EMAQuantizer`, as the next four.
+        codebook_size_top: number of top (slow) codes.
+        codebook_size_bottom: number of bottom (fast) codes, of size 2 * dim.
+        dropout_rate: dropout probability of the transformer layers.
+        ema_decay: `decay` of `EMAQuantizer`.
         commitment_weight: weight of the commitment losses.
-        ema_smoothing: scale of the count smoothing.
-        codebook_initialisation: start of both codebooks.
-        revive_after: updates after which an unused code moves; 0 never.
+        ema_smoothing: `ema_smoothing` of `EMAQuantizer`.
+        codebook_initialisation: `initialisation` of `EMAQuantizer`.
+        start_after: `start_after` of `EMAQuantizer`, in updates.
+        revive_after: `revive_after` of `EMAQuantizer`, in updates; 0 means never.
         codebook_update: "ema" or "gradient"; see `make_quantizer`.
         frames_per_top_code: a power of two times `frames_per_bottom_code`.
         frames_per_bottom_code: a power of two.
-        top_condition_scale: of the decoded top codes beside the encoder's latents in the bottom codebook. At 1, as
-            published, both count alike in its distances, and bottom codes spend half of their precision on what the
-            top codes have said already.
-        dtype: compute type of the layers; latents are compared with codes, and motion comes out, in float32.
+        top_condition_scale: factor of the decoded top codes where they are concatenated with the bottom encoder's
+            latents before quantisation. At the published value of 1 both count equally in the distances, and bottom
+            codes spend half of their precision on information that the top codes already contain.
+        dtype: compute type of the layers; quantisation and the output motion are float32.
     """
 
     dim: int = 128
@@ -67,11 +74,11 @@ class MotionPrior(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
-        """Names follow SPEC section 3."""
+        """Creates the parts under the names of docs/method.md, section 3."""
         ratio, remainder = divmod(self.frames_per_top_code, self.frames_per_bottom_code)
         if remainder:
-            raise ValueError(
-                f"frames_per_top_code={self.frames_per_top_code} is no multiple of "
+            raise ConfigError(
+                f"frames_per_top_code={self.frames_per_top_code}: expected a multiple of "
                 f"frames_per_bottom_code={self.frames_per_bottom_code}"
             )
         top_rate, bottom_rate = Fraction(1, ratio), Fraction(1, self.frames_per_bottom_code)
@@ -79,60 +86,67 @@ class MotionPrior(nn.Module):
         def block(dim, mlp_dim, rate):
             return TemporalBlock(dim, mlp_dim, rate, self.num_heads, self.dropout_rate, self.dtype)
 
-        def quantizer(size, dim):
-            return make_quantizer(
-                self.codebook_update,
-                size,
-                dim,
-                decay=self.ema_decay,
-                commitment_weight=self.commitment_weight,
-                ema_smoothing=self.ema_smoothing,
-                initialisation=self.codebook_initialisation,
-                start_after=self.start_after,
-                revive_after=self.revive_after,
-            )
-
         self.encoder_bottom = block(self.dim, self.mlp_dim, bottom_rate)
         self.encoder_top = block(self.dim, self.mlp_dim, top_rate)
-        self.quantizer_top = quantizer(self.codebook_size_top, self.dim)
+        self.quantizer_top = self.new_quantizer(self.codebook_size_top, self.dim)
         self.decoder_top = block(self.dim, self.mlp_dim, 1 / top_rate)
-        self.quantizer_bottom = quantizer(self.codebook_size_bottom, 2 * self.dim)
+        self.quantizer_bottom = self.new_quantizer(self.codebook_size_bottom, 2 * self.dim)
         self.upsample_top = DoublingConv(self.dim, 4, self.dtype)
-        # The published rates need the one above only.
+        # Empty at the published rates, for which one doubling is enough.
         self.upsample_further = [
             DoublingConv(self.dim, 4, self.dtype) for _ in range(num_halvings(ratio) - 1)
         ]
         self.decoder_bottom = block(3 * self.dim, self.decoder_mlp_dim, 1 / bottom_rate)
         self.output = motion_output()
 
+    @nn.nowrap
+    def new_quantizer(self, codebook_size: int, code_dim: int) -> Quantizer:
+        """Creates a codebook with the options of this prior; baselines of the prior take theirs from here too."""
+        return make_quantizer(
+            self.codebook_update,
+            codebook_size,
+            code_dim,
+            decay=self.ema_decay,
+            commitment_weight=self.commitment_weight,
+            ema_smoothing=self.ema_smoothing,
+            initialisation=self.codebook_initialisation,
+            start_after=self.start_after,
+            revive_after=self.revive_after,
+        )
+
     @property
     def codebook_sizes(self) -> dict[str, int]:
-        """Number of codes of every level."""
+        """Number of codes of every level, by level name."""
         return {"top": self.codebook_size_top, "bottom": self.codebook_size_bottom}
 
     def __call__(self, motion: Float[Array, "b t 53"], *, train: bool = False) -> PriorOutput:
-        """Encodes and decodes full windows."""
+        """Encodes and decodes windows without padding.
+
+        Raises:
+            ValueError: the number of frames is not a multiple of `frames_per_top_code`, or a frame does not have 53
+                numbers.
+        """
         top, bottom = self.encode(motion, train=train)
         motion = self.decode(top.codes, bottom.codes, train=train)
         return PriorOutput(motion, {"top": top, "bottom": bottom})
 
     def encode(self, motion: Float[Array, "b t 53"], *, train: bool = False) -> tuple[Quantized, Quantized]:
-        """Top and bottom codes of full windows.
+        """Returns the top and bottom codes of windows without padding.
 
         Raises:
-            ValueError: the frames do not divide into top codes, or a frame has not 53 numbers.
+            ValueError: as `__call__`.
         """
         check_windows(motion, self.frames_per_top_code)
-        latents_bottom = self.encoder_bottom(motion, train=train)
-        top = self.quantizer_top(self.encoder_top(latents_bottom, train=train), train=train)
-        decoded_top = self.decode_top(top.codes, train=train)
+        latents_bottom = self.encoder_bottom(motion, train=train)  # [b, t/2, d] at the published rates
+        top = self.quantizer_top(self.encoder_top(latents_bottom, train=train), train=train)  # [b, t/4, d]
+        decoded_top = self.decode_top(top.codes, train=train)  # [b, t/2, d]
         joint = jnp.concatenate([self.top_condition_scale * decoded_top, latents_bottom], axis=-1)
-        return top, self.quantizer_bottom(joint, train=train)
+        return top, self.quantizer_bottom(joint, train=train)  # [b, t/2, 2d]
 
     def decode_top(
         self, codes_top: Float[Array, "b k d"], *, mask: Bool[Array, "b k"] | None = None, train: bool = False
     ) -> Float[Array, "b r*k d"]:
-        """What the top codes say at the bottom rate; conditions the choice of bottom codes."""
+        """Decodes top codes to the rate of the bottom codes, as the condition for choosing bottom codes."""
         return self.decoder_top(codes_top, mask=mask, train=train)
 
     def decode(
@@ -143,28 +157,29 @@ class MotionPrior(nn.Module):
         mask: Bool[Array, "b k"] | None = None,
         train: bool = False,
     ) -> Float[Array, "b t 53"]:
-        """Motion of given codes; `mask` is true for valid top codes of a padded batch."""
+        """Decodes codes to motion; `mask` is true for the valid top codes of a padded batch."""
+        # [b, k, d] -> [b, r*k, d]
         upsampled = codes_top
         for doubling in (self.upsample_top, *self.upsample_further):
             upsampled = doubling(zero_padding(upsampled, mask))
             mask = None if mask is None else jnp.repeat(mask, 2, axis=1)
-        joint = jnp.concatenate([upsampled, codes_bottom.astype(upsampled.dtype)], axis=-1)
-        decoded = self.decoder_bottom(joint, mask=mask, train=train)
+        joint = jnp.concatenate([upsampled, codes_bottom.astype(upsampled.dtype)], axis=-1)  # [b, r*k, 3d]
+        decoded = self.decoder_bottom(joint, mask=mask, train=train)  # [b, t, 3d]
         mask_frames = None if mask is None else jnp.repeat(mask, self.frames_per_bottom_code, axis=1)
         return self.output(zero_padding(decoded, mask_frames))
 
     def lookup_top(self, indices: Int[Array, "b k"]) -> Float[Array, "b k d"]:
-        """Top codes of given indices."""
+        """Returns the top codes with the given indices."""
         return self.quantizer_top.lookup(indices)
 
     def lookup_bottom(self, indices: Int[Array, "b k"]) -> Float[Array, "b k d"]:
-        """Bottom codes of given indices."""
+        """Returns the bottom codes with the given indices."""
         return self.quantizer_bottom.lookup(indices)
 
     def mix_top(self, weights: Float[Array, "b k n"]) -> Float[Array, "b k d"]:
-        """Top codes of a one-hot or soft choice, differentiable in the choice."""
+        """Returns top codes averaged with one-hot or soft weights, differentiable with respect to the weights."""
         return self.quantizer_top.mix(weights)
 
     def mix_bottom(self, weights: Float[Array, "b k n"]) -> Float[Array, "b k d"]:
-        """Bottom codes of a one-hot or soft choice, differentiable in the choice."""
+        """Returns bottom codes averaged with one-hot or soft weights, differentiable with respect to the weights."""
         return self.quantizer_bottom.mix(weights)

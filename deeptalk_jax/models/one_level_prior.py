@@ -1,7 +1,8 @@
 """Plain VQ-VAE (van den Oord et al., NeurIPS 2017): the motion prior without a hierarchy, a baseline of TH-VQVAE.
 
-Two rates stand for two fair comparisons with the hierarchy's 1/2 + 1/4 codes per frame: 3 codes per 4 frames are as
-many codes per second; 2 per 4 frames have the rate of its bottom level, for a codebook as large as both of its own.
+TH-VQVAE spends 1/2 + 1/4 codes per frame, so there are two fair comparisons: 3 codes per 4 frames are the same number
+of codes per second; 2 codes per 4 frames are the rate of its bottom level, with a codebook as large as both of its
+codebooks together.
 """
 
 from fractions import Fraction
@@ -10,23 +11,24 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from deeptalk_jax.errors import ConfigError
 from deeptalk_jax.models.prior_output import PriorOutput
 from deeptalk_jax.models.quantizer import Quantizer
-from deeptalk_jax.models.temporal_block import TemporalBlock, check_windows, motion_output
+from deeptalk_jax.models.temporal_conv import TemporalBlock, check_windows, motion_output
 from deeptalk_jax.types import Array
 
 
 class OneLevelPrior(nn.Module):
-    """Encoder, one codebook (level `codes`), decoder.
+    """Encoder, one codebook (level name `codes`) and decoder.
 
     Attributes:
         quantizer: the codebook; its `code_dim` is the width of the encoder.
         decoder_dim: width of the decoder.
-        mlp_dim: feed-forward width of both.
-        codes_per_4_frames: 2 by the squasher and expander, 3 by linear resampling.
+        mlp_dim: feed-forward width of encoder and decoder.
+        codes_per_4_frames: 2 (squasher and expander) or 3 (linear resampling).
         num_heads: attention heads.
-        dropout_rate: of the transformer layers.
-        dtype: compute type of the layers.
+        dropout_rate: dropout probability of the transformer layers.
+        dtype: compute type of the layers; quantisation and the output motion are float32.
     """
 
     quantizer: Quantizer
@@ -38,9 +40,9 @@ class OneLevelPrior(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
-        """Creates both halves."""
+        """Creates encoder, decoder and output layer."""
         if self.codes_per_4_frames not in (2, 3):
-            raise ValueError(f"codes_per_4_frames={self.codes_per_4_frames} is neither 2 nor 3")
+            raise ConfigError(f"codes_per_4_frames={self.codes_per_4_frames} is not one of (2, 3)")
         rate = Fraction(self.codes_per_4_frames, 4)
 
         def block(dim, rate):
@@ -52,12 +54,16 @@ class OneLevelPrior(nn.Module):
 
     @property
     def codebook_sizes(self) -> dict[str, int]:
-        """Number of codes of every level."""
+        """Number of codes of the only level, by level name."""
         return {"codes": self.quantizer.codebook_size}
 
     def __call__(self, motion: Float[Array, "b t 53"], *, train: bool = False) -> PriorOutput:
-        """Encodes and decodes full windows of a multiple of 4 frames."""
+        """Encodes and decodes windows without padding.
+
+        Raises:
+            ValueError: the number of frames is not a multiple of 4, or a frame does not have 53 numbers.
+        """
         check_windows(motion, 4)
-        quantized = self.quantizer(self.encoder(motion, train=train), train=train)
-        decoded = self.decoder(quantized.codes, train=train)
+        quantized = self.quantizer(self.encoder(motion, train=train), train=train)  # [b, t*c/4, d]
+        decoded = self.decoder(quantized.codes, train=train)  # [b, t, decoder_dim]
         return PriorOutput(self.output(decoded), {"codes": quantized})

@@ -1,4 +1,7 @@
-"""DEEPTalk's index predictor: speech, identity and emotion to the logits of all codes at once (SPEC section 4)."""
+"""DEEPTalk's index predictor: from speech, identity and emotion to the logits of all codes in parallel.
+
+It is the part of the generator that stage 1 trains (docs/method.md, section 4).
+"""
 
 import einops
 import flax.linen as nn
@@ -12,14 +15,14 @@ from deeptalk_jax.types import MOTION_RATE_HZ, Array
 
 
 class CodePredictor(nn.Module):
-    """Groups face features to the rate of a codebook and predicts the logits of every code.
+    """Groups face features to the rate of a codebook and predicts logits over its codes.
 
     Attributes:
-        codebook_size: codes to choose from.
-        group_frames: frames per code.
-        dim: width.
+        codebook_size: number of codes to choose from.
+        group_frames: motion frames per code.
+        dim: width of the transformer.
         mlp_dim: feed-forward width.
-        num_layers: depth.
+        num_layers: transformer layers.
         num_heads: attention heads.
         dtype: compute type; logits are float32.
     """
@@ -40,33 +43,40 @@ class CodePredictor(nn.Module):
         *,
         mask: Bool[Array, "b k"] | None = None,
     ) -> Float[Array, "b k n"]:
-        """Logits; `condition` is concatenated at the code rate, `mask` is true for valid codes."""
+        """Returns logits.
+
+        Args:
+            features: face features, one per motion frame.
+            condition: further features at the rate of the codes, concatenated with the grouped face features.
+            mask: true for valid codes of a padded batch.
+        """
+        # [b, t, d] -> [b, k, g*d]
         x = einops.rearrange(features, "b (k g) d -> b k (g d)", g=self.group_frames)
         if condition is not None:
             x = jnp.concatenate([x, condition.astype(x.dtype)], axis=-1)
-        x = nn.Dense(self.dim, dtype=self.dtype, name="pre_linear")(x)
+        x = nn.Dense(self.dim, dtype=self.dtype, name="pre_linear")(x)  # [b, k, dim]
         x = TransformerEncoder(
             self.num_layers, self.num_heads, self.mlp_dim, "gelu", 0.0, self.dtype, name="transformer"
         )(x, bias=symmetric_alibi(self.num_heads, x.shape[1]), mask=mask)
-        # float32: a choice among hundreds of codes is decided by small differences.
+        # float32, because small differences decide the choice among hundreds of codes.
         return nn.Dense(self.codebook_size, dtype=jnp.float32, name="post_linear")(x)
 
 
 class IndexPredictor(nn.Module):
-    """Everything of the generator that is trained in stage 1, and its speech encoder.
+    """Speech encoder, face feature extractor and both code predictors; the defaults are the published sizes.
 
     Attributes:
         speech_encoder: module `(waveform, num_samples, num_frames=, train=) -> SpeechFeatures` at 25 Hz.
         num_identities: length of the identity vector.
         feature_dim: size of content, emotion, style and face features.
-        mlp_dim: feed-forward width of the face feature extractor, whose width is 2 * feature_dim.
-        predictor_dim: width of both code predictors, and their feed-forward width.
-        num_layers: depth of both code predictors.
+        mlp_dim: feed-forward width of the face feature extractor, which has width 2 * feature_dim.
+        predictor_dim: width and feed-forward width of both code predictors.
+        num_layers: transformer layers of each code predictor.
         num_heads: attention heads.
-        codebook_size_top: top codes.
-        codebook_size_bottom: bottom codes.
-        dropout_rate: of the face feature extractor.
-        dtype: compute type of what is not the speech encoder.
+        codebook_size_top: number of top codes.
+        codebook_size_bottom: number of bottom codes.
+        dropout_rate: dropout probability of the face feature extractor; the code predictors have no dropout.
+        dtype: compute type of all parts except the speech encoder.
     """
 
     speech_encoder: nn.Module
@@ -82,7 +92,7 @@ class IndexPredictor(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
-        """Names follow SPEC section 4."""
+        """Creates the parts under the names of docs/method.md, section 4."""
         self.content_map = nn.Dense(self.feature_dim, dtype=self.dtype)
         self.emotion_map = nn.Dense(self.feature_dim, dtype=self.dtype)
         self.style_map = nn.Dense(self.feature_dim, dtype=self.dtype)
@@ -117,21 +127,21 @@ class IndexPredictor(nn.Module):
         train: bool = False,
         encoded: Float[Array, "b t f"] | None = None,
     ) -> Float[Array, "b t d"]:
-        """Face features of `num_frames` frames.
+        """Returns face features, one per motion frame.
 
         Args:
-            waveform: 16 kHz, in [-1, 1].
-            num_samples: valid samples of every clip.
-            emotion: vector of unit length from DEE's audio tower, for the whole clip or one for every frame.
-            identity: one-hot, or any convex mixture of identities.
-            num_frames: static number of frames to make.
-            mask: valid frames of a padded batch.
-            train: dropout on.
-            encoded: what `encode` gave for this sound, where it is known already.
+            waveform: samples at 16 kHz in [-1, 1].
+            num_samples: number of valid samples of every clip.
+            emotion: unit vector from DEE's audio tower, one per clip or one per frame.
+            identity: one-hot vector, or any convex mixture of identities.
+            num_frames: static number of output frames.
+            mask: true for valid frames of a padded batch.
+            train: whether dropout is applied (stream `dropout`).
+            encoded: output of `encode` for this waveform, if it has been computed before.
 
         Raises:
-            ValueError: `identity` has not `num_identities` entries, or `emotion` vectors for another number of
-                frames.
+            ValueError: `identity` does not have `num_identities` entries, or `emotion` has vectors for another number
+                of frames.
         """
         if identity.shape[-1] != self.num_identities:
             raise ValueError(f"identity has {identity.shape[-1]} entries, expected {self.num_identities}")
@@ -140,11 +150,11 @@ class IndexPredictor(nn.Module):
         if encoded is None:
             encoded = self.encode(waveform, num_samples, num_frames=num_frames, train=train)
         content = self.content_map(encoded)  # [b, t, d]
-        style = self._style(emotion, identity)
+        style = self._style(emotion, identity)  # [b, d] or [b, t, d]
         if style.ndim == 2:
             style = jnp.broadcast_to(style[:, None, :], content.shape)
         bias = periodic_alibi(self.num_heads, num_frames, period=MOTION_RATE_HZ)
-        joint = jnp.concatenate([content, style], axis=-1)
+        joint = jnp.concatenate([content, style], axis=-1)  # [b, t, 2d]
         return self.face_map(self.face_transformer(joint, bias=bias, mask=mask, train=train))
 
     def encode(
@@ -155,13 +165,13 @@ class IndexPredictor(nn.Module):
         num_frames: int,
         train: bool = False,
     ) -> Float[Array, "b t f"]:
-        """Features of the speech encoder, one for every frame; arguments as of `face_features`."""
+        """Returns the features of the speech encoder, one per motion frame; arguments as in `face_features`."""
         return self.speech_encoder(waveform, num_samples, num_frames=num_frames, train=train).values
 
     def _style(
         self, emotion: Float[Array, "b *t d"], identity: Float[Array, "b i"]
     ) -> Float[Array, "b *t d"]:
-        """What emotion and identity say, once for a clip or for every frame."""
+        """Maps emotion and identity to a style vector, per clip or per frame as `emotion` is."""
         mapped = self.emotion_map(emotion)
         if mapped.ndim == 3:
             identity = jnp.broadcast_to(identity[:, None, :], (*mapped.shape[:2], identity.shape[-1]))
@@ -170,7 +180,7 @@ class IndexPredictor(nn.Module):
     def logits_top(
         self, face_features: Float[Array, "b t d"], *, mask: Bool[Array, "b k"] | None = None
     ) -> Float[Array, "b k n"]:
-        """Logits of the top codes."""
+        """Returns the logits of the top codes."""
         return self.predictor_top(face_features, mask=mask)
 
     def logits_bottom(
@@ -180,5 +190,5 @@ class IndexPredictor(nn.Module):
         *,
         mask: Bool[Array, "b k"] | None = None,
     ) -> Float[Array, "b k n"]:
-        """Logits of the bottom codes, knowing the prior's decoding of the chosen top codes."""
+        """Returns the logits of the bottom codes, given the chosen top codes as decoded by `MotionPrior.decode_top`."""
         return self.predictor_bottom(face_features, decoded_top, mask=mask)

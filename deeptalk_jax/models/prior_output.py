@@ -1,4 +1,8 @@
-"""What every motion prior gives, whatever its bottleneck."""
+"""Output of a motion prior, the same for all three kinds.
+
+The kinds are `MotionPrior` (TH-VQVAE), `OneLevelPrior` (plain VQ-VAE) and `TemporalVAE`. Each is a module
+`(motion, *, train=False) -> PriorOutput` with a property `codebook_sizes`, the number of codes of every level by name.
+"""
 
 from typing import NamedTuple
 
@@ -10,9 +14,10 @@ class PriorOutput(NamedTuple):
     """Encoding and reconstruction of a batch of motion windows.
 
     Attributes:
-        motion: `[b, t, 53]` reconstruction.
-        levels: quantised latents of every codebook, by the name of its level; none for a prior without codes.
-        latents: `[b, k, d]` Gaussians of a variational prior, None for others.
+        motion: `[b, t, 53]` reconstruction, float32.
+        levels: quantised latents by level name: `top` and `bottom` for `MotionPrior`, `codes` for `OneLevelPrior`,
+            empty for `TemporalVAE`. The keys are those of the prior's `codebook_sizes`.
+        latents: `[b, k, d]` Gaussians of `TemporalVAE`; None for priors with codes.
     """
 
     motion: Array
@@ -21,10 +26,10 @@ class PriorOutput(NamedTuple):
 
     @property
     def top(self) -> Quantized:
-        """The slow level of a hierarchical prior."""
+        """The top (slow) level of `MotionPrior`."""
         return self.levels["top"]
 
     @property
     def bottom(self) -> Quantized:
-        """The fast level of a hierarchical prior."""
+        """The bottom (fast) level of `MotionPrior`."""
         return self.levels["bottom"]

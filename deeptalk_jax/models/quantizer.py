@@ -1,7 +1,7 @@
 """Vector quantisers (van den Oord et al., NeurIPS 2017): codes as running means of latents, or trained by gradient.
 
-In both the encoder feels the straight-through gradient and the commitment loss. Statistics span the global batch
-(see `collectives`).
+In both, the encoder gets the straight-through gradient and the commitment loss. All statistics are over the global
+batch (see `collectives`). docs/method.md, section 3, lists where the published code differs.
 """
 
 from typing import NamedTuple
@@ -13,13 +13,14 @@ from jaxtyping import Array as KeyArray
 from jaxtyping import Float, Int
 
 from deeptalk_jax.collectives import global_mean, global_rows, global_sum
-from deeptalk_jax.models.codebook_start import kmeans_plus_plus, random_rows
+from deeptalk_jax.errors import ConfigError
 from deeptalk_jax.types import Array
 
 UPDATES = ("ema", "gradient")
 SMOOTHINGS = ("standard", "published", "none")
 INITIALISATIONS = ("uniform", "first_batch", "kmeans++")
-# Unsmoothed counts of unused codes fall to zero; below this a code keeps its place instead of becoming 0 / 0.
+# Counts of unused codes decay to zero if they are not smoothed. Below this count a code keeps its value, because
+# sum / count would be 0 / 0.
 _LEAST_COUNT = 1e-20
 
 
@@ -28,10 +29,10 @@ class Quantized(NamedTuple):
 
     Attributes:
         codes: `[b, t, d]` nearest codes, with the gradient of the latents (straight-through).
-        indices: `[b, t]` int32.
+        indices: `[b, t]` int32 indices of the nearest codes.
         commitment: scalar, `commitment_weight * MSE(sg(code), latent)`.
         perplexity: scalar, exp of the entropy of code use in this batch.
-        codebook_loss: scalar, `MSE(code, sg(latent))`; None where codes are running means.
+        codebook_loss: scalar, `MSE(code, sg(latent))`; None if the codes are running means.
     """
 
     codes: Array
@@ -42,8 +43,8 @@ class Quantized(NamedTuple):
 
 
 def nearest_code(latents: Float[Array, "... d"], codebook: Float[Array, "k d"]) -> Int[Array, "..."]:
-    """Index of the nearest code in squared L2, by matrix product: no `[..., k, d]` is built."""
-    # float32 at full precision: bf16 or TF32 products would flip codes that lie close together.
+    """Returns the index of the nearest code in squared L2, by a matrix product that needs no `[..., k, d]` array."""
+    # float32 at full precision: bfloat16 or TF32 products would confuse codes that are close together.
     latents, codebook = latents.astype(jnp.float32), codebook.astype(jnp.float32)
     product = jnp.einsum("...d,kd->...k", latents, codebook, precision=jax.lax.Precision.HIGHEST)
     squared = jnp.broadcast_to(jnp.sum(jnp.square(codebook), axis=-1), product.shape)
@@ -51,18 +52,48 @@ def nearest_code(latents: Float[Array, "... d"], codebook: Float[Array, "k d"]) 
 
 
 def perplexity(counts: Float[Array, " k"]) -> Float[Array, ""]:
-    """Exp of the entropy of the code counts: the number of codes in effective use, 1 to k."""
+    """Returns exp of the entropy of the code counts: the effective number of codes in use, from 1 to k."""
     share = counts / jnp.maximum(jnp.sum(counts), 1.0)
-    return jnp.exp(-jnp.sum(jnp.where(share > 0, share * jnp.log(jnp.where(share > 0, share, 1.0)), 0.0)))
+    return jnp.exp(jnp.sum(jax.scipy.special.entr(share)))
+
+
+def random_rows(rows: Float[Array, "n d"], num_codes: int, key: KeyArray) -> Float[Array, "k d"]:
+    """Draws rows uniformly with replacement."""
+    return rows[jax.random.randint(key, (num_codes,), 0, rows.shape[0])]
+
+
+def kmeans_plus_plus(rows: Float[Array, "n d"], num_codes: int, key: KeyArray) -> Float[Array, "k d"]:
+    """Draws rows by k-means++ (Arthur and Vassilvitskii, SODA 2007, section 2.2).
+
+    The first row is drawn uniformly, every other row with probability proportional to its squared distance from the
+    nearest code so far. Distant groups of rows therefore get a code before near groups get a second one. Once every
+    row coincides with a code, the draw is uniform again. No `[n, k, d]` array is built.
+    """
+
+    def squared_distance(code):
+        # By differences instead of products: a row must have a distance of exactly 0 from itself, otherwise it could
+        # be drawn again.
+        return jnp.sum(jnp.square(rows - jnp.broadcast_to(code[None], rows.shape)), axis=-1)
+
+    def draw(nearest, key):
+        weights = jnp.where(jnp.any(nearest > 0), nearest, 1.0)  # [n]
+        code = rows[jax.random.categorical(key, jnp.log(weights))]
+        return jnp.minimum(nearest, squared_distance(code)), code
+
+    keys = jax.random.split(key, num_codes)
+    first = rows[jax.random.randint(keys[0], (), 0, rows.shape[0])]
+    _, others = jax.lax.scan(draw, squared_distance(first), keys[1:])
+    return jnp.concatenate([first[None], others])
 
 
 class Quantizer(nn.Module):
-    """What the quantisers share; a subclass gives the property `codebook`, `[k, d]`.
+    """Base class of the quantisers; a subclass provides the property `codebook`, `[k, d]`.
 
     Attributes:
         codebook_size: number of codes k.
         code_dim: size of a code d.
-        commitment_weight: weight of the commitment loss.
+        commitment_weight: weight of the commitment loss; van den Oord et al. (section 3.2) and the published config
+            use 0.25.
     """
 
     codebook_size: int
@@ -70,28 +101,30 @@ class Quantizer(nn.Module):
     commitment_weight: float = 0.25
 
     def lookup(self, indices: Int[Array, "b t"]) -> Float[Array, "b t d"]:
-        """Codes of given indices."""
+        """Returns the codes with the given indices."""
         return self.codebook[indices]
 
     def mix(self, weights: Float[Array, "b t k"]) -> Float[Array, "b t d"]:
-        """Codes weighted by a (soft or one-hot) choice, differentiable in the choice."""
+        """Returns codes averaged with (soft or one-hot) weights, differentiable with respect to the weights."""
         return jnp.einsum("btk,kd->btd", weights, self.codebook)
 
     def _uniform_codes(self, key: KeyArray) -> Float[Array, "k d"]:
-        """Uniform in (-1/k, 1/k)."""
+        """Draws codes uniformly from (-1/k, 1/k)."""
         bound = 1.0 / self.codebook_size
         return jax.random.uniform(key, (self.codebook_size, self.code_dim), jnp.float32, -bound, bound)
 
     def _checked(self, latents: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
-        """The latents in float32, in which they are compared with codes and averaged."""
+        """Returns the latents in float32, the type in which they are compared with codes and averaged."""
         if latents.shape[-1] != self.code_dim:
-            raise ValueError(f"latents have {latents.shape[-1]} channels, the codebook {self.code_dim}")
+            raise ValueError(f"latents have {latents.shape[-1]} channels, expected code_dim={self.code_dim}")
         return latents.astype(jnp.float32)
 
-    def _quantise(self, latents: Float[Array, "b t d"]) -> tuple[Quantized, Array, Array]:
-        """The result, the codes without straight-through gradient, and how many latents chose each code."""
-        indices = nearest_code(latents, self.codebook)
-        codes = self.lookup(indices)
+    def _quantise(
+        self, latents: Float[Array, "b t d"]
+    ) -> tuple[Quantized, Float[Array, "b t d"], Float[Array, " k"]]:
+        """Returns the result, the codes without straight-through gradient, and the number of latents per code."""
+        indices = nearest_code(latents, self.codebook)  # [b, t]
+        codes = self.lookup(indices)  # [b, t, d]
         count = global_sum(jnp.zeros(self.codebook_size).at[indices].add(1.0, mode="promise_in_bounds"))
         commitment = self.commitment_weight * global_mean(jnp.square(jax.lax.stop_gradient(codes) - latents))
         straight_through = latents + jax.lax.stop_gradient(codes - latents)
@@ -99,17 +132,17 @@ class Quantizer(nn.Module):
 
 
 class GradientQuantizer(Quantizer):
-    """Codes are parameters, drawn to their latents by `codebook_loss` (equation 3)."""
+    """Codes are parameters that `codebook_loss` moves towards their latents (van den Oord et al., equation 3)."""
 
     def setup(self):
-        """Creates the codebook."""
+        """Creates the parameter `embedding`."""
         self.codebook = self.param("embedding", self._uniform_codes)
 
     def __call__(self, latents: Float[Array, "b t d"], *, train: bool = False) -> Quantized:
-        """Quantises; training and evaluation are alike.
+        """Quantises latents; `train` makes no difference.
 
         Raises:
-            ValueError: the latents' last axis is not `code_dim`.
+            ValueError: the last axis of the latents is not `code_dim`.
         """
         latents = self._checked(latents)
         quantized, codes, _ = self._quantise(latents)
@@ -118,20 +151,22 @@ class GradientQuantizer(Quantizer):
 
 
 class EMAQuantizer(Quantizer):
-    """Codes are running means of the latents that choose them (appendix A.1), updated outside of the gradient.
+    """Codes are running means of the latents that choose them (van den Oord et al., appendix A.1).
 
-    The state lives in the collection `codebook`: `embedding`, `ema_count`, `ema_sum`, `idle_updates`, `updates`.
+    The update does not use gradients. Its state is in the collection `codebook`: `embedding`, `ema_count`, `ema_sum`,
+    `idle_updates`, `updates`.
 
     Attributes:
-        decay: weight of the old statistics.
+        decay: weight of the old statistics; 0.95 as published.
         epsilon: additive smoothing of the counts.
-        ema_smoothing: "standard" scales the smoothed counts by the number of latents, "published" by the batch
-            size, which is what the published code does; "none" leaves the counts as they are.
-        initialisation: "uniform" in (-1/k, 1/k), or from the latents of the first training batch: "first_batch"
-            draws them evenly, "kmeans++" apart from each other.
-        start_after: updates during which latents pass as they are; only then the codebook starts from a batch, and
-            from latents that mean something (Lancucki et al., IJCNN 2020).
-        revive_after: a code that no latent chose for so many updates moves to a random latent; 0 never.
+        ema_smoothing: "standard" scales the smoothed counts by the number of latents, "published" by the batch size,
+            which is what the published code does, and "none" does not smooth counts.
+        initialisation: "uniform" draws codes from (-1/k, 1/k). The other choices take codes from the latents of the
+            first training batch: "first_batch" draws them uniformly, "kmeans++" far from each other.
+        start_after: number of updates during which latents are passed through without quantisation. The codebook is
+            initialised from the batch after them, when latents are more informative (Lancucki et al., IJCNN 2020).
+        revive_after: a code that no latent has chosen for this number of updates is moved to a random latent; 0 means
+            never.
     """
 
     decay: float = 0.95
@@ -145,9 +180,9 @@ class EMAQuantizer(Quantizer):
         """Creates the codebook state."""
         for field, choices in (("ema_smoothing", SMOOTHINGS), ("initialisation", INITIALISATIONS)):
             if getattr(self, field) not in choices:
-                raise ValueError(f"{field}={getattr(self, field)!r} is not one of {choices}")
+                raise ConfigError(f"{field}={getattr(self, field)!r} is not one of {choices}")
         if self.start_after and self.initialisation == "uniform":
-            raise ValueError(
+            raise ConfigError(
                 f"start_after={self.start_after} needs a start from a batch, not initialisation='uniform'"
             )
         sizes = (self.codebook_size,)
@@ -161,14 +196,14 @@ class EMAQuantizer(Quantizer):
 
     @property
     def codebook(self) -> Float[Array, "k d"]:
-        """The codes as they stand."""
+        """The current codes."""
         return self.embedding.value
 
     def __call__(self, latents: Float[Array, "b t d"], *, train: bool = False) -> Quantized:
-        """Quantises; while training also moves the codebook, after using it.
+        """Quantises latents; if `train`, then updates the codebook (stream `sample`).
 
         Raises:
-            ValueError: the latents' last axis is not `code_dim`.
+            ValueError: the last axis of the latents is not `code_dim`.
         """
         latents = self._checked(latents)
         train = train and not self.is_initializing()
@@ -185,10 +220,12 @@ class EMAQuantizer(Quantizer):
                 )
         return quantized
 
-    def _update(self, latents: Array, indices: Array, count: Array) -> None:
-        """EMA step: `embedding = sum / count` with smoothed counts."""
+    def _update(
+        self, latents: Float[Array, "b t d"], indices: Int[Array, "b t"], count: Float[Array, " k"]
+    ) -> None:
+        """Applies the EMA step `embedding = sum / count` with smoothed counts."""
         latents = jax.lax.stop_gradient(latents)
-        total = global_sum(jnp.zeros((self.codebook_size, self.code_dim)).at[indices].add(latents))
+        total = global_sum(jnp.zeros((self.codebook_size, self.code_dim)).at[indices].add(latents))  # [k, d]
         num_latents = jnp.sum(count)
         ema_count = self.decay * self.ema_count.value + (1.0 - self.decay) * count
         if self.ema_smoothing != "none":
@@ -205,25 +242,25 @@ class EMAQuantizer(Quantizer):
             key = self.make_rng("sample")
             self._replace(dead, random_rows(self._global_latents(latents), self.codebook_size, key))
 
-    def _start_from(self, latents: Array) -> None:
-        """On the update after `start_after` others, puts every code on a latent of the batch."""
+    def _start_from(self, latents: Float[Array, "b t d"]) -> None:
+        """Replaces all codes by latents of the batch, on the first update after `start_after` updates."""
         draw = kmeans_plus_plus if self.initialisation == "kmeans++" else random_rows
         key, latents = self.make_rng("sample"), self._global_latents(latents)
         first = self.updates.value == self.start_after
-        # A condition, not a choice between results: k-means++ takes as many steps as there are codes.
+        # `cond` instead of `where`, because k-means++ is a loop over all codes and is needed once.
         codes = jax.lax.cond(
             first, lambda: draw(latents, self.codebook_size, key), lambda: self.embedding.value
         )
         self._replace(jnp.broadcast_to(first, (self.codebook_size,)), codes)
 
-    def _global_latents(self, latents: Array) -> Float[Array, "n d"]:
-        """Latents of the global batch, the same on every device."""
+    def _global_latents(self, latents: Float[Array, "b t d"]) -> Float[Array, "n d"]:
+        """Returns the latents of the global batch, which are the same on every device."""
         latents = jax.lax.stop_gradient(latents)
         rows = latents.reshape(latents.shape[0] * latents.shape[1], self.code_dim)
         return global_rows(rows)
 
-    def _replace(self, where: Array, rows: Array) -> None:
-        """Moves the codes of `where [k]` to `rows [k, d]` with the weight of one latent."""
+    def _replace(self, where: Array, rows: Float[Array, "k d"]) -> None:
+        """Sets the codes at `where` (`[k]` bool) to `rows`, with the count of one latent."""
         column = where[:, None]
         self.embedding.value = jnp.where(column, rows, self.embedding.value)
         self.ema_count.value = jnp.where(where, 1.0, self.ema_count.value)
@@ -242,19 +279,30 @@ def make_quantizer(
     revive_after: int,
     **ema: float | str,
 ) -> Quantizer:
-    """An `EMAQuantizer` (`update="ema"`) or a `GradientQuantizer` ("gradient"); `ema` is for the former alone.
+    """Creates an `EMAQuantizer` (`update="ema"`) or a `GradientQuantizer` (`update="gradient"`).
+
+    Args:
+        update: one of `UPDATES`.
+        codebook_size: number of codes.
+        code_dim: size of a code.
+        commitment_weight: weight of the commitment loss.
+        initialisation: see `EMAQuantizer`; codes trained by gradient start "uniform".
+        start_after: see `EMAQuantizer`; 0 for codes trained by gradient.
+        revive_after: see `EMAQuantizer`; 0 for codes trained by gradient.
+        **ema: fields of `EMAQuantizer` that have no meaning for codes trained by gradient.
 
     Raises:
-        ValueError: another update, or a codebook trained by gradient that is to start from a batch or to be revived.
+        ConfigError: `update` is not one of `UPDATES`, or codes trained by gradient are asked to start from a batch or
+            to be revived.
     """
     if update == "ema":
         start = {"initialisation": initialisation, "start_after": start_after, "revive_after": revive_after}
         return EMAQuantizer(codebook_size, code_dim, commitment_weight, **start, **ema)
     if update != "gradient":
-        raise ValueError(f"codebook_update={update!r} is not one of {UPDATES}")
+        raise ConfigError(f"codebook_update={update!r} is not one of {UPDATES}")
     if initialisation != "uniform" or start_after or revive_after:
-        raise ValueError(
-            "codes trained by gradient start uniform, at once, and are not revived, got "
+        raise ConfigError(
+            "codebook_update='gradient' starts uniform, at once, and does not revive codes; got "
             f"initialisation={initialisation!r}, start_after={start_after}, revive_after={revive_after}"
         )
     return GradientQuantizer(codebook_size, code_dim, commitment_weight)

@@ -1,4 +1,7 @@
-"""Choosing codes from logits: straight-through while training, by temperature at inference."""
+"""Choice of codes from logits: straight-through Gumbel-softmax in training, temperature sampling at inference.
+
+In the published code the temperature has no effect on which code is chosen; here it has (docs/method.md, section 4.3).
+"""
 
 from functools import partial
 
@@ -14,9 +17,14 @@ from deeptalk_jax.types import Array
 def straight_through_gumbel_softmax(
     logits: Float[Array, "... k"], tau: Float[Array, ""] | float, key: KeyArray
 ) -> Float[Array, "... k"]:
-    """One-hot sample forward, gradient of `softmax((logits + noise) / tau)` backward (Jang et al., ICLR 2017).
+    """Samples one-hot vectors with the gradient of `softmax((logits + noise) / tau)` (Jang et al., ICLR 2017).
 
-    The forward value does not depend on `tau`: every call samples at temperature 1.
+    The sample does not depend on `tau`: every call samples at temperature 1.
+
+    Args:
+        logits: unnormalised log-probabilities of k codes.
+        tau: temperature of the gradient, above 0.
+        key: random key of the global batch.
     """
     noise = draw_rows(partial(jax.random.gumbel, key, dtype=jnp.float32), logits.shape)
     soft = jax.nn.softmax((logits.astype(jnp.float32) + noise) / tau, axis=-1)
@@ -25,10 +33,10 @@ def straight_through_gumbel_softmax(
 
 
 def nucleus(probabilities: Float[Array, "... k"], top_p: Float[Array, ""] | float) -> Bool[Array, "... k"]:
-    """The most likely codes whose probabilities first reach `top_p` together (Holtzman et al., ICLR 2020).
+    """Returns true for the smallest set of most likely codes that has probability `top_p` (Holtzman et al., ICLR 2020).
 
-    Of equally likely codes the one of lower index comes first. The most likely code is in it even at 0; at 1 every
-    code is.
+    Among equally likely codes, lower indices come first. The most likely code is always in the set, even at
+    `top_p=0`; at `top_p=1` every code is.
     """
 
     def cut(probabilities):
@@ -38,7 +46,7 @@ def nucleus(probabilities: Float[Array, "... k"], top_p: Float[Array, ""] | floa
         kept = before < jnp.maximum(top_p, 1e-30)
         return jnp.take_along_axis(kept, jnp.argsort(order, axis=-1), axis=-1)
 
-    # All codes cost no sorting, and rounding cannot bring their sum to 1 before the last.
+    # At 1 nothing is sorted, and rounding cannot make the sum reach 1 before the last code.
     return jax.lax.cond(top_p >= 1.0, lambda x: jnp.ones_like(x, bool), cut, probabilities)
 
 
@@ -50,17 +58,17 @@ def choose_codes(
     *,
     top_p: Float[Array, ""] | float = 1.0,
 ) -> Int[Array, "b t"]:
-    """Indices drawn from the nucleus of `softmax(logits / temperature)`; the most likely ones at temperature 0.
+    """Draws code indices from the nucleus of `softmax(logits / temperature)`, the most likely ones at temperature 0.
 
-    The noise of a position depends on the clip's key and on the position in the whole clip only, so that
-    overlapping windows, other batch sizes and other devices choose alike.
+    The noise of a position depends only on the key of the clip and on the position within the whole clip. Overlapping
+    windows, other batch sizes and other devices therefore choose the same codes.
 
     Args:
-        logits: of every position and code.
-        temperature: 0 or above.
-        keys: `[b]` one typed random key for each clip.
-        first_positions: position in its clip of each window's first logit.
-        top_p: probability that the codes to draw from must reach together, 0 to 1; see `nucleus`.
+        logits: logits of every position and code.
+        temperature: sampling temperature, 0 or above.
+        keys: `[b]` typed random keys, one per clip.
+        first_positions: position within its clip of the first logit of every window.
+        top_p: probability mass of the nucleus, from 0 to 1; see `nucleus`.
     """
 
     def noise_of(key, first):
@@ -68,9 +76,9 @@ def choose_codes(
         keys = jax.vmap(lambda position: jax.random.fold_in(key, position))(positions)
         return jax.vmap(lambda key: jax.random.gumbel(key, logits.shape[-1:], jnp.float32))(keys)
 
-    noise = jax.vmap(noise_of)(keys, first_positions)
+    noise = jax.vmap(noise_of)(keys, first_positions)  # [b, t, k]
     logits = logits.astype(jnp.float32)
-    above = logits - jnp.max(logits, axis=-1, keepdims=True)  # 0 / 1e-30 at temperature 0, and no overflow
+    above = logits - jnp.max(logits, axis=-1, keepdims=True)  # so that dividing by 1e-30 gives 0 or -inf
     kept = nucleus(jax.nn.softmax(above / jnp.maximum(temperature, 1e-30), axis=-1), top_p)
-    # argmax(l / T + g) = argmax(l + T g): the same choice, defined at T = 0 too.
+    # argmax(l / T + g) = argmax(l + T g), which is also defined at T = 0.
     return jnp.argmax(jnp.where(kept, logits + temperature * noise, -jnp.inf), axis=-1).astype(jnp.int32)

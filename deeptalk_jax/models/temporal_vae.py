@@ -1,6 +1,6 @@
 """Temporal variational autoencoder (Kingma and Welling, ICLR 2014) of facial motion, a baseline of TH-VQVAE.
 
-One Gaussian latent for 8 frames, as in FLINT, the motion prior of EMOTE (Danecek et al., SIGGRAPH Asia 2023).
+There is one Gaussian latent per 8 frames, as in FLINT, the motion prior of EMOTE (Danecek et al., SIGGRAPH Asia 2023).
 """
 
 from fractions import Fraction
@@ -13,22 +13,22 @@ from jaxtyping import Float
 
 from deeptalk_jax.collectives import draw_rows
 from deeptalk_jax.models.prior_output import PriorOutput
-from deeptalk_jax.models.temporal_block import TemporalBlock, check_windows, motion_output
+from deeptalk_jax.models.temporal_conv import TemporalBlock, check_windows, motion_output
 from deeptalk_jax.types import Array, Gaussian
 
 FRAMES_PER_LATENT = 8
 
 
 class TemporalVAE(nn.Module):
-    """Encoder, diagonal Gaussian, decoder.
+    """Encoder, diagonal Gaussian and decoder.
 
     Attributes:
         dim: width of encoder and decoder.
         latent_dim: size of a latent.
-        mlp_dim: feed-forward width of both.
+        mlp_dim: feed-forward width of encoder and decoder.
         num_heads: attention heads.
-        dropout_rate: of the transformer layers.
-        dtype: compute type of the layers; Gaussians are float32.
+        dropout_rate: dropout probability of the transformer layers.
+        dtype: compute type of the layers; Gaussians and the output motion are float32.
     """
 
     dim: int
@@ -39,7 +39,7 @@ class TemporalVAE(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
-        """Creates both halves and the two maps of the bottleneck."""
+        """Creates encoder, decoder, output layer and the two linear maps of the bottleneck."""
 
         def block(rate):
             return TemporalBlock(self.dim, self.mlp_dim, rate, self.num_heads, self.dropout_rate, self.dtype)
@@ -52,14 +52,20 @@ class TemporalVAE(nn.Module):
 
     @property
     def codebook_sizes(self) -> dict[str, int]:
-        """No level has codes."""
+        """An empty dict, because this prior has no codes."""
         return {}
 
     def __call__(self, motion: Float[Array, "b t 53"], *, train: bool = False) -> PriorOutput:
-        """Encodes and decodes full windows; training draws the latents (stream `sample`), evaluation takes the mean."""
+        """Encodes and decodes windows without padding.
+
+        If `train`, latents are sampled (stream `sample`); otherwise they are the means.
+
+        Raises:
+            ValueError: the number of frames is not a multiple of 8, or a frame does not have 53 numbers.
+        """
         check_windows(motion, FRAMES_PER_LATENT)
-        encoded = self.encoder(motion, train=train)
-        gaussian = Gaussian(self.mean(encoded), self.log_variance(encoded))
+        encoded = self.encoder(motion, train=train)  # [b, t/8, dim]
+        gaussian = Gaussian(self.mean(encoded), self.log_variance(encoded))  # [b, t/8, latent_dim]
         latents = gaussian.mean
         if train:
             draw = partial(jax.random.normal, self.make_rng("sample"), dtype=jnp.float32)

@@ -1,7 +1,8 @@
 """Post-norm transformer encoder (Vaswani et al., NeurIPS 2017), the block of every tower and predictor.
 
-Matches `torch.nn.TransformerEncoderLayer` with `norm_first=False`, plus an additive attention bias and a mask of
-valid positions.
+Matches `torch.nn.TransformerEncoderLayer` with `norm_first=False`, with two additions: an additive attention bias and
+a mask of valid positions. `flax.linen.MultiHeadDotProductAttention` takes no additive bias, and its dropout differs
+between devices under pmap (see `dropout.py`).
 """
 
 from collections.abc import Callable
@@ -11,71 +12,49 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
-from deeptalk_jax.models.activations import gelu
+from deeptalk_jax.errors import ConfigError
+from deeptalk_jax.models.cpu_forms import attention, gelu
 from deeptalk_jax.models.dropout import Dropout
-from deeptalk_jax.models.flat_dot import flat_dot_general
 from deeptalk_jax.types import Array
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": nn.relu,
     "gelu": gelu,
 }
-# Added to the scores of padded keys: finite, so that a row without any valid key stays free of NaN.
-MASKED_SCORE = -1e9
+# Score of padded keys. Finite, so that a row without any valid key does not become NaN.
+_MASKED_SCORE = -1e9
 
 
-# Scores of one clip past which a CPU goes head by head: 4 MB, about what its caches hold.
-_MANY_SCORES = 1 << 20
-
-
-def attention_weights(
+def _attention_weights(
     query: Float[Array, "b q h d"],
     key: Float[Array, "b k h d"],
     bias: Float[Array, "h q k"] | None,
     mask: Bool[Array, "b k"] | None,
 ) -> Float[Array, "b h q k"]:
-    """Softmax of scaled dot products plus `bias`; no weight where `mask` is false."""
-    # Softmax in float32: bf16 scores lose the small differences between far positions.
+    """Returns the softmax of scaled dot products plus `bias`; keys get no weight where `mask` is false."""
+    # Scores and softmax are float32, because bfloat16 scores lose the small differences between distant positions.
+    # `flax.linen.dot_product_attention_weights` would compute the scores in bfloat16.
     scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
     scores = scores * (query.shape[-1] ** -0.5)
     if bias is not None:
         scores = scores + bias[None]
     if mask is not None:
-        scores = jnp.where(mask[:, None, None, :], scores, MASKED_SCORE)
+        scores = jnp.where(mask[:, None, None, :], scores, _MASKED_SCORE)
     return jax.nn.softmax(scores, axis=-1)
-
-
-def _mixed_at_once(query, key, value, bias, mask) -> Float[Array, "b q h d"]:
-    weights = attention_weights(query, key, bias, mask).astype(value.dtype)
-    return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
-
-
-def _mixed_by_head(query, key, value, bias, mask) -> Float[Array, "b q h d"]:
-    """The same numbers with the scores of one head in memory: on two cores 1.7 times as fast at 10 s of audio."""
-
-    def one_head(head):
-        query, key, value, bias = head
-        query, key, value = (x[:, :, None] for x in (query, key, value))
-        return _mixed_at_once(query, key, value, None if bias is None else bias[None], mask)[:, :, 0]
-
-    heads = [jnp.moveaxis(x, 2, 0) for x in (query, key, value)]
-    return jnp.moveaxis(jax.lax.map(one_head, (*heads, bias)), 0, 2)
 
 
 class SelfAttention(nn.Module):
     """Multi-head self-attention with an additive bias.
 
     Attributes:
-        num_heads: heads; must divide the feature size.
-        dropout_rate: dropout of the attention weights.
-        dtype: compute type of the projections.
-        param_dtype: type of the stored weights.
+        num_heads: number of heads; must divide the feature size.
+        dropout_rate: dropout probability of the attention weights.
+        dtype: compute type of the projections; softmax is float32.
     """
 
     num_heads: int
     dropout_rate: float = 0.0
     dtype: jnp.dtype = jnp.float32
-    param_dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(
@@ -86,37 +65,40 @@ class SelfAttention(nn.Module):
         mask: Bool[Array, "b t"] | None = None,
         train: bool = False,
     ) -> Float[Array, "b t d"]:
-        """Mixes positions; `mask` is true where a key is valid."""
+        """Applies attention; `bias` is added to the scores, `mask` is true for valid keys.
+
+        Raises:
+            ConfigError: `num_heads` does not divide the feature size.
+        """
         dim = x.shape[-1]
         if dim % self.num_heads:
-            raise ValueError(f"num_heads={self.num_heads} does not divide the feature size {dim}")
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype, "dot_general": flat_dot_general}
+            raise ConfigError(f"num_heads={self.num_heads} does not divide the feature size {dim}")
 
         def project(name):
-            return nn.DenseGeneral((self.num_heads, dim // self.num_heads), name=name, **types)(x)
+            return nn.DenseGeneral((self.num_heads, dim // self.num_heads), dtype=self.dtype, name=name)(x)
 
+        # [b, t, d] -> [b, t, h, d/h]
         query, key, value = project("query"), project("key"), project("value")
-        if train or self.num_heads * x.shape[1] ** 2 < _MANY_SCORES:
-            weights = attention_weights(query, key, bias, mask).astype(self.dtype)
+        if train:
+            # `jax.nn.dot_product_attention` has no dropout of attention weights.
+            weights = _attention_weights(query, key, bias, mask).astype(self.dtype)  # [b, h, t, t]
             weights = Dropout(self.dropout_rate)(weights, train=train)
             mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
         else:
-            mixed = jax.lax.platform_dependent(
-                query, key, value, bias, mask, cpu=_mixed_by_head, default=_mixed_at_once
-            )
-        return nn.DenseGeneral(dim, axis=(-2, -1), name="out", **types)(mixed)
+            mixed = attention(query, key, value, bias, mask)
+        # [b, t, h, d/h] -> [b, t, d]
+        return nn.DenseGeneral(dim, axis=(-2, -1), dtype=self.dtype, name="out")(mixed)
 
 
 class TransformerLayer(nn.Module):
-    """Self-attention and feed-forward, each followed by residual sum and layer norm.
+    """Self-attention and a feed-forward network, each followed by a residual sum and layer norm.
 
     Attributes:
         num_heads: attention heads.
-        mlp_dim: width of the feed-forward layer.
+        mlp_dim: width of the feed-forward network.
         activation: a key of `ACTIVATIONS`.
-        dropout_rate: dropout of attention weights, hidden layer and both residual branches.
-        dtype: compute type.
-        param_dtype: type of the stored weights.
+        dropout_rate: dropout probability of attention weights, hidden layer and both residual branches.
+        dtype: compute type; softmax and the statistics of layer norms are float32.
     """
 
     num_heads: int
@@ -124,7 +106,6 @@ class TransformerLayer(nn.Module):
     activation: str = "gelu"
     dropout_rate: float = 0.1
     dtype: jnp.dtype = jnp.float32
-    param_dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(
@@ -135,33 +116,37 @@ class TransformerLayer(nn.Module):
         mask: Bool[Array, "b t"] | None = None,
         train: bool = False,
     ) -> Float[Array, "b t d"]:
-        """One layer; shapes as in `SelfAttention`."""
+        """Applies the layer; arguments as in `SelfAttention`.
+
+        Raises:
+            ConfigError: `activation` is not a key of `ACTIVATIONS`, or `num_heads` does not divide the feature size.
+        """
         if self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation={self.activation!r} is not one of {sorted(ACTIVATIONS)}")
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+            raise ConfigError(f"activation={self.activation!r} is not one of {sorted(ACTIVATIONS)}")
 
         def drop(y):
             return Dropout(self.dropout_rate)(y, train=train)
 
         def norm(name):
-            return nn.LayerNorm(epsilon=1e-5, name=name, **types)
+            return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name=name)
 
         def dense(features, name):
-            return nn.Dense(features, dot_general=flat_dot_general, name=name, **types)
+            return nn.Dense(features, dtype=self.dtype, name=name)
 
-        attended = SelfAttention(self.num_heads, self.dropout_rate, name="attention", **types)(
+        attended = SelfAttention(self.num_heads, self.dropout_rate, self.dtype, name="attention")(
             x, bias=bias, mask=mask, train=train
         )
-        x = norm("attention_norm")(x + drop(attended))
-        hidden = ACTIVATIONS[self.activation](dense(self.mlp_dim, "mlp_in")(x))
+        x = norm("attention_norm")(x + drop(attended))  # [b, t, d]
+        hidden = ACTIVATIONS[self.activation](dense(self.mlp_dim, "mlp_in")(x))  # [b, t, mlp_dim]
         return norm("mlp_norm")(x + drop(dense(x.shape[-1], "mlp_out")(drop(hidden))))
 
 
 class TransformerEncoder(nn.Module):
-    """A stack of `TransformerLayer`, named `layer_0`, `layer_1`, ...
+    """A stack of `TransformerLayer` named `layer_0`, `layer_1`, ...
 
     Attributes:
-        num_layers: depth; the other fields are those of `TransformerLayer`.
+        num_layers: number of layers.
+        num_heads: as in `TransformerLayer`, like the fields that follow.
     """
 
     num_layers: int
@@ -170,7 +155,6 @@ class TransformerEncoder(nn.Module):
     activation: str = "gelu"
     dropout_rate: float = 0.1
     dtype: jnp.dtype = jnp.float32
-    param_dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(
@@ -181,15 +165,15 @@ class TransformerEncoder(nn.Module):
         mask: Bool[Array, "b t"] | None = None,
         train: bool = False,
     ) -> Float[Array, "b t d"]:
-        """Applies the layers in turn; shapes as in `SelfAttention`."""
+        """Applies the layers in turn; arguments as in `SelfAttention`."""
         for index in range(self.num_layers):
-            x = TransformerLayer(
+            layer = TransformerLayer(
                 self.num_heads,
                 self.mlp_dim,
                 self.activation,
                 self.dropout_rate,
                 self.dtype,
-                self.param_dtype,
                 name=f"layer_{index}",
-            )(x, bias=bias, mask=mask, train=train)
+            )
+            x = layer(x, bias=bias, mask=mask, train=train)
         return x

@@ -1,8 +1,8 @@
-"""Visual speech features: what a network that reads lips sees in a mouth (SPEC section 4).
+"""Visual speech features of mouth crops, which the lip-reading loss compares (docs/method.md, section 4.2).
 
-A 3-D convolution over five frames, then a ResNet-18 on each frame (Stafylakis and Tzimiropoulos, Interspeech 2017; with
-Swish, and trained on LRS3: Ma et al., Nature Machine Intelligence 2022). Names of the layers are those that the
-importer fills, `interop/visual_speech_file.py`.
+The network is a 3-D convolution over five frames, then a ResNet-18 on each frame (Stafylakis and Tzimiropoulos,
+Interspeech 2017; with Swish and trained on LRS3: Ma et al., Nature Machine Intelligence 2022). The importer
+`interop/visual_speech_file.py` depends on the layer names.
 """
 
 import flax.linen as nn
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Float
 
+from deeptalk_jax.errors import ConfigError
 from deeptalk_jax.models.batch_norm import BatchNorm
 from deeptalk_jax.types import Array
 
@@ -17,16 +18,25 @@ ACTIVATIONS = ("relu", "swish", "prelu")
 
 
 class Activation(nn.Module):
-    """Nonlinearity of kind relu, swish or prelu (one slope per channel)."""
+    """Activation function.
+
+    Attributes:
+        kind: one of `ACTIVATIONS`; "swish" as published, "prelu" for older lip readers.
+    """
 
     kind: str
 
     @nn.compact
     def __call__(self, x: Float[Array, "... d"]) -> Float[Array, "... d"]:
-        """Applies it."""
+        """Applies the activation.
+
+        Raises:
+            ConfigError: `kind` is not one of `ACTIVATIONS`.
+        """
         if self.kind not in ACTIVATIONS:
-            raise ValueError(f"activation={self.kind!r} is not one of {ACTIVATIONS}")
+            raise ConfigError(f"activation={self.kind!r} is not one of {ACTIVATIONS}")
         if self.kind == "prelu":
+            # One slope per channel, as in the checkpoints; `flax.linen.PReLU` has a single slope.
             slope = self.param("slope", nn.initializers.constant(0.25), (x.shape[-1],))
             slope = jnp.broadcast_to(slope.astype(x.dtype), x.shape)
             return jnp.where(x >= 0, x, slope * x)
@@ -34,13 +44,13 @@ class Activation(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions beside a shortcut, which is projected where the shape changes.
+    """Two 3 x 3 convolutions with a shortcut, which is projected if the shape changes.
 
     Attributes:
-        channels: of the output.
-        stride: of the first convolution and of the shortcut.
+        channels: number of output channels.
+        stride: stride of the first convolution and of the shortcut, in pixels.
         activation: one of `ACTIVATIONS`.
-        dtype: of the arithmetic.
+        dtype: compute type.
     """
 
     channels: int
@@ -50,7 +60,7 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool = False) -> Float[Array, "b i j d"]:
-        """Frames to frames, `stride` times smaller."""
+        """Applies the block to feature maps; the output is `stride` times smaller."""
 
         def conv(size, stride, name):
             padding = size // 2
@@ -68,6 +78,7 @@ class ResidualBlock(nn.Module):
         if self.stride != 1 or x.shape[-1] != self.channels:
             shortcut = conv(1, self.stride, "shortcut")(x)
             shortcut = BatchNorm(name="shortcut_norm")(shortcut, train=train)
+        # [b, h, w, c] -> [b, h/stride, w/stride, channels]
         x = BatchNorm(name="norm1")(conv(3, self.stride, "conv1")(x), train=train)
         x = Activation(self.activation, name="activation1")(x)
         x = BatchNorm(name="norm2")(conv(3, 1, "conv2")(x), train=train)
@@ -75,16 +86,16 @@ class ResidualBlock(nn.Module):
 
 
 class VisualSpeech(nn.Module):
-    """Features of every frame of a grey mouth crop.
+    """Extracts one feature per frame from grey mouth crops; the defaults are the published sizes.
 
     Attributes:
-        front_channels: of the 3-D convolution.
-        channels: of each stage of the residual network; the last is the dimension of the features.
-        num_blocks: in each stage.
+        front_channels: output channels of the 3-D convolution.
+        channels: channels of each stage of the residual network; the last one is the size of the features.
+        num_blocks: residual blocks of each stage.
         activation: one of `ACTIVATIONS`.
-        mean: grey value that is taken off the pictures.
-        std: what they are divided by.
-        dtype: of the arithmetic.
+        mean: grey value subtracted from the frames.
+        std: grey value by which the difference is divided.
+        dtype: compute type; features are float32.
     """
 
     front_channels: int = 64
@@ -97,20 +108,22 @@ class VisualSpeech(nn.Module):
 
     @nn.compact
     def __call__(self, frames: Float[Array, "b t h w"], *, train: bool = False) -> Float[Array, "b t d"]:
-        """Features; frames beyond both ends count as zeros after normalisation.
+        """Returns features; after normalisation, frames beyond both ends count as zero.
 
         Args:
-            frames: grey in [0, 1] at 25 Hz, 88 x 88 as published.
-            train: use and update the statistics of the batch.
+            frames: grey values in [0, 1] at 25 Hz, 88 x 88 pixels as published.
+            train: whether batch statistics are used and updated.
 
         Raises:
-            ValueError: an unknown activation, or stages and their numbers of blocks differ.
+            ConfigError: `activation` is not one of `ACTIVATIONS`, or `channels` and `num_blocks` differ in length.
         """
         if len(self.channels) != len(self.num_blocks):
-            raise ValueError(f"channels {self.channels} and num_blocks {self.num_blocks} differ in length")
+            raise ConfigError(f"channels={self.channels} and num_blocks={self.num_blocks} differ in length")
         x = ((frames - self.mean) / self.std).astype(self.dtype)
-        # The 3-D convolution of one channel is a 2-D convolution of five frames as channels, which is far quicker.
+        # The 3-D convolution of one channel over five frames is computed as a 2-D convolution with the five frames as
+        # channels, because XLA's 3-D convolution is much slower on a CPU. The kernel has that shape: [7, 7, 5, c].
         around = jnp.pad(x, ((0, 0), (2, 2), (0, 0), (0, 0)))
+        # [b, t, h, w] -> [b, t, h, w, 5]
         x = jnp.stack([around[:, shift : shift + x.shape[1]] for shift in range(5)], axis=-1)
         x = nn.Conv(
             self.front_channels,
@@ -131,29 +144,30 @@ class VisualSpeech(nn.Module):
                     channels, stride, self.activation, self.dtype, name=f"stage{stage}_block{index}"
                 )
                 x = block(x, train=train)
+        # [(b t), h/32, w/32, d] -> [b, t, d]
         features = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
         return rearrange(features, "(b t) d -> b t d", b=frames.shape[0])
 
 
 class LipReader(nn.Module):
-    """Tells the mouth shape class of every frame.
+    """Classifies the mouth shape (viseme) of every frame.
 
     Attributes:
-        encoder: gives the features that the lip-reading loss compares.
-        num_classes: of mouth shapes.
+        encoder: network that gives the features that the lip-reading loss compares.
+        num_classes: number of viseme classes.
     """
 
     encoder: VisualSpeech
     num_classes: int
 
     def setup(self):
-        """Layers `encoder` and `classifier`."""
+        """Creates the layer `classifier`."""
         self.classifier = nn.Dense(self.num_classes)
 
     def __call__(self, frames: Float[Array, "b t h w"], *, train: bool = False) -> Float[Array, "b t c"]:
-        """Logits of every frame."""
+        """Returns the logits of every frame."""
         return self.classifier(self.encoder(frames, train=train))
 
     def features(self, frames: Float[Array, "b t h w"]) -> Float[Array, "b t d"]:
-        """Features of every frame, in evaluation mode, differentiable in the frames."""
+        """Returns the features of every frame in evaluation mode, differentiable with respect to the frames."""
         return self.encoder(frames)

@@ -1,15 +1,19 @@
-"""One picture of a clip: some frames at their times, the sound below them, and curves of the motion."""
+"""Contact sheets: one PNG per clip with some of its frames, the waveform below them, and curves of the motion.
 
-import io
+A sheet shows in one glance whether lips and sound agree, without playing the video.
+"""
+
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from deeptalk_jax.errors import UserError
+from deeptalk_jax.files import replace_when_whole
+from deeptalk_jax.rendering.figure import encode_png
 
 _WAVE_COLOUR, _MARK_COLOUR = "#4c6a92", "#c8553d"
 _TRACE_COLOURS = ("#c8553d", "#2f7f6f", "#8a5a9e", "#b58a1f")
@@ -18,7 +22,11 @@ _FRAME_INCHES = 1.9
 
 
 def _envelope(waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Positions (in samples), minima and maxima of blocks: what a plot of all samples would show."""
+    """Reduces a waveform `[s]` to blocks, so that a plot looks the same as one of all samples but is drawn faster.
+
+    Returns:
+        Centres of the blocks in samples, and the minimum and maximum of each block.
+    """
     block = max(1, -(-len(waveform) // _MAX_WAVE_POINTS))
     padded = np.pad(waveform, (0, -len(waveform) % block), mode="edge").reshape(-1, block)
     return block * np.arange(len(padded)) + 0.5 * block, padded.min(axis=1), padded.max(axis=1)
@@ -34,37 +42,35 @@ def write_contact_sheet(
     title: str | None = None,
     traces: Mapping[str, np.ndarray] | None = None,
 ) -> None:
-    """Writes a PNG; the file appears whole or not at all.
+    """Draws a contact sheet and writes it as a PNG. An interrupted call leaves no partial file.
 
     Args:
         path: file to write, ending in `.png`.
         frames: pictures `[height, width, 3]` uint8.
-        times_s: time of each picture.
-        waveform: `[s]` float.
+        times_s: time of each picture, seconds.
+        waveform: `[s]` float samples.
         audio_rate_hz: sampling rate of `waveform`.
-        title: line above the frames.
-        traces: name -> `[t]` curve spread evenly over the length of the sound, e.g. the jaw's opening.
+        title: text above the frames.
+        traces: name -> curve `[t]`, for example the jaw opening; its samples are spread evenly over the sound's
+            duration.
 
     Raises:
-        UserError: if the path has another ending or its directory is missing.
-        ValueError: if there are no frames or as many times as frames are not given.
+        UserError: The path does not end in `.png` or its directory does not exist.
+        ValueError: There are no frames, or the numbers of frames and times differ.
     """
     path = Path(path)
     if path.suffix != ".png":
-        raise UserError(f"{path}: contact sheets are written as .png")
+        raise UserError(f"{path}: contact sheets are written as .png; choose a path that ends in .png")
     if not path.parent.is_dir():
-        raise UserError(f"{path}: no directory {path.parent} to write the contact sheet into")
+        raise UserError(f"{path}: the directory {path.parent} does not exist; create it first")
     if not len(frames) or len(frames) != len(times_s):
         raise ValueError(
-            f"{len(frames)} frames with {len(times_s)} times; expected as many of both, at least 1"
+            f"{len(frames)} frames with {len(times_s)} times; expected at least 1 and equal numbers"
         )
     waveform = np.atleast_1d(np.asarray(waveform, np.float32))
     figure = _draw(frames, np.asarray(times_s), waveform, audio_rate_hz, title, dict(traces or {}))
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(buffer.getvalue())
-    os.replace(temporary, path)
+    with replace_when_whole(path) as temporary:
+        temporary.write_bytes(encode_png(figure))
 
 
 def _draw(
@@ -96,7 +102,7 @@ def _draw(
         axis.imshow(frame)
         axis.set_axis_off()
         axis.text(0.03, 0.97, f"{time_s:.2f} s", transform=axis.transAxes, fontsize=8, va="top", color="#222")
-        # A thin line leads from the picture to its time on the axis below.
+        # A thin line connects the picture with its time on the waveform's axis.
         axis.annotate(
             "", xy=(time_s, 1.0), xycoords=wave_axis.get_xaxis_transform(), xytext=(0.5, 0.0),
             textcoords="axes fraction", arrowprops={"arrowstyle": "-", "color": _MARK_COLOUR, "lw": 0.8},
@@ -106,18 +112,19 @@ def _draw(
     wave_axis.fill_between(sample / audio_rate_hz, low, high, color=_WAVE_COLOUR, lw=0.4)
     limit = max(float(np.abs(waveform).max(initial=0.0)), 1e-3)
     wave_axis.set_ylim(-1.05 * limit, 1.05 * limit)
-    _dress(wave_axis, "sound", times_s, duration_s, last=not traces)
+    _style_axis(wave_axis, "sound", times_s, duration_s, last=not traces)
     for row, (name, trace) in enumerate(traces.items()):
         axis = figure.add_subplot(grid[3 + row], sharex=wave_axis)
         trace = np.atleast_1d(np.asarray(trace, np.float64))
         time = (np.arange(len(trace)) + 0.5) * duration_s / len(trace)
         axis.plot(time, trace, color=_TRACE_COLOURS[row % len(_TRACE_COLOURS)], lw=1.2)
         axis.margins(y=0.12)
-        _dress(axis, name, times_s, duration_s, last=row == len(traces) - 1)
+        _style_axis(axis, name, times_s, duration_s, last=row == len(traces) - 1)
     return figure
 
 
-def _dress(axis: object, name: str, times_s: np.ndarray, duration_s: float, *, last: bool) -> None:
+def _style_axis(axis: Axes, name: str, times_s: np.ndarray, duration_s: float, *, last: bool) -> None:
+    """Sets name, limits and ticks of an axis over time and marks the times of the frames."""
     axis.set_xlim(0.0, duration_s)
     axis.tick_params(labelsize=7, labelbottom=last, length=2.5)
     axis.locator_params(axis="y", nbins=3)

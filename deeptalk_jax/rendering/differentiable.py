@@ -1,10 +1,10 @@
-"""A differentiable picture of a small mesh: z-buffer, Gouraud shading, outlines smoothed over one pixel.
+"""A differentiable renderer for small meshes: z-buffer, Gouraud shading, and outlines smoothed over one pixel.
 
-Inside the surface a pixel is the barycentric mean of its face's corners. Where an outline passes between two pixels,
-the one that it cuts takes the other's colour by the share that is covered, so the picture is continuous in the motion
-of the outline and has its gradient (analytic antialiasing: Laine et al., SIGGRAPH Asia 2020). Departure: outlines are
-searched among all edges instead of those of the visible face, since faces next to an outline of a rounded lip are seen
-edge-on and much thinner than a pixel.
+Inside the surface, a pixel is the barycentric mean of its face's corners. Where an outline passes between two pixels,
+the pixel that it cuts is blended with the other pixel's colour in proportion to the covered area. The picture is then
+continuous in the outline's position and has a gradient with respect to it (analytic antialiasing: Laine et al.,
+SIGGRAPH Asia 2020). Departure from the paper: outlines are searched among all edges instead of the edges of the
+visible face, because faces next to the outline of a rounded lip are seen edge-on and much thinner than a pixel.
 """
 
 import jax
@@ -24,7 +24,7 @@ from deeptalk_jax.rendering.visibility import (
 )
 from deeptalk_jax.types import Array
 
-# An outline must be so much nearer than what is seen beside it; less is the same surface.
+# Minimum difference in nearness between an outline and the surface beside it. Less means that both are one surface.
 _STEP = 1e-3
 
 
@@ -38,19 +38,22 @@ def draw(
     size: int,
     background: float,
 ) -> Float[Array, "size size"]:
-    """Draws a mesh; differentiable in `screen` and `shade`. Map it over frames with `jax.vmap`.
+    """Draws a mesh. The picture is differentiable in `screen` and `shade`; use `jax.vmap` to draw several frames.
 
     Args:
-        screen: column and row of the vertices in pixels; the centre of the first pixel is (0, 0), rows go down.
-        nearness: in [0, 1], linear on the screen (inverse depth), larger is nearer.
-        shade: grey of the vertices.
-        faces: vertex indices, counter-clockwise where they face the camera; the others are not drawn.
-        edges: of these faces, `visibility.mesh_edges`.
+        screen: column and row of each vertex in pixels; (0, 0) is the centre of the first pixel and rows go down.
+        nearness: scaled inverse depth of each vertex in [0, 1], which is linear on the screen; larger is nearer.
+        shade: grey value of each vertex.
+        faces: vertex indices; only faces whose corners appear in counter-clockwise order are drawn.
+        edges: edges of these faces, from `visibility.mesh_edges`.
         size: side of the picture in pixels.
-        background: grey where nothing is.
+        background: grey value of pixels without a face.
+
+    Returns:
+        The grey picture `[size, size]`.
     """
     nearness = jax.lax.stop_gradient(nearness)
-    # All of a vertex is one row of a table: to a TPU gathers cost more than what is done with their rows.
+    # All values of a vertex form one row of a table, because on TPUs gathers cost more than the arithmetic on rows.
     vertices = jnp.concatenate([screen, nearness[:, None], shade[:, None]], axis=1)
     still = jax.lax.stop_gradient(vertices)
     corners, ends = still[faces], still[edges.ends]
@@ -58,15 +61,15 @@ def draw(
     cuts, inner = silhouette(corners[..., :2], edges)
     edge = outlines(ends[..., :3], cuts, size)
 
-    # What the backward pass needs besides the vertices are the indices of the winners: the rest is computed again.
+    # The backward pass keeps only the vertices and the indices of visible faces and edges, and recomputes the rest.
     @jax.checkpoint
     def colours(vertices):
         seen, depth = _interpolate(take_rows(vertices, faces), face, background)
         ends = take_rows(vertices, edges.ends)
         ends, ends_nearness = ends[..., :2], ends[..., 2]
-        # Not `still[inner, 1::-1]`, which gathers number by number: on a TPU seven times the bytes of all the rest.
+        # `still[inner, 1::-1]` would gather single numbers, which on TPUs moves seven times the bytes of all the rest.
         beside = still[inner][:, :2]
-        # Rows are walked along y, columns along x.
+        # Coordinates are (y, x) for outlines between pixels of a row, and (x, y) for those between pixels of a column.
         rows = _smooth_rows(seen, depth, ends[..., ::-1], ends_nearness, beside[:, ::-1], edge[0])
         columns = _smooth_rows(seen.T, depth.T, ends, ends_nearness, beside, edge[1])
         return seen + rows + columns.T
@@ -77,7 +80,16 @@ def draw(
 def _interpolate(
     corners: Float[Array, "f 3 4"], face: Int[Array, "r c"], background: float
 ) -> tuple[Float[Array, "r c"], Float[Array, "r c"]]:
-    """Grey and nearness (-1: nothing) of every pixel from its face's corners (x, y, nearness, grey)."""
+    """Interpolates grey and nearness of every pixel.
+
+    Args:
+        corners: x, y, nearness and grey of the corners of every face.
+        face: index of the face that each pixel shows, -1 for none.
+        background: grey value of pixels without a face.
+
+    Returns:
+        Grey and nearness of every pixel; the nearness is -1 without a face.
+    """
     column = jnp.arange(face.shape[0], dtype=corners.dtype)
     pixel = jnp.stack(jnp.broadcast_arrays(column[None, :], column[:, None]), axis=-1)
     seen = corners.reshape(len(corners), 12)[face].reshape(*face.shape, 3, 4)
@@ -99,15 +111,18 @@ def _smooth_rows(
     inner: Float[Array, "e 2"],
     edge: Int[Array, "s c"],
 ) -> Float[Array, "s c"]:
-    """What outlines between neighbours of a row add to the picture.
+    """Computes the change of the picture by outlines that pass between neighbouring pixels of a row.
 
     Args:
-        seen: grey.
-        depth: nearness of what is seen, -1 for the background.
-        ends: of the edges: coordinate along (that of the rows), coordinate across.
-        ends_nearness: of the same ends.
-        inner: a point on the side that the edge's face covers.
-        edge: which passes between c and c + 1, or -1.
+        seen: grey value of every pixel.
+        depth: nearness of the visible surface at every pixel, -1 for the background.
+        ends: both ends of every edge as (coordinate that numbers the rows, coordinate inside a row).
+        ends_nearness: nearness of both ends of every edge.
+        inner: a point on the side of every edge that its visible face covers, with the same coordinates.
+        edge: index of the edge that passes between pixels c and c + 1, or -1.
+
+    Returns:
+        Value to add to every pixel.
     """
     place = jnp.arange(edge.shape[0], dtype=ends.dtype)
     table = jnp.concatenate([ends.reshape(len(ends), 4), ends_nearness, inner], axis=1)
@@ -117,8 +132,8 @@ def _smooth_rows(
     edge_depth = near[..., 0] + share * (near[..., 1] - near[..., 0])
     following, next_depth = jnp.roll(seen, -1, axis=1), jnp.roll(depth, -1, axis=1)
     covers_next = inner[..., 1] > crossing(line, inner[..., 0])[0]
-    behind = jnp.where(covers_next, depth, next_depth)  # of the pixel that the face does not cover
+    behind = jnp.where(covers_next, depth, next_depth)  # nearness at the pixel that the face does not cover
     passes = (edge >= 0) & (edge_depth > behind + _STEP)
-    offset = across - place[None, :] - 0.5  # above 0 the edge lies in the next pixel
+    offset = across - place[None, :] - 0.5  # positive if the edge is inside the next pixel
     change = jnp.where(passes, following - seen, 0.0)
     return jnp.maximum(-offset, 0.0) * change - jnp.roll(jnp.maximum(offset, 0.0) * change, 1, axis=1)

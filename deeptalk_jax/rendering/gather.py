@@ -1,4 +1,7 @@
-"""Rows by fixed indices whose gradient is a gather too: scatters are slow on every backend."""
+"""Gathers and sums of rows by constant indices, with gradients that are gathers too.
+
+The default gradient of a gather is a scatter, which is slow on every backend.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +11,11 @@ from jaxtyping import Float, Int
 from deeptalk_jax.types import Array
 
 
-def places_of(indices: Int[np.ndarray, "..."], num: int) -> Int[np.ndarray, "num m"]:
-    """Where each of the numbers 0 to `num` - 1 stands in the flattened indices, padded with their count."""
+def positions_of(indices: Int[np.ndarray, "..."], num: int) -> Int[np.ndarray, "num m"]:
+    """Returns the positions of each number 0 to `num` - 1 in the flattened indices.
+
+    Rows are padded to equal length with the number of indices, which is not a valid position.
+    """
     flat = indices.ravel()
     order = np.argsort(flat, kind="stable")
     counts = np.bincount(flat, minlength=num)
@@ -20,8 +26,8 @@ def places_of(indices: Int[np.ndarray, "..."], num: int) -> Int[np.ndarray, "num
 
 
 def take_rows(values: Float[Array, "v d"], indices: Int[np.ndarray, "*n"]) -> Float[Array, "*n d"]:
-    """`values[indices]` for indices that are known when it is traced."""
-    places = places_of(indices, len(values))
+    """Returns `values[indices]`; the indices must be constants at trace time."""
+    positions = positions_of(indices, len(values))
 
     @jax.custom_vjp
     def take(values):
@@ -29,19 +35,19 @@ def take_rows(values: Float[Array, "v d"], indices: Int[np.ndarray, "*n"]) -> Fl
 
     def backward(_, gradient):
         rows = gradient.reshape(indices.size, gradient.shape[-1])
-        return (jnp.sum(jnp.pad(rows, ((0, 1), (0, 0)))[places], axis=1),)
+        return (jnp.sum(jnp.pad(rows, ((0, 1), (0, 0)))[positions], axis=1),)
 
     take.defvjp(lambda values: (take(values), None), backward)
     return take(values)
 
 
 def add_rows(values: Float[Array, "n d"], indices: Int[np.ndarray, "n k"], num: int) -> Float[Array, "v d"]:
-    """Adds each row up at its k places of `num`; the transpose of `take_rows`."""
-    places = places_of(indices, num) // indices.shape[1]
+    """Adds row i of `values` to the rows `indices[i]` of a zero table with `num` rows: the transpose of `take_rows`."""
+    positions = positions_of(indices, num) // indices.shape[1]
 
     @jax.custom_vjp
     def add(values):
-        return jnp.sum(jnp.pad(values, ((0, 1), (0, 0)))[places], axis=1)
+        return jnp.sum(jnp.pad(values, ((0, 1), (0, 0)))[positions], axis=1)
 
     add.defvjp(lambda values: (add(values), None), lambda _, gradient: (jnp.sum(gradient[indices], axis=1),))
     return add(values)

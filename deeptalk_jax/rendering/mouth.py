@@ -1,11 +1,11 @@
-"""The mouth as a lip-reading network sees it: a grey crop that follows the lips, differentiable in the motion.
+"""Mouth crops, the input of lip-reading networks: grey pictures that follow the lips, differentiable in the motion.
 
-Published lip readers are fed 88 x 88 crops around the lips of aligned faces, in which a closed mouth takes a little
-more than half the width. Here nothing need be detected or aligned: the head's own lip vertices give the middle of each
-frame, and the size of the crop is fixed by the neutral head, so that a mouth that widens looks wider (SPEC section 4).
+Published lip readers take 88 x 88 crops around the lips of aligned faces, in which a closed mouth fills a little more
+than half the width. Here, no detection or alignment is needed: the lip vertices of the head define the centre of every
+frame. The scale of the crop is fixed by the neutral head, so that a widening mouth looks wider (docs/method.md,
+section 4.2).
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -25,29 +25,29 @@ from deeptalk_jax.types import Array
 
 MOUTH_CROP_SIZE = 88
 
-_CROP_PER_LIPS = 1.8  # width of the crop over that of the neutral lips
-_DISTANCE_M = 0.5  # of the camera from the lips
-_REACH_M = 0.1  # depths told apart, to both sides of the lips
-_MARGIN = 1.1  # of the region that is drawn, over the crop
-_DEEPEST_M = 0.06  # behind the middle of the lips
-_AWAY = -0.5  # faces whose neutral normal points further away than this (cosine) are never seen
-_BACKGROUND = 0.06  # what is behind the mouth of a head without inside
-_LIGHT = np.float32([-0.30, 0.50, 0.81])  # direction, camera axes, unit length
+_CROP_PER_LIPS = 1.8  # crop width divided by the width of the neutral lips
+_DISTANCE_M = 0.5  # distance of the camera from the lips
+_REACH_M = 0.1  # depth range in front of and behind the lips that the z-buffer resolves
+_MARGIN = 1.1  # size of the drawn region divided by the size of the crop
+_DEEPEST_M = 0.06  # largest depth of drawn vertices behind the centre of the lips
+_AWAY = -0.5  # cosine between neutral normal and view axis; faces below it are never visible
+_BACKGROUND = 0.06  # grey value behind the mouth of a head without a mouth interior
+_LIGHT = np.float32([-0.30, 0.50, 0.81])  # unit direction towards the light in camera axes
 _AMBIENT, _DIFFUSE, _WRAP = 0.30, 0.75, 0.25
 _LUMA = np.float32([0.2126, 0.7152, 0.0722])
 _GAMMA = 1.0 / 2.2
 
 
 class MouthRenderer(NamedTuple):
-    """What of a head is drawn. Made by `mouth_renderer`; constant under jit.
+    """The part of a head that mouth crops show. `mouth_renderer` creates it; it is constant under jit.
 
     Attributes:
-        head: the vertices around the mouth, v of them with the stand-ins of the joints.
-        vertices: `[n]` which vertices of the whole head they are; n = v - 5.
-        faces: `[f, 3]`.
-        edges: of the faces.
-        reflectance: `[n]` share of light that comes back, linear.
-        crop_width_m: at the distance of the lips.
+        head: the head subset around the mouth, with v vertices; the last 5 represent the joints.
+        vertices: `[n]` indices of its other n = v - 5 vertices in the whole head.
+        faces: `[f, 3]` vertex indices.
+        edges: the edges of the faces.
+        reflectance: `[n]` share of light that each vertex reflects, linear, 0 to 1.
+        crop_width_m: width of the crop at the distance of the lips.
         size: side of the picture in pixels.
     """
 
@@ -60,40 +60,37 @@ class MouthRenderer(NamedTuple):
     size: int
 
     def from_motion(self, motion: Float[Array, "*b t 53"]) -> Float[Array, "*b t size size"]:
-        """Pictures of motion frames; see `from_vertices`."""
-        return self._frames(motion, 1, lambda frame: motion_vertices(self.head, frame)[: len(self.vertices)])
+        """Draws motion frames.
 
-    def from_vertices(self, vertices: Float[Array, "*b t w 3"]) -> Float[Array, "*b t size size"]:
-        """Pictures of frames of the whole head.
+        Frames are drawn one after the other in a loop, and all axes before the time axis at once, so a batch that is
+        split over devices is not moved between them. Call this function in `collectives.rows_apart`, because otherwise
+        devices wait for one another in every iteration.
 
         Args:
-            vertices: of the head that the renderer was made for, w of them, metres. Frames are drawn one after the
-                other, all leading axes at once, so that a batch that is split over devices stays where it is.
+            motion: `[..., t, 53]` motion frames.
 
         Returns:
-            Grey, about 0 to 1, display values. Differentiable but for the order in depth.
+            Grey display values, about 0 to 1. They are differentiable; the order in depth counts as constant.
         """
-        return self._frames(vertices, 2, lambda frame: frame[self.vertices])
-
-    def _frames(self, frames: Array, frame_ndim: int, place: Callable[[Array], Array]) -> Array:
-        """Draws frame after frame along the last leading axis, the axes before it at once."""
-
-        def picture(frame):
-            return self._picture(place(frame))
-
-        time_axis = frames.ndim - frame_ndim - 1
+        picture = self._picture
+        time_axis = motion.ndim - 2
         for _ in range(time_axis):
             picture = jax.vmap(picture)
-        pictures = jax.lax.map(picture, jnp.moveaxis(frames, time_axis, 0))
+        pictures = jax.lax.map(picture, jnp.moveaxis(motion, time_axis, 0))
         return jnp.moveaxis(pictures, 0, time_axis)
 
-    def _picture(self, vertices: Float[Array, "n 3"]) -> Float[Array, "size size"]:
+    def _picture(self, frame: Float[Array, "53"]) -> Float[Array, "size size"]:
+        vertices = motion_vertices(self.head, frame)[: len(self.vertices)]
         screen, nearness = self.project(vertices)
         shade = self.shade(vertices)
         return draw(screen, nearness, shade, self.faces, self.edges, size=self.size, background=_BACKGROUND)
 
     def project(self, vertices: Float[Array, "n 3"]) -> tuple[Float[Array, "n 2"], Float[Array, " n"]]:
-        """Column and row in pixels, and nearness in [0, 1], through a pinhole in front of the middle of the lips."""
+        """Projects vertices through a pinhole camera in front of the centre of the lips.
+
+        Returns:
+            Column and row in pixels `[n, 2]`, and scaled inverse depth in [0, 1] `[n]`; larger is nearer.
+        """
         lips = jnp.mean(vertices[self.head.masks["lips"]], axis=0)
         x, y, z = jnp.moveaxis(vertices - lips[None, :], -1, 0)
         inverse = 1.0 / (_DISTANCE_M - z)
@@ -104,7 +101,7 @@ class MouthRenderer(NamedTuple):
         return screen, (inverse - far) / (near - far)
 
     def shade(self, vertices: Float[Array, "n 3"]) -> Float[Array, " n"]:
-        """Display grey of every vertex: one light from above beside the camera, and some from everywhere."""
+        """Computes the grey display value of every vertex from ambient light and one light above the camera."""
         corners = take_rows(vertices, self.faces)
         turned = jnp.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         normals = add_rows(turned, self.faces, len(self.vertices))
@@ -115,18 +112,20 @@ class MouthRenderer(NamedTuple):
 
 
 def mouth_renderer(head: HeadModel, size: int = MOUTH_CROP_SIZE) -> MouthRenderer:
-    """Chooses what of a head is drawn, once: the faces that a camera in front may see within the crop.
+    """Creates the renderer of a head: selects the faces that a camera in front of the head may see within the crop.
 
     Args:
-        head: any head whose mask `lips` is not empty; for another identity bake its shape into the template.
+        head: a head with a non-empty mask `lips`. For another identity, write its shape into the template.
         size: side of the pictures in pixels.
 
     Raises:
-        ValueError: the head has no lips, or the size is not positive.
+        ValueError: The head has no lips, or the size is not positive.
     """
     lips = head.masks["lips"]
     if len(lips) == 0:
-        raise ValueError(f"head {head.name!r} has no lips to look at")
+        raise ValueError(
+            f"head {head.name!r} has no lips to draw; expected a head with a non-empty mask 'lips'"
+        )
     if size < 1:
         raise ValueError(f"size is {size}; expected at least 1 pixel")
     template = np.asarray(head.template)
@@ -151,7 +150,7 @@ def _crop_width_m(template: np.ndarray, lips: np.ndarray) -> float:
 
 
 def _faces_around_mouth(head: HeadModel, template: np.ndarray) -> Int[np.ndarray, "g 3"]:
-    """Faces near the neutral crop that do not look away."""
+    """Returns the faces near the neutral crop that do not face away from the camera."""
     lips = head.masks["lips"]
     half = 0.5 * _MARGIN * _crop_width_m(template, lips)
     x, y, z = (template - template[lips].mean(axis=0)).T

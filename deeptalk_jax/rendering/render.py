@@ -1,4 +1,4 @@
-"""Head and shoulders of a talking head, frame by frame, without a display or a graphics library."""
+"""Renders frames of a talking head, without a display or a system graphics library."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from deeptalk_jax.head.model import HeadModel
 from deeptalk_jax.rendering.raster import interpolate, rasterise
 from deeptalk_jax.rendering.shading import face_sums, linear_to_srgb8, shade, srgb_to_linear, vertex_normals
 
-# Turn of the camera about the vertical axis, radians; positive sees more of the head's left cheek.
+# Angle of the camera about the vertical axis, radians; positive angles show more of the head's left cheek.
 VIEWS = {"front": 0.0, "three_quarter": 0.62}
 
 _FIELD_OF_VIEW_RAD = 0.42
@@ -19,13 +19,13 @@ _MARGIN = 1.04
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera on a level orbit around the head.
+    """A pinhole camera at the height of its target, turned about the vertical axis.
 
     Attributes:
-        target: `[3]` point in the middle of the picture, metres.
-        distance_m: from the target.
-        turn_rad: about the vertical axis, 0 in front of the face.
-        size: picture height and width in pixels.
+        target: `[3]` point in the centre of the picture, metres.
+        distance_m: distance from the target.
+        turn_rad: angle about the vertical axis; 0 is in front of the face.
+        size: height and width of the picture in pixels.
     """
 
     target: np.ndarray
@@ -35,12 +35,15 @@ class Camera:
 
     @property
     def axes(self) -> np.ndarray:
-        """`[3, 3]` rows: right, up and towards the camera, in head axes."""
+        """`[3, 3]` matrix with rows right, up and towards the camera, in head axes."""
         c, s = np.cos(self.turn_rad), np.sin(self.turn_rad)
         return np.array([[c, 0.0, -s], [0.0, 1.0, 0.0], [s, 0.0, c]])
 
     def project(self, vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Screen positions `[v, 2]` in pixels and inverse depths `[v]` of vertices `[v, 3]`."""
+        """Projects vertices `[v, 3]`, metres: column and row in pixels `[v, 2]`, and inverse depth `[v]` in 1/m.
+
+        The inverse depth of vertices behind the camera is 0.
+        """
         seen = (vertices - self.target) @ self.axes.T
         depth = self.distance_m - seen[:, 2]
         inverse = np.where(depth > 1e-3, 1.0 / np.maximum(depth, 1e-3), 0.0)
@@ -53,30 +56,27 @@ class Camera:
 
 
 def frame_head(template: np.ndarray, size: int, view: str) -> Camera:
-    """A camera that shows the whole head, and of the neck what fits.
+    """Returns a camera that shows the whole head and as much of the neck as fits.
 
     Args:
         template: `[v, 3]` neutral vertices, metres.
-        size: picture side in pixels.
+        size: side of the picture in pixels.
         view: a key of `VIEWS`.
 
-    Returns:
-        The camera.
-
     Raises:
-        ValueError: if the view is unknown.
+        ValueError: The view is unknown.
     """
     if view not in VIEWS:
-        raise ValueError(f"view {view!r}; choose from {', '.join(VIEWS)}")
+        raise ValueError(f"unknown view {view!r}; choose from {', '.join(VIEWS)}")
     low, high = template.min(axis=0), template.max(axis=0)
-    height = min(high[1] - low[1], 0.262)  # a longer neck runs out of the picture
+    height = min(high[1] - low[1], 0.262)  # metres; the end of a longer neck is not shown
     target = np.array([0.5 * (low[0] + high[0]), high[1] - 0.5 * height, 0.5 * (low[2] + high[2])])
     distance = 0.5 * height * _MARGIN / np.tan(0.5 * _FIELD_OF_VIEW_RAD) + 0.3 * (high[2] - low[2])
     return Camera(target, float(distance), VIEWS[view], size)
 
 
 def background(size: int) -> np.ndarray:
-    """`[size, size, 3]` uint8: a soft vertical gradient, lighter behind the head."""
+    """Returns the background, `[size, size, 3]` uint8: a vertical gradient that is lighter behind the head."""
     row, column = np.mgrid[0:size, 0:size].astype(np.float32) / max(size - 1, 1)
     gradient = _BACKGROUND_TOP + (_BACKGROUND_BOTTOM - _BACKGROUND_TOP) * row[..., None]
     glow = np.exp(-((column - 0.5) ** 2 + (row - 0.4) ** 2) / 0.18)
@@ -90,7 +90,10 @@ def _downsample(image: np.ndarray) -> np.ndarray:
 
 
 def interior_light(head: HeadModel, template: np.ndarray) -> np.ndarray | None:
-    """Share of light that reaches each vertex, `[v]`: the mouth darkens with depth; None for heads without inside."""
+    """Returns the share of light that reaches each vertex, `[v]`: the mouth interior darkens with depth.
+
+    Returns None for heads without a mouth interior.
+    """
     interior, lips = head.masks["mouth_interior"], head.masks["lips"]
     if not len(interior) or not len(lips):
         return None
@@ -103,20 +106,20 @@ def interior_light(head: HeadModel, template: np.ndarray) -> np.ndarray | None:
 def render_frames(
     head: HeadModel, vertices: np.ndarray, *, size: int = 512, view: str = "front", supersample: bool = False
 ) -> Iterator[np.ndarray]:
-    """Pictures of vertex frames, one at a time.
+    """Renders vertex frames one at a time.
 
     Args:
-        head: gives faces and colours, and frames the camera by its neutral shape.
-        vertices: `[t, v, 3]` metres.
-        size: picture side in pixels.
+        head: the head with its faces and colours; its neutral shape defines the camera.
+        vertices: `[t, v, 3]` vertices of t frames, metres.
+        size: side of the picture in pixels.
         view: "front" or "three_quarter".
-        supersample: render at twice the size and average; smoother edges at a quarter of the speed.
+        supersample: render at twice the size and average, which gives smoother edges at a quarter of the speed.
 
-    Yields:
-        `[size, size, 3]` uint8 RGB, t of them.
+    Returns:
+        An iterator over t pictures, `[size, size, 3]` uint8 RGB. Arguments are checked before the first picture.
 
     Raises:
-        ValueError: if the shape does not fit the head, the size is not positive, or the view is unknown.
+        ValueError: The shape does not fit the head, the size is not positive, or the view is unknown.
     """
     vertices = np.asarray(vertices)
     if vertices.ndim != 3 or vertices.shape[1:] != (head.num_vertices, 3):
@@ -140,7 +143,7 @@ def _render(
         screen, inverse_depth = camera.project(frame)
         seen = rasterise(screen, inverse_depth, head.faces, (camera.size, camera.size))
         normals = vertex_normals(frame, head.faces, sums) @ axes
-        # Light is computed at vertices and interpolated: the mesh is finer than any shade on it.
+        # Light is computed at vertices and interpolated, because the mesh is finer than the shading on it.
         light = shade(normals, albedo, head.materials, occlusion)
         pixels = interpolate(seen, head.faces, light)
         image = canvas.copy()

@@ -1,4 +1,4 @@
-"""Light on skin, eyes and teeth: key, fill and rim lights and a soft highlight; in linear light."""
+"""Shading of skin, eyes and teeth with key, fill and rim lights, sky light and a highlight, in linear light."""
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -11,14 +11,14 @@ def _unit(*xyz: float) -> np.ndarray:
     return vector / np.linalg.norm(vector)
 
 
-# Directions towards the lights in camera axes (x right, y up, z to the camera), and their linear colours.
+# Directions towards the lights in camera axes (x right, y up, z towards the camera), and the lights' linear colours.
 _KEY, _KEY_COLOUR = _unit(-0.55, 0.62, 0.75), np.float32([1.02, 0.97, 0.90])
 _FILL, _FILL_COLOUR = _unit(0.85, 0.05, 0.60), np.float32([0.24, 0.28, 0.34])
 _RIM_COLOUR = np.float32([0.20, 0.23, 0.28])
 _SKY_COLOUR, _GROUND_COLOUR = np.float32([0.25, 0.26, 0.28]), np.float32([0.12, 0.10, 0.09])
-_WRAP = 0.25  # light reaches a little past the terminator, as it does in skin
+_WRAP = 0.25  # wrap lighting: light reaches slightly beyond the terminator, as it does in skin
 
-# (strength, exponent) of the highlight by material.
+# (strength, exponent) of the highlight of each material.
 _HIGHLIGHT = {
     "skin": (0.09, 14.0),
     "lips": (0.16, 24.0),
@@ -35,21 +35,21 @@ _EXPONENT = np.float32([_HIGHLIGHT[name][1] for name in MATERIALS])
 
 
 def face_sums(faces: np.ndarray, num_vertices: int) -> csr_matrix:
-    """Sparse `[v, f]` matrix that adds what belongs to faces up at their vertices."""
+    """Returns the sparse matrix `[v, f]` that sums values of faces at their vertices."""
     columns = np.repeat(np.arange(len(faces)), 3)
     return csr_matrix((np.ones(faces.size, np.float32), (faces.ravel(), columns)), (num_vertices, len(faces)))
 
 
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray, sums: csr_matrix) -> np.ndarray:
-    """Area-weighted unit normals.
+    """Computes area-weighted unit normals.
 
     Args:
-        vertices: `[v, 3]`.
-        faces: `[f, 3]` counter-clockwise from outside.
+        vertices: `[v, 3]` metres.
+        faces: `[f, 3]` vertex indices, counter-clockwise as seen from outside.
         sums: `face_sums` of these faces.
 
     Returns:
-        `[v, 3]` float32; zero for vertices of no face.
+        `[v, 3]` float32; zero for vertices without a face.
     """
     x, y, z = vertices.astype(np.float32).T
     a, b, c = faces.T
@@ -60,12 +60,12 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray, sums: csr_matrix) ->
 
 
 def srgb_to_linear(colour: np.ndarray) -> np.ndarray:
-    """Display value to light, with the plain 2.2 power."""
+    """Converts display values to linear light with a power of 2.2."""
     return np.power(colour, 2.2, dtype=np.float32)
 
 
 def linear_to_srgb8(light: np.ndarray) -> np.ndarray:
-    """Light `[..., 3]` to uint8 display values; bright light rolls off instead of clipping."""
+    """Converts linear light `[..., 3]` to uint8 display values; bright values are compressed instead of clipped."""
     table_size = 4096
     index = np.clip(light * (table_size / 2.0), 0, table_size - 1).astype(np.int32)
     return _display_table(table_size)[index]
@@ -85,13 +85,13 @@ def _display_table(table_size: int) -> np.ndarray:
 def shade(
     normals: np.ndarray, albedo: np.ndarray, material: np.ndarray, occlusion: np.ndarray | None
 ) -> np.ndarray:
-    """Light leaving the surface towards the camera.
+    """Computes the light that the surface reflects towards the camera.
 
     Args:
         normals: `[v, 3]` float32 unit normals in camera axes.
         albedo: `[v, 3]` linear colour.
         material: `[v]` indices into `MATERIALS`.
-        occlusion: `[v]` share of light that arrives, 0 to 1; None is all of it.
+        occlusion: `[v]` share of light that reaches each vertex, 0 to 1; None means 1 everywhere.
 
     Returns:
         `[v, 3]` float32 linear light.

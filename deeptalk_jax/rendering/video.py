@@ -1,7 +1,6 @@
-"""Writes frames and sound as an mp4 that plays everywhere: H.264 in yuv420p with AAC."""
+"""Writes frames and sound to an mp4 file with H.264 (yuv420p) and AAC, which all common players support."""
 
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import chain
@@ -11,8 +10,9 @@ import av
 import numpy as np
 
 from deeptalk_jax.errors import UserError
+from deeptalk_jax.files import replace_when_whole
 
-_CONSTANT_RATE_FACTOR = "18"  # visually lossless for such smooth pictures
+_CONSTANT_RATE_FACTOR = "18"  # visually lossless for smooth pictures
 _AUDIO_BITS_PER_S = 128_000
 _AAC_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 
@@ -25,27 +25,28 @@ def write_video(
     audio: np.ndarray | None = None,
     audio_rate_hz: int = 16000,
 ) -> int:
-    """Writes an mp4; the file appears whole or not at all.
+    """Writes an mp4 file. An interrupted call leaves no partial file.
 
     Args:
         path: file to write, ending in `.mp4`.
-        frames: `[height, width, 3]` uint8 RGB pictures of one even size; may be a generator.
+        frames: `[height, width, 3]` uint8 RGB pictures of equal size with even sides; may be a generator.
         fps: pictures per second.
-        audio: `[s]` float32 in [-1, 1]; cut, or continued with silence, to the length of the pictures.
-        audio_rate_hz: sampling rate of `audio`.
+        audio: `[s]` float32 samples in [-1, 1], cut or padded with silence to the duration of the pictures.
+        audio_rate_hz: sampling rate of `audio`; a rate that AAC supports.
 
     Returns:
         Number of frames written.
 
     Raises:
-        UserError: if the path has another ending, its directory is missing, or there are no frames.
-        ValueError: if a frame has another shape or type than stated, or the audio is not one-dimensional.
+        UserError: The path does not end in `.mp4`, its directory does not exist, or there are no frames.
+        ValueError: A frame does not have the shape and type stated above, the audio does not have one axis, or AAC
+            does not support its rate.
     """
     path = Path(path)
     if path.suffix != ".mp4":
-        raise UserError(f"{path}: videos are written as .mp4")
+        raise UserError(f"{path}: videos are written as .mp4; choose a path that ends in .mp4")
     if not path.parent.is_dir():
-        raise UserError(f"{path}: no directory {path.parent} to write the video into")
+        raise UserError(f"{path}: the directory {path.parent} does not exist; create it first")
     if audio is not None:
         audio = _checked_audio(audio, audio_rate_hz)
     stream = iter(frames)
@@ -53,16 +54,8 @@ def write_video(
     if first is None:
         raise UserError(f"{path}: no frames to write")
     _check_frame(first, first.shape)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".mp4")
-    os.close(descriptor)
-    try:
-        num_frames = _encode(temporary, chain([first], stream), first.shape, fps, audio, audio_rate_hz)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    return num_frames
+    with replace_when_whole(path) as temporary:
+        return _encode(temporary, chain([first], stream), first.shape, fps, audio, audio_rate_hz)
 
 
 def _checked_audio(audio: np.ndarray, audio_rate_hz: int) -> np.ndarray:
@@ -70,21 +63,21 @@ def _checked_audio(audio: np.ndarray, audio_rate_hz: int) -> np.ndarray:
     if audio.ndim != 1:
         raise ValueError(f"audio has shape {audio.shape}; expected one channel, [s]")
     if audio_rate_hz not in _AAC_RATES_HZ:
-        raise ValueError(f"audio_rate_hz is {audio_rate_hz}; AAC knows {_AAC_RATES_HZ}")
+        raise ValueError(f"audio_rate_hz is {audio_rate_hz}; AAC supports {_AAC_RATES_HZ}")
     return np.clip(np.nan_to_num(audio), -1.0, 1.0)
 
 
 def _check_frame(frame: np.ndarray, shape: tuple[int, ...]) -> None:
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or frame.shape != shape:
         raise ValueError(
-            f"frame is {frame.dtype} {frame.shape}; expected uint8 [height, width, 3], all alike"
+            f"frame is {frame.dtype} {frame.shape}; expected uint8 [height, width, 3] of equal size"
         )
     if frame.shape[0] % 2 or frame.shape[1] % 2:
-        raise ValueError(f"frame is {frame.shape[0]} x {frame.shape[1]}; yuv420p needs even sides")
+        raise ValueError(f"frame is {frame.shape[0]} x {frame.shape[1]} pixels; yuv420p needs even sides")
 
 
 def _encode(
-    path: str,
+    path: Path,
     frames: Iterator[np.ndarray],
     shape: tuple[int, ...],
     fps: float,
@@ -92,7 +85,7 @@ def _encode(
     audio_rate_hz: int,
 ) -> int:
     rate = Fraction(fps).limit_denominator(1001)
-    with av.open(path, "w", options={"movflags": "+faststart"}) as container:
+    with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         video = container.add_stream("libx264", rate=rate)
         video.width, video.height, video.pix_fmt = shape[1], shape[0], "yuv420p"
         video.options = {"crf": _CONSTANT_RATE_FACTOR, "preset": "veryfast"}
@@ -118,7 +111,7 @@ def _encode(
 def _encode_audio(
     container: av.container.OutputContainer, sound: av.AudioStream, audio: np.ndarray, rate: int
 ) -> None:
-    block = 1024  # samples of one AAC frame
+    block = 1024  # samples per AAC frame
     for start in range(0, len(audio), block):
         frame = av.AudioFrame.from_ndarray(audio[None, start : start + block], format="fltp", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)

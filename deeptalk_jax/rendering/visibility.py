@@ -1,12 +1,13 @@
-"""Which face does each pixel see, and which outline passes between two pixels: a z-buffer in JAX, for small pictures.
+"""A z-buffer in JAX for small pictures: finds the visible face of every pixel and the outlines between pixels.
 
-Only indices come out, so nothing here has a gradient: whoever draws computes colours and crossings from the vertices
-of the winners again, differentiably, and the backward pass touches three vertices per pixel instead of all faces.
+The results are indices, so this module has no gradients. The caller computes colours and crossings again from the
+vertices of the visible faces, differentiably, so the backward pass involves three vertices per pixel instead of all
+faces.
 
-Work is dense, without scatters: faces are sorted by the band of rows that they begin in, so that those which can touch
-a band are one range of the sorted list, and chunks of that range are held against every pixel of the band at once.
-Depth (nearer is larger) and index share one integer, so that the nearest is a plain maximum. Memory does not grow with
-the number of faces, and no face is left out, however large.
+The computation is dense and uses no scatters. Faces are sorted by the band of rows in which they begin, so the faces
+that can touch a band form one range of the sorted list. Chunks of this range are tested against all pixels of the band
+at once. Depth (larger is nearer) and face index are packed into one integer, so the nearest face is a plain maximum.
+Memory does not grow with the number of faces, and faces of any size are handled.
 """
 
 from collections.abc import Callable
@@ -22,19 +23,20 @@ from deeptalk_jax.types import Array
 
 BAND_ROWS = 4
 _CHUNK = 64
-# Twice the area in squared pixels: thinner triangles cover no pixel centre that a neighbour does not.
+# Twice the area of the smallest triangle that is drawn, in squared pixels. The pixel centres inside thinner triangles
+# are covered by their neighbours too.
 MIN_DOUBLED_AREA = 1e-2
-# Pixels this near to an edge, in squared pixels of doubled area, belong to both neighbours: no cracks.
+# Pixels this close to an edge, measured as doubled area in squared pixels, belong to both neighbours to avoid cracks.
 _SHARED = 2e-4
 
 
 class Edges(NamedTuple):
-    """The edges of a mesh, each with the faces on its two sides.
+    """The edges of a mesh with the faces on both sides.
 
     Attributes:
-        ends: `[e, 2]` vertices.
-        faces: `[e, 2]` faces; the second is -1 where there is none.
-        opposite: `[e, 2]` the third vertex of each face; where there is none, that of the first.
+        ends: `[e, 2]` vertex indices of both ends.
+        faces: `[e, 2]` face indices; the second is -1 if the edge has one face.
+        opposite: `[e, 2]` index of each face's third vertex; the first is repeated if the edge has one face.
     """
 
     ends: np.ndarray
@@ -43,7 +45,7 @@ class Edges(NamedTuple):
 
 
 def mesh_edges(faces: Int[np.ndarray, "f 3"]) -> Edges:
-    """Every edge once; of an edge with more than two faces the first two count."""
+    """Returns the distinct edges of a mesh; of an edge with more than two faces, the first two faces are kept."""
     sides = np.concatenate([faces[:, [1, 2]], faces[:, [2, 0]], faces[:, [0, 1]]])
     owner = np.tile(np.arange(len(faces)), 3)
     third = np.concatenate([faces[:, 0], faces[:, 1], faces[:, 2]])
@@ -60,7 +62,7 @@ def mesh_edges(faces: Int[np.ndarray, "f 3"]) -> Edges:
 
 
 def doubled_area(corners: Float[Array, "*b 3 2"]) -> Float[Array, "*b"]:
-    """Twice the area of triangles on the screen (rows go down), positive where they face the camera."""
+    """Computes twice the signed area of triangles on the screen (rows go down); positive if they face the camera."""
     (x0, x1, x2), (y0, y1, y2) = (jnp.moveaxis(corners[..., axis], -1, 0) for axis in (0, 1))
     return (y1 - y0) * (x2 - x0) - (x1 - x0) * (y2 - y0)
 
@@ -82,27 +84,30 @@ def _nearest_in_bands(
     keys_of: Callable[[Array, Array, Array], Array],
     size: int,
 ) -> Int[Array, "bands rows size"]:
-    """Largest key at every place of every band.
+    """Returns the largest key at every pixel of every band.
 
     Args:
-        planes: p numbers of each of n primitives; those that are not kept touch nothing.
-        first: first band that a primitive touches.
-        last: last one.
-        kept: whether it counts at all.
-        num_bands: how many bands there are.
-        keys_of: band, planes `[p, c]`, indices `[c]` -> keys `[c, rows, size]`, -1 where there is none.
-        size: places of a row.
+        planes: p numbers that describe each of n primitives; `keys_of` must give no key for primitives not in `kept`.
+        first: index of the first band that each primitive touches.
+        last: index of the last band that each primitive touches.
+        kept: which primitives are considered.
+        num_bands: number of bands.
+        keys_of: (band, planes `[p, c]`, indices `[c]`) -> keys `[c, rows, size]`, -1 where a primitive does not cover.
+        size: number of pixels in a row.
     """
     num = planes.shape[1]
     index_bits = _index_bits(num)
-    # Most primitives touch two bands at the most. The few long ones are kept apart, or all would be looked for as far.
+    # Most primitives touch at most two bands. The few longer ones are sorted into a second list; in a common list,
+    # every band would have to search back as far as the longest primitive reaches.
     long = last - first > 1
     reach = jnp.stack([jnp.ones((), jnp.int32), jnp.max(jnp.where(kept, last - first, 0))])
     place = jnp.where(kept, first + jnp.where(long, num_bands, 0), 2 * num_bands)
-    order = jnp.sort((place << index_bits) | jnp.arange(num))  # one integer sorts faster than a pair
+    # Sorting one integer is faster than sorting pairs.
+    order = jnp.sort((place << index_bits) | jnp.arange(num))
     indices = order & ((1 << index_bits) - 1)
     starts = jnp.searchsorted(order, jnp.arange(2 * num_bands + 1) << index_bits)
-    # A chunk may run over the end of its range: what follows is tested against the same pixels, and does no harm.
+    # A chunk may extend beyond the end of its range. The additional primitives are tested like all others, so they
+    # cannot produce a wrong key.
     planes = jnp.pad(planes[:, indices], ((0, 0), (0, _CHUNK)), mode="edge")
     indices = jnp.pad(indices, (0, _CHUNK), mode="edge")
 
@@ -124,29 +129,33 @@ def _nearest_in_bands(
 
 
 def _key(depth: Array, indices: Array, num: int) -> Array:
-    """Depth in [0, 1] above, index below, in 31 bits."""
+    """Packs depth in [0, 1] (high bits) and index (low bits) into 31 bits."""
     index_bits = _index_bits(num)
-    top = (1 << min(31 - index_bits, 24)) - 1  # float32 counts no further
+    top = (1 << min(31 - index_bits, 24)) - 1  # float32 represents integers exactly up to 24 bits.
     scaled = jnp.clip(depth * top, 0, top).astype(jnp.int32)
     return (scaled << index_bits) | indices
 
 
 def _winner(keys: Array, num: int) -> Array:
+    """Returns the index that a key contains, -1 for the key -1."""
     index_bits = _index_bits(num)
     return jnp.where(keys < 0, -1, keys & ((1 << index_bits) - 1))
 
 
 def visible_faces(corners: Float[Array, "f 3 3"], size: int) -> Int[Array, "size size"]:
-    """Index of the face that each pixel sees at its centre, -1 where there is none.
+    """Returns the index of the face that is visible at the centre of each pixel, -1 for none.
 
     Args:
-        corners: column, row and nearness of the corners of every face, counter-clockwise where it faces the camera; the
-            others are not drawn. Columns and rows in pixels; the centre of the first pixel is (0, 0), rows go down.
-            Nearness in [0, 1], linear on the screen (inverse depth), larger is nearer.
+        corners: column, row and nearness of the corners of every face. Only faces whose corners appear in
+            counter-clockwise order are drawn. Columns and rows are in pixels; (0, 0) is the centre of the first pixel
+            and rows go down. The nearness is a scaled inverse depth in [0, 1], which is linear on the screen; larger
+            is nearer.
         size: side of the picture in pixels.
     """
     corners = jax.lax.stop_gradient(corners)
-    middle = 0.5 * (size - 1)  # small coordinates keep their digits in the products below
+    middle = 0.5 * (
+        size - 1
+    )  # Coordinates relative to the centre are small and keep more digits in products.
     corners, depth, num_faces = corners[..., :2], corners[..., 2], len(corners)
     (x0, x1, x2), (y0, y1, y2) = jnp.moveaxis(corners - middle, (1, 2), (1, 0))
     area = doubled_area(corners)
@@ -154,7 +163,7 @@ def visible_faces(corners: Float[Array, "f 3 3"], size: int) -> Int[Array, "size
         (y - yy, xx - x, x * yy - xx * y)
         for x, y, xx, yy in ((x2, y2, x1, y1), (x0, y0, x2, y2), (x1, y1, x0, y0))
     ]
-    # Each is -(doubled area) * barycentric weight, turned positive inside.
+    # Each edge function is the doubled area times a barycentric weight, and positive inside the face.
     scale = 1.0 / jnp.maximum(area, MIN_DOUBLED_AREA)
     slopes = [
         sum(edge[part] * depth[:, corner] for corner, edge in enumerate(edges)) * scale for part in (0, 1)
@@ -183,11 +192,14 @@ def visible_faces(corners: Float[Array, "f 3 3"], size: int) -> Int[Array, "size
 
 
 def silhouette(corners: Float[Array, "f 3 2"], edges: Edges) -> tuple[Bool[Array, " e"], Int[Array, " e"]]:
-    """Whether an edge has a face towards the camera on one side only, and the third vertex of that face.
+    """Finds the edges that have a face towards the camera on exactly one side.
 
     Args:
-        corners: columns and rows of the corners of every face.
-        edges: of the mesh.
+        corners: columns and rows of the corners of every face, pixels.
+        edges: edges of the mesh.
+
+    Returns:
+        Whether each edge is such an edge, and the third vertex of its face towards the camera.
     """
     front = doubled_area(corners) > 0.0
     first, second = front[edges.faces[:, 0]], front[edges.faces[:, 1]] & (edges.faces[:, 1] >= 0)
@@ -195,14 +207,14 @@ def silhouette(corners: Float[Array, "f 3 2"], edges: Edges) -> tuple[Bool[Array
 
 
 def crossing(ends: Float[Array, "*b 2 2"], place: Float[Array, "*b"]) -> tuple[Array, Array]:
-    """Where a line passes a given place.
+    """Intersects lines with a given coordinate along their axis.
 
     Args:
-        ends: both ends, each (coordinate along, coordinate across).
-        place: coordinate along.
+        ends: both ends of each line as (coordinate along the axis, coordinate across it).
+        place: coordinate along the axis.
 
     Returns:
-        The coordinate across, and the share of the way from the first end to the second.
+        The coordinate across the axis, and the position as a share of the way from the first end to the second.
     """
     along, across = ends[..., 0], ends[..., 1]
     length = along[..., 1] - along[..., 0]
@@ -211,18 +223,19 @@ def crossing(ends: Float[Array, "*b 2 2"], place: Float[Array, "*b"]) -> tuple[A
 
 
 def outlines(ends: Float[Array, "e 2 3"], kept: Bool[Array, " e"], size: int) -> Int[Array, "2 size size"]:
-    """Nearest edge that passes between neighbouring pixels, -1 where there is none.
+    """Returns the index of the nearest edge that passes between neighbouring pixels, -1 for none.
 
-    An edge nearer to the vertical than to the horizontal parts pixels of a row, the others part pixels of a column, so
-    that every edge counts once along its length.
+    Steep edges separate pixels of a row and flat edges separate pixels of a column, so every point of an edge counts
+    in one direction only.
 
     Args:
         ends: column, row and nearness of both ends of every edge, as in `visible_faces`.
-        kept: which edges count, see `silhouette`.
+        kept: which edges are considered, see `silhouette`.
         size: side of the picture in pixels.
 
     Returns:
-        `[0, r, c]` parts the pixels (r, c) and (r, c + 1); `[1, c, r]` the pixels (r, c) and (r + 1, c).
+        Entry `[0, r, c]` is the edge between the pixels (r, c) and (r, c + 1); entry `[1, c, r]` is the edge between
+        the pixels (r, c) and (r + 1, c).
     """
     ends = jax.lax.stop_gradient(ends)
     depth, num_edges = ends[..., 2], len(ends)
@@ -237,7 +250,7 @@ def outlines(ends: Float[Array, "e 2 3"], kept: Bool[Array, " e"], size: int) ->
     def in_direction(ends_and_steep):
         ends, steep = ends_and_steep
         low, high = (jnp.ceil(f(ends[..., 0], axis=1)) for f in (jnp.min, jnp.max))
-        high = high - 1.0  # half open: where two edges meet, one of them counts
+        high = high - 1.0  # The interval is half open, so only one of two edges counts where they meet.
         slope = (ends[:, 1, 1] - ends[:, 0, 1]) / jnp.where(steep, ends[:, 1, 0] - ends[:, 0, 0], 1.0)
         rise = (depth[:, 1] - depth[:, 0]) / jnp.where(steep, ends[:, 1, 0] - ends[:, 0, 0], 1.0)
         begin = ends[:, 0, 0]
@@ -246,7 +259,7 @@ def outlines(ends: Float[Array, "e 2 3"], kept: Bool[Array, " e"], size: int) ->
         )
         inside = (jnp.max(ends[..., 1], axis=1) >= 0) & (jnp.min(ends[..., 1], axis=1) <= size - 1)
         use = kept & steep & inside & (low <= high) & (high >= 0) & (low <= size - 1)
-        planes = jnp.where(use, planes, -1.0)  # ends before the first row
+        planes = jnp.where(use, planes, -1.0)  # An edge that ends before the first row has no key.
 
         def keys_of(band, planes, indices):
             low, high, slope, start, rise, depth = planes[:, :, None]

@@ -1,7 +1,10 @@
-"""What all stages share: their data, the shapes of a batch, and the models of earlier stages."""
+"""Base class of the training stages: config, upstream parts and data.
+
+A subclass adds the model, the loss and the evaluation; `training.trainable.Trainable` documents the methods that the
+training loop calls. The row of a stage in `assembly/stage_table.py` says which parts it reads and which it exports.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -12,6 +15,7 @@ from data_pipeline.loader import clip_loader, train_loader
 from data_pipeline.records import open_split
 from deeptalk_jax.assembly.build import build_speech_encoder
 from deeptalk_jax.assembly.model_dir import Part, check_variables, load_part
+from deeptalk_jax.assembly.stage_table import stage_row
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.training.trainable import Trainable
 from deeptalk_jax.types import MOTION_DIM, SAMPLES_PER_FRAME
@@ -20,35 +24,32 @@ PyTree = Any
 
 
 class Stage(Trainable):
-    """A stage of training; subclasses add the model, the loss and the evaluation.
+    """A training stage with its config, its data and the parts of earlier stages.
 
     Args:
         config: resolved config of the stage.
-        upstream: parts of earlier stages by name, or their shapes, instead of those in the directories of
-            `config.upstream`.
+        upstream: parts of earlier stages by name, which may hold shapes in place of arrays; None to load them from the
+            directories of `config.upstream`.
 
     Attributes:
-        name: stage name.
-        config: the config.
-        upstream_parts: which parts to take from which of the `config.upstream` directories.
-        upstream: those parts, by name.
-    """
+        config: resolved config of the stage.
+        upstream: parts of earlier stages by name.
 
-    name: str
-    upstream_parts: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    Raises:
+        UserError: a directory of `config.upstream` is missing, is damaged or lacks a part.
+    """
 
     def __init__(self, config: ConfigDict, upstream: dict[str, Part] | None = None):
         self.config = config
         self.upstream = self._load_upstream() if upstream is None else upstream
 
-    @classmethod
-    def exported_part(cls) -> str:
-        """Name of the part that it trains, in the model directory that it exports."""
-        return cls.name
+    def upstream_parts(self) -> Mapping[str, tuple[str, ...]]:
+        """Returns the names of the parts that the stage reads, by flag of `config.upstream`."""
+        return stage_row(self.name).upstream
 
     def _load_upstream(self) -> dict[str, Part]:
         parts = {}
-        for flag, names in self.upstream_parts.items():
+        for flag, names in self.upstream_parts().items():
             directory = self.config.upstream[flag]
             if not directory:
                 raise UserError(
@@ -58,12 +59,20 @@ class Stage(Trainable):
             parts.update({name: load_part(directory, name) for name in names})
         return parts
 
+    def upstream_variables(self) -> PyTree:
+        """Returns the variables of the upstream parts that the loss reads, by name of the part."""
+        return {name: part.variables for name, part in self.upstream.items()}
+
+    def constants(self) -> PyTree:
+        """Returns the variables of the upstream parts."""
+        return self.upstream_variables()
+
     def pretrained_speech(self) -> PyTree:
-        """Imported weights of the speech encoder that `config.model.speech` describes; none for kind mel.
+        """Returns imported weights for the speech encoder of `config.model.speech`; nothing for kind mel.
 
         Raises:
-            UserError: `config.pretrained.speech` names no model directory that holds them, or one where none are
-                wanted.
+            UserError: `config.pretrained.speech` is not a model directory with weights that fit, or kind mel, which is
+                trained from scratch, is given one.
         """
         kind, directory = self.config.model.speech.kind, self.config.pretrained.speech
         if kind == "mel":
@@ -87,12 +96,12 @@ class Stage(Trainable):
             raise UserError(f"--config.pretrained.speech={directory}: {error}") from error
         return {"speech_encoder": part.variables["params"]}
 
-    def constants(self) -> PyTree:
-        """Variables of the upstream parts."""
-        return {name: part.variables for name, part in self.upstream.items()}
-
     def batch_shapes(self, batch_size: int | None = None) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shapes of a global training batch."""
+        """Returns the shapes of a global training batch.
+
+        Args:
+            batch_size: number of rows; None for `config.data.batch_size`.
+        """
         data = self.config.data
         rows = data.batch_size if batch_size is None else batch_size
 
@@ -114,7 +123,7 @@ class Stage(Trainable):
         process_index: int,
         window_features: Sequence[Mapping[str, np.ndarray]] | None = None,
     ) -> Iterator[dict[str, np.ndarray]]:
-        """Random windows of the training split, this process's rows only."""
+        """Returns batches of random windows of the training split."""
         data = self.config.data
         return train_loader(
             data.data_dir,
@@ -129,11 +138,11 @@ class Stage(Trainable):
             cache_bytes=data.cache_bytes,
             unpack_dir=data.unpack_dir,
             windows_per_clip=data.windows_per_clip,
-            features=window_features,
+            window_features=window_features,
         )
 
     def example_names(self, batch: Mapping[str, np.ndarray]) -> list[str]:
-        """Names of the clips in a training batch, row by row; none where its rows are no clips."""
+        """Returns the names of the clips that the windows of a batch are from; none for frames of a file."""
         if "clip" not in batch:
             return []
         data = self.config.data
@@ -141,7 +150,7 @@ class Stage(Trainable):
         return [records[int(index)].clip_name for index in batch["clip"]]
 
     def clips(self, split: str) -> Iterator[dict[str, np.ndarray]]:
-        """Batches of whole clips in fixed order, rows of padding removed from none."""
+        """Returns batches of whole clips in a fixed order; `valid` is false for padding rows, which are kept."""
         data = self.config.data
         return clip_loader(
             data.data_dir,
@@ -153,15 +162,25 @@ class Stage(Trainable):
         )
 
     def statistics(self, variables: PyTree) -> dict[str, np.ndarray]:
-        """Arrays to measure on the training data once training is done, and to keep with the part."""
+        """Measures arrays on the training data after training, which are saved with the part; none by default."""
         return {}
 
     def export_parts(self, variables: PyTree) -> dict[str, Part]:
-        """This stage's part and those it builds on, for `model_dir.save_model`."""
+        """Returns the trained part and the upstream parts, by name, for `model_dir.save_model`."""
         part = Part(self.config, jax.device_get(variables), self.statistics(variables))
-        return {**self.upstream, self.exported_part(): part}
+        return {**self.upstream, stage_row(self.name).exported_part: part}
 
 
-def merged(params: PyTree, state: PyTree) -> PyTree:
-    """Variables for `Module.apply`."""
-    return {"params": params, **state}
+def make_stage(config: ConfigDict) -> Stage:
+    """Builds the stage that `config.stage` names.
+
+    Raises:
+        ConfigError: there is no stage of that name, or a value of the config cannot be used.
+        UserError: see `Stage`.
+    """
+    return stage_row(config.stage).load_class()(config)
+
+
+def merged(params: PyTree, model_state: PyTree) -> PyTree:
+    """Returns the variables for `Module.apply` from the parameters and the mutable collections."""
+    return {"params": params, **model_state}

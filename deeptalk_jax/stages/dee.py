@@ -1,6 +1,5 @@
-"""Stage DEE: the emotion space of speech and motion (SPEC section 2)."""
+"""Stage DEE: trains the emotion space of speech and motion (docs/method.md, section 2)."""
 
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -9,7 +8,7 @@ from jaxtyping import Array as KeyArray
 
 from deeptalk_jax.assembly.build import build_dee, build_fer, init_dee
 from deeptalk_jax.evaluation.emotion_space import embed_clips, evaluate_space
-from deeptalk_jax.evaluation.page import Evaluation
+from deeptalk_jax.evaluation.result import Evaluation
 from deeptalk_jax.losses.reduce import weighted_total
 from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.models.fer import FER
@@ -22,10 +21,9 @@ PyTree = Any
 
 
 class DEEStage(Stage):
-    """Trains both towers with a contrastive loss; FER is frozen."""
+    """Trains both towers with a contrastive loss on the features of FER, which is not trained."""
 
     name = "dee"
-    upstream_parts = MappingProxyType({"fer": ("fer",)})
 
     def __init__(self, config, upstream=None):
         super().__init__(config, upstream)
@@ -33,20 +31,20 @@ class DEEStage(Stage):
         self.fer = build_fer(self.upstream["fer"].config)
 
     def init(self, key: KeyArray) -> PyTree:
-        """Variables before training."""
+        """Returns initial variables of DEE."""
         return init_dee(self.model, self.fer.feature_dim, key)
 
     def pretrained_params(self) -> PyTree:
-        """Imported weights of the speech encoder."""
+        """Returns imported weights of the speech encoder."""
         return self.pretrained_speech()
 
     def statistics(self, variables: PyTree) -> dict[str, np.ndarray]:
-        """Centroids of the emotions, by which a person can ask for one."""
+        """Measures the centroid of each emotion, which inference needs for emotions that are given by name."""
         return emotion_centroids(self.model, variables, self.config.data)._asdict()
 
-    def components(self, variables, frozen, batch, *, train=False, rngs=None) -> tuple[Gaussian, Gaussian]:
-        """Mixtures `[b, k, d]` of speech and motion of a batch."""
-        features = self.fer.apply(frozen["fer"], batch["motion"], method=FER.features)
+    def components(self, variables, constants, batch, *, train=False, rngs=None) -> tuple[Gaussian, Gaussian]:
+        """Returns the mixtures `[b, k, d]` of the speech and of the motion of a batch."""
+        features = self.fer.apply(constants["fer"], batch["motion"], method=FER.features)  # [b, t, d]
         return self.model.apply(
             variables,
             batch["audio"],
@@ -58,10 +56,10 @@ class DEEStage(Stage):
             method=DEE.components,
         )
 
-    def loss_fn(self, params, model_state, frozen, batch, step, key):
-        """Contrastive loss over all pairs of the batch; of Gaussians also a small divergence from N(0, 1)."""
+    def loss_fn(self, params, model_state, constants, batch, step, key):
+        """Computes the contrastive loss over all speech-motion pairs of the global batch."""
         variables = merged(params, model_state)
-        audio, motion = self.components(variables, frozen, batch, train=True, rngs={"dropout": key})
+        audio, motion = self.components(variables, constants, batch, train=True, rngs={"dropout": key})
         scale, shift = params["scale"], params["shift"]
         labels = match_labels(self.config.loss.matching, batch["emotion"])
         terms, weights = contrastive_terms(
@@ -70,7 +68,7 @@ class DEEStage(Stage):
         return weighted_total(terms, weights), (model_state, {**terms, "scale": scale, "shift": shift})
 
     def evaluate(self, variables: PyTree, split: str) -> Evaluation:
-        """Retrieval, calibration and the meaning of the variance over all clips of the split."""
+        """Measures retrieval, calibration and the meaning of the variance on all clips of a split."""
         embeddings = embed_clips(self.components, variables, self.constants(), self.clips(split))
         matches = np.asarray(matching_pairs(self.config.loss.matching, embeddings.emotion))
         scale, shift = (variables["params"][name] for name in ("scale", "shift"))

@@ -1,7 +1,7 @@
-"""Where the emotions lie in DEE's space: centroids of the training clips, by emotion and intensity.
+"""Measures the emotion centroids of a trained DEE: the mean place of each emotion and intensity in its space.
 
-They are of the audio tower, whose means the generator is trained on. DEEPTalk publishes none; with them an emotion
-can be asked for by name.
+They come from the audio tower, because the generator is trained on the means of that tower. With them an emotion can be
+given by name at inference. DEEPTalk publishes no centroids.
 """
 
 from typing import Any
@@ -17,16 +17,18 @@ from deeptalk_jax.types import EMOTIONS, NUM_INTENSITIES, SAMPLES_PER_FRAME
 
 PyTree = Any
 
-_STEP_SAMPLES = 64 * SAMPLES_PER_FRAME  # lengths of batches are multiples of this: few programs
+_STEP_SAMPLES = (
+    64 * SAMPLES_PER_FRAME
+)  # batches are cut to a multiple of this, so that few shapes are compiled
 
 
 def emotion_centroids(dee: DEE, variables: PyTree, data: ConfigDict) -> EmotionCentroids:
-    """Centroids of all clips of the training split, of each its first `data.max_clip_frames`.
+    """Computes the centroids from the first `data.max_clip_frames` of each training clip.
 
     Args:
         dee: the module.
-        variables: its variables.
-        data: `config.data`: which data set, where, and how much of it at once.
+        variables: variables of DEE.
+        data: the section `config.data`, which names the data set and the batch size.
 
     Raises:
         UserError: see `clip_loader`.
@@ -38,7 +40,7 @@ def emotion_centroids(dee: DEE, variables: PyTree, data: ConfigDict) -> EmotionC
 
     shape = (len(EMOTIONS), NUM_INTENSITIES)
     counts = np.zeros(shape, np.int32)
-    means, squares, variances = np.zeros((3, *shape, dee.audio_tower.embedding_dim))
+    means, squares, variances = np.zeros((3, *shape, dee.embedding_dim))
     for batch in clip_loader(
         data.data_dir,
         data.dataset,
@@ -46,7 +48,7 @@ def emotion_centroids(dee: DEE, variables: PyTree, data: ConfigDict) -> EmotionC
         max_frames=data.max_clip_frames,
         batch_size=data.eval_batch_size,
     ):
-        # Rows are as long as the longest clip may be; most batches need less.
+        # Rows are padded to the longest clip that is possible; most batches need less.
         length = -(-int(batch["num_samples"].max()) // _STEP_SAMPLES) * _STEP_SAMPLES
         audio = batch["audio"][:, :length]
         gaussian = jax.device_get(embed(variables, audio, batch["num_samples"]))
@@ -62,7 +64,7 @@ def emotion_centroids(dee: DEE, variables: PyTree, data: ConfigDict) -> EmotionC
 def _centroids(
     counts: np.ndarray, means: np.ndarray, squares: np.ndarray, variances: np.ndarray
 ) -> EmotionCentroids:
-    """Centroids from sums over the clips of every class."""
+    """Computes centroids from the number of clips `[e, i]` and sums over the clips `[e, i, d]` of each class."""
     divisor = np.maximum(counts, 1)[..., None]
     means, squares, variances = means / divisor, squares / divisor, variances / divisor
     pooled = np.where(counts[..., None] > 0, variances + np.maximum(squares - means**2, 0.0), 1.0)

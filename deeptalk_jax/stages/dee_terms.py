@@ -1,4 +1,7 @@
-"""Terms of the contrastive loss of DEE: what a config compares, and which pairs match (SPEC section 2)."""
+"""Terms of DEE's contrastive loss and the pairs that count as matches (docs/method.md, section 2).
+
+`losses.pair_logits` has the logits of each kind of loss; this module chooses terms and weights by `config.loss`.
+"""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -10,19 +13,10 @@ from jaxtyping import Array as KeyArray
 from jaxtyping import Bool, Float, Int
 from ml_collections import ConfigDict
 
-from deeptalk_jax.collectives import draw_rows, global_rows, row_numbers
-from deeptalk_jax.losses.contrastive import (
-    cosine_logits,
-    gaussian_samples,
-    info_nce,
-    info_nce_scale,
-    match_logits,
-    match_loss,
-    pseudo_match_loss,
-    sampled_match_logits,
-    standard_normal_kl,
-)
-from deeptalk_jax.losses.distances import gaussian_distance
+from deeptalk_jax.collectives import global_rows, row_numbers
+from deeptalk_jax.errors import ConfigError
+from deeptalk_jax.losses.contrastive import info_nce, match_loss, pseudo_match_loss, standard_normal_kl
+from deeptalk_jax.losses.pair_logits import pair_inputs, pair_logits
 from deeptalk_jax.losses.reduce import masked_mean
 from deeptalk_jax.losses.row_blocks import over_row_blocks
 from deeptalk_jax.types import Array, Gaussian
@@ -30,24 +24,25 @@ from deeptalk_jax.types import Array, Gaussian
 PyTree = Any
 
 MATCHINGS = ("diagonal", "same_emotion")
-LOSS_KINDS = ("csd", "mc_soft_contrastive", "info_nce")
 
 
 def match_labels(kind: str, emotion: Int[Array, " b"]) -> Int[Array, " b"]:
-    """Labels whose equality makes a speech-motion pair a match.
+    """Returns labels that are equal for a speech and a motion that match.
+
+    Args:
+        kind: "diagonal" matches a speech with its own motion only, "same_emotion" with every motion of its emotion.
+        emotion: emotion label of each clip.
 
     Raises:
-        ValueError: an unknown kind.
+        ConfigError: an unknown kind.
     """
-    if kind == "diagonal":
-        return row_numbers(emotion.shape[0])
-    if kind == "same_emotion":
-        return emotion
-    raise ValueError(f"matching={kind!r} is not one of {MATCHINGS}")
+    if kind not in MATCHINGS:
+        raise ConfigError(f"loss.matching={kind!r}: expected one of {', '.join(MATCHINGS)}")
+    return row_numbers(emotion.shape[0]) if kind == "diagonal" else emotion
 
 
 def matching_pairs(kind: str, emotion: Int[Array, " b"]) -> Bool[Array, "b b"]:
-    """Which speech-motion pairs of a batch count as matches; for what it raises see `match_labels`."""
+    """Returns whether each speech-motion pair of a batch is a match; see `match_labels`."""
     labels = match_labels(kind, emotion)
     return labels[:, None] == labels[None, :]
 
@@ -61,88 +56,66 @@ def contrastive_terms(
     shift: Float[Array, ""],
     key: KeyArray,
 ) -> tuple[dict[str, Array], dict[str, float]]:
-    """Loss terms of a batch of mixtures of Gaussians, and their weights.
+    """Computes the loss terms of a batch and their weights.
 
     Args:
         loss: `config.loss`.
-        audio: of the speech, `[b, k, d]` with k components.
-        motion: of the motion.
-        labels: as `match_labels`.
-        scale: DEE's parameter; of `info_nce` the logarithm of the logits' scale.
-        shift: DEE's parameter.
-        key: of the samples.
+        audio: mixtures of the speech, `[b, k, d]`.
+        motion: mixtures of the motion, `[b, k, d]`.
+        labels: labels of the matches, see `match_labels`.
+        scale: scale of the logits, DEE's parameter; for kind "info_nce" its logarithm.
+        shift: shift of the logits, DEE's parameter.
+        key: random key of the samples, for kind "mc_soft_contrastive".
+
+    Returns:
+        Scalar terms and weights, both by name.
 
     Raises:
-        ValueError: an unknown kind of loss, several components for one that compares single Gaussians, smoothing of
-            one that has no pseudo-positives, or `chunk_rows` that do not divide the batch.
+        ConfigError: an unknown kind of loss or distance, several components or smoothing with a kind that does not
+            support it, or `chunk_rows` that does not divide the batch.
     """
-    sides = compared(loss, audio, motion, key)
-    parameters = (scale, shift)
+    if loss.kind == "info_nce" and loss.smoothing:
+        raise ConfigError(
+            f"loss.smoothing={loss.smoothing}: expected 0 with loss.kind='info_nce', which has no pseudo-positives"
+        )
+    sides = pair_inputs(loss.kind, audio, motion, num_samples=loss.num_samples, key=key)
+    pair_means = partial(_pair_means, loss, labels=labels, parameters=(scale, shift))
     if loss.kind == "info_nce":
-        directions = (sides, sides[::-1])
-        means = [_pair_means(loss, *pair, labels, parameters, {"match": info_nce}) for pair in directions]
+        means = [pair_means(*pair, functions={"match": info_nce}) for pair in (sides, sides[::-1])]
         return {"match": (means[0]["match"] + means[1]["match"]) / 2.0}, {"match": 1.0}
     functions = {"match": match_loss}
     weights = {"match": 1.0, "kl_audio": loss.kl_weight, "kl_motion": loss.kl_weight}
     if loss.smoothing:
         functions["pseudo_match"] = pseudo_match_loss
         weights["pseudo_match"] = loss.smoothing
-    terms = _pair_means(loss, *sides, labels, parameters, functions)
+    terms = pair_means(*sides, functions=functions)
     terms["kl_audio"] = masked_mean(standard_normal_kl(audio))
     terms["kl_motion"] = masked_mean(standard_normal_kl(motion))
     if loss.smoothing:
-        columns = {"pseudo_match": pseudo_match_loss}
-        terms["pseudo_match"] += _pair_means(loss, *sides[::-1], labels, parameters, columns)["pseudo_match"]
+        # The loss finds the pseudo-positives of each row; those of each column are a second sum (PCME++, section 3.3).
+        of_columns = pair_means(*sides[::-1], functions={"pseudo_match": pseudo_match_loss})
+        terms["pseudo_match"] += of_columns["pseudo_match"]
     return terms, weights
-
-
-def compared(loss: ConfigDict, audio: Gaussian, motion: Gaussian, key: KeyArray) -> tuple[PyTree, PyTree]:
-    """What the loss compares of speech and motion: samples `[b, n, d]`, Gaussians `[b, d]` or points `[b, d]`."""
-    if loss.kind not in LOSS_KINDS:
-        raise ValueError(f"loss.kind={loss.kind!r} is not one of {LOSS_KINDS}")
-    if loss.kind == "mc_soft_contrastive":
-        rows, components, dim = audio.mean.shape
-        shape = (rows, components, loss.num_samples, dim)
-        noise = [draw_rows(partial(jax.random.normal, side_key), shape) for side_key in jax.random.split(key)]
-        samples = (gaussian_samples(*side) for side in zip((audio, motion), noise, strict=True))
-        return tuple(einops.rearrange(points, "b k n d -> b (k n) d") for points in samples)
-    if audio.mean.shape[1] > 1:
-        raise ValueError(
-            f"model.num_components={audio.mean.shape[1]} goes with loss.kind='mc_soft_contrastive' only, "
-            f"not with {loss.kind!r}"
-        )
-    if loss.kind == "info_nce" and loss.smoothing:
-        raise ValueError(f"loss.smoothing={loss.smoothing} does not go with loss.kind='info_nce'")
-    singles = tuple(Gaussian(*(moment[:, 0] for moment in side)) for side in (audio, motion))
-    return tuple(side.mean for side in singles) if loss.kind == "info_nce" else singles
-
-
-def pair_logits(loss: ConfigDict, rows: PyTree, columns: PyTree, scale: Array, shift: Array) -> Array:
-    """Match logits `[b, c]` of all pairs of what `compared` gives."""
-    if loss.kind == "info_nce":
-        return cosine_logits(rows, columns, info_nce_scale(scale))
-    if loss.kind == "csd":
-        return match_logits(gaussian_distance(loss.distance, rows, columns), scale, shift)
-    return sampled_match_logits(rows, columns, scale, shift)
 
 
 def _pair_means(
     loss: ConfigDict,
     rows: PyTree,
     columns: PyTree,
+    *,
     labels: Int[Array, " b"],
     parameters: tuple[Array, Array],
     functions: Mapping[str, Callable[[Array, Array], Array]],
 ) -> dict[str, Float[Array, ""]]:
-    """Means over all pairs of functions of (logits, matches), by blocks of `loss.chunk_rows` rows.
+    """Averages functions of (logits, matches) over all pairs, in blocks of `loss.chunk_rows` rows.
 
-    Columns are those of the global batch, gathered once.
+    The columns are those of the global batch; they are gathered once.
     """
     columns, column_labels = jax.tree.map(global_rows, (columns, labels))
 
     def row_losses(block):
         side, block_labels = block
-        logits = pair_logits(loss, side, columns, *parameters)
+        logits = pair_logits(loss.kind, loss.distance, side, columns, *parameters)  # [b, c]
         matches = block_labels[:, None] == column_labels[None, :]
         return {
             name: einops.reduce(function(logits, matches), "b ... -> b", "mean")

@@ -1,4 +1,4 @@
-"""Stage FER: emotion of single frames (SPEC section 1)."""
+"""Stage FER: trains the classifier of the emotion of single motion frames (docs/method.md, section 1)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
@@ -24,7 +24,7 @@ from deeptalk_jax.assembly.build import build_fer, init_fer
 from deeptalk_jax.collectives import draw_rows
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.evaluation.charts import draw_confusions
-from deeptalk_jax.evaluation.page import Evaluation, Panel, Table, valid_rows
+from deeptalk_jax.evaluation.result import Evaluation, Panel, Table
 from deeptalk_jax.losses.classification import balanced_class_weights, cross_entropy
 from deeptalk_jax.losses.reduce import masked_mean
 from deeptalk_jax.masks import length_mask
@@ -34,13 +34,21 @@ from deeptalk_jax.types import EMOTIONS, MOTION_DIM, Array
 
 PyTree = Any
 
-_FRAMES_AT_ONCE = 1024  # of a file, in evaluation
+_FRAMES_AT_ONCE = 1024  # batch size of the evaluation on a file of frames
 
 
 def perturb(
     motion: Float[Array, "b t d"], key: KeyArray, *, sample_rate: float, entry_rate: float, noise_std: float
 ) -> Float[Array, "b t d"]:
-    """Adds N(0, noise_std) to a share of the entries of a share of the frames."""
+    """Adds Gaussian noise to random entries of random frames.
+
+    Args:
+        motion: motion frames.
+        key: random key.
+        sample_rate: probability that a frame gets noise.
+        entry_rate: probability that an entry of such a frame gets noise.
+        noise_std: standard deviation of the noise, in expression coefficients and radians.
+    """
     sample_key, entry_key, noise_key = jax.random.split(key, 3)
     chosen = draw_rows(partial(jax.random.bernoulli, sample_key, sample_rate), (*motion.shape[:-1], 1))
     entries = draw_rows(partial(jax.random.bernoulli, entry_key, entry_rate), motion.shape)
@@ -49,7 +57,10 @@ def perturb(
 
 
 class FERStage(Stage):
-    """Trains the frame classifier with class-weighted cross-entropy, on the corpus or on a file of single frames."""
+    """Trains the frame classifier with class-weighted cross-entropy.
+
+    Frames come from the windows of a corpus, or from a file of labelled frames (`data.frames_file`).
+    """
 
     name = "fer"
 
@@ -58,7 +69,7 @@ class FERStage(Stage):
         self.model = build_fer(config)
 
     def init(self, key: KeyArray) -> PyTree:
-        """Variables before training."""
+        """Returns initial variables of FER."""
         return init_fer(self.model, key)
 
     @cached_property
@@ -76,7 +87,7 @@ class FERStage(Stage):
         process_index: int,
         window_features: Sequence[Mapping[str, np.ndarray]] | None = None,
     ) -> Iterator[dict[str, np.ndarray]]:
-        """Random windows of the corpus, or random frames of the file."""
+        """Returns batches of random windows of the corpus, or of random frames of the file."""
         data = self.config.data
         processes = {"num_processes": num_processes, "process_index": process_index}
         if not data.frames_file:
@@ -90,7 +101,7 @@ class FERStage(Stage):
         )
 
     def batch_shapes(self, batch_size: int | None = None) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shapes of a global training batch; frames of a file come without sound."""
+        """Returns the shapes of a global training batch; batches of a file have no audio."""
         shapes = super().batch_shapes(batch_size)
         if not self.config.data.frames_file:
             return shapes
@@ -99,10 +110,10 @@ class FERStage(Stage):
         return {"motion": motion, "emotion": shapes["emotion"], "num_frames": shapes["num_frames"]}
 
     def constants(self) -> PyTree:
-        """Weight of every class, from the training split.
+        """Returns the weight of each class, from the numbers of training frames.
 
         Raises:
-            UserError: an emotion has no frame.
+            UserError: an emotion has no training frame.
         """
         data = self.config.data
         if data.frames_file:
@@ -117,8 +128,8 @@ class FERStage(Stage):
             )
         return {"class_weights": balanced_class_weights(counts)}
 
-    def loss_fn(self, params, model_state, frozen, batch, step, key):
-        """Cross-entropy over valid frames."""
+    def loss_fn(self, params, model_state, constants, batch, step, key):
+        """Computes the class-weighted cross-entropy over the valid frames."""
         noise_key, dropout_key = jax.random.split(key)
         motion = perturb(batch["motion"], noise_key, **self.config.augmentation)
         logits, model_state = self.model.apply(
@@ -130,31 +141,32 @@ class FERStage(Stage):
         )
         labels = jnp.broadcast_to(batch["emotion"][:, None], logits.shape[:2])
         mask = length_mask(batch["num_frames"], logits.shape[1])
-        weights = jnp.asarray(frozen["class_weights"])[labels]
+        weights = jnp.asarray(constants["class_weights"])[labels]
         loss = masked_mean(cross_entropy(logits, labels), mask, weights)
         correct = masked_mean(jnp.argmax(logits, -1) == labels, mask)
         return loss, (model_state, {"cross_entropy": loss, "accuracy": correct})
 
     def evaluate(self, variables: PyTree, split: str) -> Evaluation:
-        """Accuracy over frames, by class and its mean over classes, and of each clip's summed logits."""
+        """Measures the accuracy on frames, for each class, and on clips by the sum of the logits of their frames."""
         of_file = bool(self.config.data.frames_file)
         batches = frames_in_order(self._frames(split), _FRAMES_AT_ONCE) if of_file else self.clips(split)
         predict = jax.jit(self.model.apply)
-        confusion = np.zeros((2, len(EMOTIONS), len(EMOTIONS)), int)  # of frames and of clips
+        # Counts of frames and of clips, [2, true, predicted].
+        confusion = np.zeros((2, len(EMOTIONS), len(EMOTIONS)), int)
         for batch in batches:
-            logits, valid = np.asarray(predict(variables, batch["motion"])), valid_rows(batch)
+            logits, valid = np.asarray(predict(variables, batch["motion"])), batch["valid"]
             logits, num_frames, labels = (x[valid] for x in (logits, batch["num_frames"], batch["emotion"]))
             mask = np.arange(logits.shape[1]) < num_frames[:, None]
             of_clips = np.sum(logits * mask[..., None], axis=1).argmax(-1)
             of_frames, frame_labels = logits.argmax(-1)[mask], np.repeat(labels, num_frames)
             confusion[0] += confusion_matrix(frame_labels, of_frames, len(EMOTIONS))
             confusion[1] += confusion_matrix(labels, of_clips, len(EMOTIONS))
-        names = ("frames",) if of_file else ("frames", "clips")  # a frame of a file is its own clip
+        names = ("frames",) if of_file else ("frames", "clips")  # a file has no clips
         return _evaluation(dict(zip(names, confusion, strict=False)))
 
 
 def _evaluation(confusions: dict[str, np.ndarray]) -> Evaluation:
-    """Metrics and pictures of the confusion matrices of frames and, from a corpus, of clips."""
+    """Computes metrics and charts from confusion matrices of frames and, for a corpus, of clips."""
     recall = class_accuracy(confusions["frames"])
     present = np.isfinite(recall)
     metrics = {

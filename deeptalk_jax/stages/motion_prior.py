@@ -1,4 +1,7 @@
-"""Stage motion prior: TH-VQVAE or one of its baselines (SPEC section 3)."""
+"""Stage motion prior: trains TH-VQVAE or one of its baselines (docs/method.md, section 3).
+
+The vertex loss is exact without computing vertices, see `head/gram.py` (section 3.1).
+"""
 
 import collections
 import operator
@@ -17,7 +20,8 @@ from tqdm import tqdm
 
 from deeptalk_jax.assembly.build import build_motion_prior, init_motion_prior
 from deeptalk_jax.collectives import global_mean
-from deeptalk_jax.evaluation.page import Evaluation
+from deeptalk_jax.errors import ConfigError
+from deeptalk_jax.evaluation.result import Evaluation
 from deeptalk_jax.head.gram import region_factors, squared_distance, squared_velocity_distance
 from deeptalk_jax.head.load import load_head
 from deeptalk_jax.losses.contrastive import standard_normal_kl
@@ -33,17 +37,18 @@ from deeptalk_jax.types import MOTION_DIM, Array
 PyTree = Any
 Terms = dict[str, Array]
 
-# By name, the kind of parameter error; None where vertices count.
+# Kind of parameter error by name of the reconstruction loss; None for the error of the vertices.
 RECONSTRUCTIONS = {"vertices": None, "parameters_l1": "l1", "parameters_l2": "l2"}
-# Of every vertex distance, the region of the head.
+# Region of the head by name of the vertex distance.
 REGIONS = {"vertex": "all", "velocity": "all", "lips": "lips", "eyes": "eyes"}
 _SMOOTHING_WINDOW, _SMOOTHING_ORDER = 5, 2
 
 
 def savitzky_golay(motion: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
-    """Smooths along time with window 5 and order 2; the ends take the fitted polynomial (Savitzky and Golay, 1964).
+    """Smooths motion along time with a window of 5 frames and order 2 (Savitzky and Golay, 1964).
 
-    The same numbers as `scipy.signal.savgol_filter(motion, 5, 2, axis=1)`.
+    Equals `scipy.signal.savgol_filter(motion, 5, 2, axis=1)`: frames at the ends take the polynomial of the first and
+    last window. As a matrix product it runs on the device.
     """
     length = motion.shape[1]
     operator = scipy.signal.savgol_filter(np.eye(length), _SMOOTHING_WINDOW, _SMOOTHING_ORDER, axis=0)
@@ -51,7 +56,7 @@ def savitzky_golay(motion: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
 
 
 def distance_weights(loss: ConfigDict) -> dict[str, float]:
-    """Weights of the vertex distances that count; a key is a term of `reconstruction_terms`."""
+    """Returns the weights of the vertex distances that are above 0, by name of the term."""
     weights = {"lips": loss.lip_weight, "eyes": loss.eye_weight, "velocity": loss.velocity_weight}
     if loss.reconstruction == "vertices":
         weights["vertex"] = loss.vertex_weight
@@ -65,21 +70,24 @@ def reconstruction_terms(
     target: Float[Array, "b t 53"],
     mask: Bool[Array, "b t"],
 ) -> tuple[Terms, dict[str, float]]:
-    """How far the reconstruction is from its target, in the measures that have a weight; terms and weights.
+    """Computes the reconstruction errors that have a weight.
 
     Args:
         loss: `config.loss`.
-        factors: of the distance over the vertices of every region in `REGIONS` that counts (`head/gram.py`).
+        factors: factor of the vertex distance of each region that a term needs (`head/gram.py`).
         motion: the reconstruction.
-        target: what it should be.
-        mask: valid frames.
+        target: motion to reconstruct.
+        mask: true for valid frames.
+
+    Returns:
+        Scalar terms and weights, both by name.
 
     Raises:
-        ValueError: an unknown `loss.reconstruction`.
+        ConfigError: an unknown `loss.reconstruction`.
     """
     if loss.reconstruction not in RECONSTRUCTIONS:
-        raise ValueError(
-            f"loss.reconstruction={loss.reconstruction!r} is not one of {tuple(RECONSTRUCTIONS)}"
+        raise ConfigError(
+            f"loss.reconstruction={loss.reconstruction!r}: expected one of {', '.join(RECONSTRUCTIONS)}"
         )
     weights = distance_weights(loss)
     terms = {}
@@ -97,13 +105,17 @@ def reconstruction_terms(
 
 
 def bottleneck_terms(loss: ConfigDict, output: PriorOutput) -> tuple[Terms, dict[str, float]]:
-    """What the bottleneck costs: losses of every codebook, or the divergence of the latents; terms and weights."""
+    """Computes the losses of each codebook, or the divergence of the latents from N(0, 1) for the temporal VAE.
+
+    Returns:
+        Scalar terms and weights, both by name.
+    """
     terms, weights = {}, {}
     for level, quantized in output.levels.items():
         terms[f"commitment_{level}"] = quantized.commitment
         if quantized.codebook_loss is not None:
             terms[f"codebook_{level}"] = quantized.codebook_loss
-        weights |= dict.fromkeys(terms, 1.0)  # equation 3 of VQ-VAE; beta is in the commitment
+        weights |= dict.fromkeys(terms, 1.0)  # VQ-VAE, equation 3; the commitment includes beta
     if output.latents is not None:
         terms["kl"] = global_mean(jnp.sum(standard_normal_kl(output.latents), axis=-1))
         weights["kl"] = loss.kl_weight
@@ -111,7 +123,7 @@ def bottleneck_terms(loss: ConfigDict, output: PriorOutput) -> tuple[Terms, dict
 
 
 class MotionPriorStage(Stage):
-    """Trains a motion prior; the vertex loss is exact and never computes vertices (head/gram.py)."""
+    """Trains a motion prior: the hierarchical one of the paper or a baseline."""
 
     name = "motion_prior"
 
@@ -120,22 +132,22 @@ class MotionPriorStage(Stage):
         self.model = build_motion_prior(config)
         if config.model.kind != "temporal_vae" and config.model.start_after >= config.num_steps:
             logging.warning(
-                "model.start_after=%d, num_steps=%d: no latent is quantised while training",
+                "model.start_after=%d, num_steps=%d: training ends before any latent is quantised",
                 config.model.start_after,
                 config.num_steps,
             )
 
     def init(self, key: KeyArray) -> PyTree:
-        """Variables before training."""
+        """Returns initial variables of the prior."""
         return init_motion_prior(self.model, key)
 
     def constants(self) -> PyTree:
-        """Factors of the vertex distances that have a weight."""
+        """Returns the factors of the vertex distances that have a weight, by region of the head."""
         regions = {REGIONS[name] for name in distance_weights(self.config.loss)}
         return {"factors": region_factors(load_head(self.config.head), sorted(regions))}
 
-    def loss_fn(self, params, model_state, frozen, batch, step, key):
-        """Error of the reconstruction, and the losses of the bottleneck."""
+    def loss_fn(self, params, model_state, constants, batch, step, key):
+        """Computes the errors of the reconstruction and the losses of the bottleneck."""
         dropout_key, sample_key = jax.random.split(key)
         output, model_state = self.model.apply(
             merged(params, model_state),
@@ -147,7 +159,7 @@ class MotionPriorStage(Stage):
         loss = self.config.loss
         target = savitzky_golay(batch["motion"]) if loss.smooth_targets else batch["motion"]
         mask = length_mask(batch["num_frames"], target.shape[1])
-        terms, weights = reconstruction_terms(loss, frozen["factors"], output.motion, target, mask)
+        terms, weights = reconstruction_terms(loss, constants["factors"], output.motion, target, mask)
         costs, cost_weights = bottleneck_terms(loss, output)
         terms, weights = terms | costs, weights | cost_weights
         perplexities = {
@@ -156,16 +168,17 @@ class MotionPriorStage(Stage):
         return weighted_total(terms, weights), (model_state, {**terms, **perplexities})
 
     def evaluate(self, variables: PyTree, split: str) -> Evaluation:
-        """Errors of the reconstruction, of its regions and of two mean poses; bottleneck losses, use of codebooks.
+        """Measures reconstruction errors, bottleneck losses and the use of the codebooks.
 
-        Clips are cut into whole training windows, so that no padding enters the encoder.
+        The mean poses of each clip and of the whole split give errors to compare with. Clips are cut into whole
+        training windows, so that no padding enters the encoder.
         """
 
         def reconstruct(variables, window):
             output = self.model.apply(variables, window[None])
             return output, bottleneck_terms(self.config.loss, output)[0]
 
-        # One by one, so that the terms of every window stand apart from those of the padding.
+        # `vmap` over single windows keeps the terms of each window apart, so those of padding can be dropped.
         reconstruct = jax.jit(jax.vmap(reconstruct, in_axes=(None, 0)))
         use = {level: CodebookUse(size) for level, size in self.model.codebook_sizes.items()}
         costs = collections.defaultdict(list)
@@ -204,7 +217,7 @@ class MotionPriorStage(Stage):
         return Evaluation(metrics, {}, tuple)
 
     def _windows_of_clips(self, split: str) -> list[np.ndarray]:
-        """`[w, window_frames, 53]` for every clip that is long enough."""
+        """Returns the whole training windows `[w, window_frames, 53]` of each clip that has at least one."""
         window = self.config.data.window_frames
         clips = []
         for batch in self.clips(split):

@@ -1,4 +1,7 @@
-"""The frozen lip-reading network of stage 2, on pictures that are rendered from motion (SPEC section 4)."""
+"""Lip-reading features of motion: renders the mouth and applies a visual speech network (docs/method.md, section 4.2).
+
+Stage 2 compares these features of the generated and of the true motion.
+"""
 
 from typing import Any
 
@@ -17,13 +20,13 @@ PyTree = Any
 
 
 class MouthReader:
-    """Motion to visual speech features.
+    """Maps motion to visual speech features.
 
     Args:
-        encoder: the network.
-        variables: its weights and statistics.
-        head: whose mouth it looks at.
-        crop_size: side of its pictures in pixels.
+        encoder: visual speech network.
+        variables: weights and batch statistics of the network.
+        head: head model that is rendered.
+        crop_size: side of the rendered pictures, pixels.
     """
 
     def __init__(self, encoder: VisualSpeech, variables: PyTree, head: HeadModel, crop_size: int):
@@ -32,21 +35,25 @@ class MouthReader:
 
     @classmethod
     def of_part(cls, part: Part, head: HeadModel, dtype: str) -> "MouthReader":
-        """The encoder of a lip reader that was trained here, computed in `dtype`."""
+        """Creates a reader from the encoder of the stage lip_reader, computed in `dtype`."""
         variables = {name: tree["encoder"] for name, tree in part.variables.items() if "encoder" in tree}
         return cls(build_lip_reader(part.config, dtype).encoder, variables, head, part.config.model.crop_size)
 
     @classmethod
     def of_file(cls, path: str, head: HeadModel, dtype: str) -> "MouthReader":
-        """A published encoder, computed in `dtype`; for what it raises see `load_visual_speech`."""
+        """Creates a reader from a published encoder, computed in `dtype`.
+
+        Raises:
+            UserError: see `load_visual_speech`.
+        """
         encoder, variables = load_visual_speech(path)
         return cls(encoder.clone(dtype=compute_dtype(dtype)), variables, head, MOUTH_CROP_SIZE)
 
     def features(self, variables: PyTree, motion: Float[Array, "b t 53"]) -> Float[Array, "b t d"]:
-        """Features of every frame, in evaluation mode, differentiable in the motion.
+        """Returns the features of every frame in evaluation mode, differentiable in the motion.
 
         Args:
-            variables: as `self.variables`; given, so that a compiled step does not hold them as constants.
-            motion: neighbouring frames at 25 Hz.
+            variables: `self.variables`; an argument, so that a compiled step does not contain a copy of them.
+            motion: consecutive frames at 25 Hz.
         """
         return self.encoder.apply(variables, rows_apart(self._renderer.from_motion)(motion))

@@ -1,7 +1,7 @@
-"""What frozen networks hear in every training window, computed once and kept on disk.
+"""Precomputes the features of frozen networks for all training windows (`train.py --precompute_features=DIR`).
 
-`train.py --precompute_features=DIR`. Windows must be known beforehand, so the config gives every clip a number of them
-(`data.windows_per_clip`). Training from the files equals training without them on the same windows.
+The windows must be known in advance, so `data.windows_per_clip` gives each clip a fixed number of them. Training from
+the files equals training without them on the same windows.
 """
 
 import hashlib
@@ -31,39 +31,44 @@ _SPLIT = "train"
 
 
 def precompute_features(stage: Stage, directory: str | os.PathLike) -> WindowFeatures:
-    """The features of all training windows of a stage; computed unless the directory has them.
+    """Returns the features of all training windows of a stage; computes them unless the directory has them already.
 
-    Every process computes its part of the windows, on its own devices; the directory is one that all of them see.
+    Each process computes a part of the windows on its own devices. All processes must share the directory.
 
     Args:
-        stage: that has `window_features`.
-        directory: for the files.
+        stage: a stage with `window_features`.
+        directory: directory of the files.
 
     Raises:
-        UserError: the directory is in an object store, the config names no number of windows, the stage has no such
-            features, or the directory holds those of other windows or weights.
+        UserError: the directory is in an object store or has features of other windows or weights, the stage has no
+            such features, or `data.windows_per_clip` is 0.
     """
     data = stage.config.data
     if is_remote(directory):
-        raise UserError(f"--precompute_features={directory}: not in an object store; give a directory")
+        raise UserError(
+            f"--precompute_features={directory}: object stores are not supported; give a directory"
+        )
     if data.windows_per_clip < 1:
         raise UserError(
-            f"--precompute_features={directory}: windows must be known beforehand, but "
+            f"--precompute_features={directory}: the windows must be known in advance, but "
             f"data.windows_per_clip={data.windows_per_clip}; give --config.data.windows_per_clip=N"
         )
-    directory, frozen = Path(directory), stage.constants()
+    directory, constants = Path(directory), stage.constants()
     variables = {"params": stage.pretrained_params()}
-    if not jax.eval_shape(stage.window_features, variables, frozen, stage.batch_shapes()):
-        raise UserError(f"stage {stage.name!r} has no frozen network that hears the speech")
+    if not jax.eval_shape(stage.window_features, variables, constants, stage.batch_shapes()):
+        raise UserError(
+            f"--precompute_features={directory}: stage {stage.name!r} has no features of frozen networks"
+        )
     num_windows = len(open_split(data.data_dir, data.dataset, _SPLIT, cache_bytes=0)) * data.windows_per_clip
-    key = _key(stage.config, num_windows, {"variables": variables, "frozen": frozen})
+    # The names are part of the digest: with other names, directories of earlier versions would be refused.
+    key = _key(stage.config, num_windows, {"variables": variables, "frozen": constants})
     if not has_features(directory):
         count, index = jax.process_count(), jax.process_index()
         files = [f"features-{number:05d}-of-{count:05d}.array_record" for number in range(count)]
         first, last = (num_windows * part // count for part in (index, index + 1))
-        batches = _computed(stage, variables, frozen, range(first, last))
+        batches = _computed(stage, variables, constants, range(first, last))
         shapes = write_rows(directory / files[index], batches)
-        any_process(False)  # all have written
+        any_process(False)  # waits until all have written
         if index == 0:
             write_index(directory, key, shapes, files)
         any_process(False)
@@ -71,9 +76,9 @@ def precompute_features(stage: Stage, directory: str | os.PathLike) -> WindowFea
 
 
 def _computed(
-    stage: Stage, variables: PyTree, frozen: PyTree, rows: range
+    stage: Stage, variables: PyTree, constants: PyTree, rows: range
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Features of windows, batch after batch."""
+    """Computes the features of the windows `rows`, batch by batch."""
     data = stage.config.data
     mesh = make_mesh(devices=jax.local_devices())
     batch_size = max(data.batch_size // jax.process_count(), 1)
@@ -82,7 +87,7 @@ def _computed(
         lambda *arguments: stage.window_features(*arguments[:2], decode_audio(arguments[2])),
         out_shardings=batch_sharding(mesh),
     )
-    variables, frozen = jax.device_put((variables, frozen), replicated(mesh))
+    variables, constants = jax.device_put((variables, constants), replicated(mesh))
     batches = window_batches(
         data.data_dir,
         data.dataset,
@@ -96,13 +101,13 @@ def _computed(
     with tqdm(total=len(rows), desc="features", unit="window", dynamic_ncols=True) as bar:
         for batch in batches:
             count = min(batch_size, len(rows) - bar.n)
-            features = jax.device_get(compute(variables, frozen, shard_batch(batch, mesh)))
+            features = jax.device_get(compute(variables, constants, shard_batch(batch, mesh)))
             yield {name: array[:count] for name, array in features.items()}
             bar.update(count)
 
 
 def _key(config: ConfigDict, num_windows: int, variables: PyTree) -> dict[str, Any]:
-    """What features depend on."""
+    """Returns the values that the features depend on, which the index of the directory records."""
     data, digest = config.data, hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
         digest.update(jax.tree_util.keystr(path).encode())

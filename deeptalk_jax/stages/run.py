@@ -1,4 +1,7 @@
-"""A stage from config to exported model, and from exported model to metrics."""
+"""Trains and evaluates a stage: from a config to a model directory, and from a model directory to metrics.
+
+`train.py` and `eval.py` call these two functions.
+"""
 
 import json
 import os
@@ -9,12 +12,14 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from deeptalk_jax.assembly.model_dir import INDEX, check_variables, load_part, read_index, save_model
-from deeptalk_jax.errors import config_errors
-from deeptalk_jax.evaluation.page import Evaluation, render_page
+from deeptalk_jax.assembly.stage_table import stage_row
+from deeptalk_jax.evaluation.page import render_page
+from deeptalk_jax.evaluation.result import Evaluation
 from deeptalk_jax.files import replace_when_whole
+from deeptalk_jax.stages.base import make_stage
 from deeptalk_jax.stages.precompute import precompute_features
-from deeptalk_jax.stages.registry import make_stage, stage_class
-from deeptalk_jax.training.loop import check_workdir, claim_workdir, fit
+from deeptalk_jax.training.loop import fit
+from deeptalk_jax.training.workdir import check_workdir, claim_workdir
 
 
 def train(
@@ -24,30 +29,29 @@ def train(
     profile_steps: tuple[int, int] | None = None,
     features_dir: str | os.PathLike | None = None,
 ) -> epath.Path:
-    """Trains a stage and exports it; a work directory that has its model already is left as it is.
+    """Trains a stage and exports it; does nothing if the work directory already has a model.
 
     Args:
         config: resolved config of the stage.
         workdir: work directory, which may be in an object store (`gs://bucket/directory`).
         profile_steps: see `training.loop.fit`.
-        features_dir: keeps what frozen networks hear in the training windows, see `precompute_features`.
+        features_dir: directory for precomputed features of frozen networks, see `precompute_features`.
 
     Returns:
         The model directory, `workdir/model`.
 
     Raises:
-        UserError: see `training.loop.fit` and `precompute_features`.
+        UserError: see `make_stage`, `training.loop.fit` and `precompute_features`.
         training.failures.NonFiniteError, errors.Interrupted: see `training.loop.fit`.
     """
     model = epath.Path(workdir) / "model"
     check_workdir(workdir, config)
     if (model / INDEX).exists():
         return model
-    with config_errors():
-        stage = make_stage(config)
+    stage, features = make_stage(config), None
     if features_dir is not None:
-        claim_workdir(workdir, config)  # a place that cannot be written is told before hours of work
-    features = None if features_dir is None else precompute_features(stage, features_dir)
+        claim_workdir(workdir, config)  # fails before hours of work if the directory cannot be written
+        features = precompute_features(stage, features_dir)
     variables = fit(stage, config, workdir, features, profile_steps=profile_steps)
     if jax.process_index() == 0:
         save_model(model, stage.export_parts(variables), head=config.head)
@@ -56,10 +60,17 @@ def train(
 
 
 def evaluate(config: ConfigDict, workdir: epath.PathLike, split: str) -> dict[str, float]:
-    """Metrics of the exported model of a work directory; also written to `workdir/metrics.json`.
+    """Evaluates the exported model of a work directory and writes `workdir/metrics.json`.
 
-    The exported config decides the model, the given one where the data lie. Stages with pictures write them too; see
-    `write_evaluation`.
+    Charts, if the stage has any, go to `workdir/eval`, see `write_evaluation`.
+
+    Args:
+        config: config of the stage; only its section `data` is used, the rest comes from the exported model.
+        workdir: work directory with an exported model.
+        split: train, validation or test.
+
+    Returns:
+        The metrics by name, with the keys `stage` and `split` in front.
 
     Raises:
         UserError: there is no exported model, or its weights do not fit its config.
@@ -67,11 +78,11 @@ def evaluate(config: ConfigDict, workdir: epath.PathLike, split: str) -> dict[st
     workdir = epath.Path(workdir)
     model = workdir / "model"
     read_index(model)
-    part = load_part(model, stage_class(config.stage).exported_part())
+    part = load_part(model, stage_row(config.stage).exported_part)
     resolved = part.config.copy_and_resolve_references()
     resolved.data.update(config.data)
     for upstream in resolved.upstream:
-        resolved.upstream[upstream] = str(model)  # an export holds the parts that it was built on
+        resolved.upstream[upstream] = str(model)  # an export contains its upstream parts
     stage = make_stage(resolved)
     check_variables(stage.name, part.variables, jax.eval_shape(stage.init, jax.random.key(0)))
     evaluation = stage.evaluate(part.variables, split)
@@ -82,12 +93,12 @@ def evaluate(config: ConfigDict, workdir: epath.PathLike, split: str) -> dict[st
 
 
 def write_evaluation(directory: epath.Path, name: str, evaluation: Evaluation) -> None:
-    """Writes `NAME.html` (self-contained), `NAME.json` and `NAME_*.png`; nothing where there are no pictures.
+    """Writes an evaluation as `NAME.html` (self-contained), `NAME.json` and `NAME_*.png`, if it has pictures.
 
     Args:
-        directory: made when missing.
-        name: of the files.
-        evaluation: what to write.
+        directory: output directory, created if missing.
+        name: name of the files without extension.
+        evaluation: the evaluation.
     """
     panels = evaluation.draw()
     if not panels:

@@ -1,4 +1,4 @@
-"""Pictures of studies on disk: a PNG that people look at, and its numbers as JSON beside it."""
+"""Output of a study: a chart as PNG, and its numbers in a JSON file beside it."""
 
 import json
 from collections.abc import Callable
@@ -10,22 +10,22 @@ from deeptalk_jax.files import replace_when_whole
 
 
 def figure_path(out: str) -> Path:
-    """What a tool got as `--out`.
+    """Returns the path that a tool got as `--out`.
 
     Raises:
-        UserError: it does not end in .png.
+        UserError: the path does not end in .png.
     """
     path = Path(out)
     if path.suffix != ".png":
-        raise UserError(f"--out={out}: the picture is written as .png")
+        raise UserError(f"--out={out}: expected a file name that ends in .png")
     return path
 
 
 def write_figure(path: Path, report: dict[str, Any], draw: Callable[[dict[str, Any]], bytes]) -> None:
-    """Writes a report to `.json` and, drawn as PNG, to `path`; each file appears whole or not at all.
+    """Writes a report as JSON, and its chart as PNG to `path`; each file appears whole or not at all.
 
     Raises:
-        UserError: they cannot be written.
+        UserError: a file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

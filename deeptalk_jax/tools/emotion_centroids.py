@@ -1,9 +1,9 @@
-"""Gives a model directory the centroids of the emotions, by which infer.py takes an emotion by name.
+"""Adds the emotion centroids to a model directory; infer.py needs them for emotions given by name.
 
     python -m deeptalk_jax.tools.emotion_centroids --model=DIR --data_dir=outputs/data
 
-Training writes them with the model; this is for imported weights, and for models of before. The clips of the training
-split go through the audio tower of DEE.
+Training saves them with the model. This tool computes them, from the clips of the training split, for imported weights
+and for older models.
 """
 
 from absl import flags
@@ -12,10 +12,10 @@ from deeptalk_jax.cli import run_tool
 
 _MODEL = flags.DEFINE_string("model", None, "Model directory with the part dee.")
 _DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Root of all datasets; by default that of the part's training."
+    "data_dir", None, "Root directory of the datasets; default: the one that DEE was trained on."
 )
 _DATASET = flags.DEFINE_string(
-    "dataset", None, "Name of the dataset; by default that of the part's training."
+    "dataset", None, "Name of the dataset; default: the one that DEE was trained on."
 )
 flags.mark_flag_as_required("model")
 

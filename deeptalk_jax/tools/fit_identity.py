@@ -1,10 +1,11 @@
-"""Fits the identity of a person from a minute of speech with its motion, for `infer.py --identity=FILE`.
+"""Fits the identity of a person to a minute of speech with its motion, for `infer.py --identity=FILE`.
 
     python -m deeptalk_jax.tools.fit_identity --model=outputs/demo/model --audio=anna.wav \
         --motion=anna.npz --out=anna.json
 
-The motion is an .npz as infer.py writes it (expression, jaw_pose, fps), of the same length as the sound. The last fifth
-is held out: the last line is one JSON object with the errors there of the mean identity and of the fitted one.
+The motion is an .npz file as infer.py writes it (expression, jaw_pose, fps), of the same length as the sound. The last
+fifth of both is held out. The last line of the output is one JSON object with the errors of the mean identity and of
+the fitted identity on it.
 """
 
 import json
@@ -16,9 +17,9 @@ from absl import flags
 from deeptalk_jax.cli import run_tool
 from deeptalk_jax.errors import UserError
 
-_MODEL = flags.DEFINE_string("model", None, "Model directory, as written by training.")
+_MODEL = flags.DEFINE_string("model", None, "Model directory written by training.")
 _AUDIO = flags.DEFINE_string("audio", None, "Sound file of the person.")
-_MOTION = flags.DEFINE_string("motion", None, "Motion of the same person and speech, .npz.")
+_MOTION = flags.DEFINE_string("motion", None, "Motion of that speech, .npz.")
 _OUT = flags.DEFINE_string("out", None, "Identity file to write, .json.")
 flags.mark_flags_as_required(["model", "audio", "motion", "out"])
 
@@ -26,14 +27,14 @@ flags.mark_flags_as_required(["model", "audio", "motion", "out"])
 def _fit_identity() -> None:
     out = Path(_OUT.value)
     if out.suffix != ".json":
-        raise UserError(f"--out={out}: an identity is written as .json")
+        raise UserError(f"--out={out}: expected a file name that ends in .json")
 
     from deeptalk_jax.inference.api import DeepTalk
     from deeptalk_jax.inference.audio import read_audio
     from deeptalk_jax.inference.identity import write_identity
     from deeptalk_jax.inference.identity_fit import Recording, fit_identity, held_out_errors, split_recording
-    from deeptalk_jax.inference.loading import load_generator
     from deeptalk_jax.inference.motion import read_motion
+    from deeptalk_jax.inference.trained_generator import load_generator
 
     recording = Recording(read_audio(Path(_AUDIO.value)), read_motion(_MOTION.value))
     parts = load_generator(_MODEL.value)

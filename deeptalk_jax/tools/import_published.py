@@ -1,11 +1,11 @@
-"""Imports the published PyTorch checkpoints into a model directory; PyTorch is not needed.
+"""Imports the published PyTorch checkpoints into a model directory, without PyTorch.
 
     python -m deeptalk_jax.tools.import_published --generator=DEEPTalk.pth --out=outputs/published
 
-DEEPTalk.pth alone is enough for infer.py. --fer, --dee and --prior add or replace the parts that have files of their
-own (FER.pth, DEE.pt, TH-VQVAE.pth); --wav2vec2 and --emotion2vec add stand-alone speech encoders. The imported model
-computes what the published code does, its quirks included: docs/published.md lists them and the options that turn
-them off.
+DEEPTalk.pth alone is enough for infer.py. The flags --fer, --dee and --prior add or replace parts from their own files
+(FER.pth, DEE.pt, TH-VQVAE.pth); --wav2vec2 and --emotion2vec add stand-alone speech encoders. The imported model
+reproduces the published code, including its peculiarities. docs/published.md lists them with the options that turn them
+off.
 """
 
 import sys
@@ -17,21 +17,23 @@ from deeptalk_jax.cli import run_tool
 from deeptalk_jax.errors import UserError
 
 _FILES = {
-    "generator": flags.DEFINE_string("generator", None, "DEEPTalk.pth: generator, DEE and TH-VQVAE."),
-    "fer": flags.DEFINE_string("fer", None, "FER.pth."),
-    "dee": flags.DEFINE_string("dee", None, "DEE.pt."),
-    "prior": flags.DEFINE_string("prior", None, "TH-VQVAE.pth."),
-    "wav2vec2": flags.DEFINE_string(
-        "wav2vec2", None, "wav2vec 2.0 base: a folder, a file or a name on the hub."
+    "generator": flags.DEFINE_string(
+        "generator", None, "Path of DEEPTalk.pth, which contains the generator, DEE and TH-VQVAE."
     ),
-    "emotion2vec": flags.DEFINE_string("emotion2vec", None, "emotion2vec_base.pt."),
+    "fer": flags.DEFINE_string("fer", None, "Path of FER.pth."),
+    "dee": flags.DEFINE_string("dee", None, "Path of DEE.pt."),
+    "prior": flags.DEFINE_string("prior", None, "Path of TH-VQVAE.pth."),
+    "wav2vec2": flags.DEFINE_string(
+        "wav2vec2", None, "wav2vec 2.0 base: a folder, a file, or a name on the Hugging Face hub."
+    ),
+    "emotion2vec": flags.DEFINE_string("emotion2vec", None, "Path of emotion2vec_base.pt."),
 }
-_OUT = flags.DEFINE_string("out", None, "Model directory to write, or to add the parts to.")
+_OUT = flags.DEFINE_string("out", None, "Model directory to create, or to add the parts to.")
 _HEAD = flags.DEFINE_string(
     "head",
     None,
-    "Head that infer.py shows the motion on: a FLAME file, which the weights are made for. By default that of an "
-    "existing --out, else 'procedural'.",
+    "Head on which infer.py shows the motion: a FLAME file, for which the weights were trained, or 'procedural'. "
+    "Default: the head of an existing --out directory, otherwise 'procedural'.",
 )
 flags.mark_flag_as_required("out")
 
@@ -45,11 +47,13 @@ def _import() -> None:
 
     files = {name: Path(flag.value) for name, flag in _FILES.items() if flag.value}
     if not files:
-        raise UserError(f"give at least one file: {', '.join(f'--{name}=' for name in _FILES)}")
+        raise UserError(
+            f"no file to import; pass at least one of {', '.join(f'--{name}=' for name in _FILES)}"
+        )
     if not _OUT.value:
-        raise UserError("give a directory with --out=")
-    held = read_index(_OUT.value)["head"] if (Path(_OUT.value) / INDEX).exists() else "procedural"
-    head = _HEAD.value or held
+        raise UserError("no output directory; pass one with --out=")
+    default_head = read_index(_OUT.value)["head"] if (Path(_OUT.value) / INDEX).exists() else "procedural"
+    head = _HEAD.value or default_head
     load_head(head)
     imported = import_published(files)
     save_model(_OUT.value, imported.parts, head=head, keep_others=True)

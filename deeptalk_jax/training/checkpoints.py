@@ -1,4 +1,4 @@
-"""Checkpoints of training state and data iterator, with a fall-back when the newest one is damaged."""
+"""Checkpoints of training state and data iterator; restoring falls back to an older one if the newest is damaged."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,11 +17,14 @@ from deeptalk_jax.training.state import TrainState
 
 
 class Checkpoints:
-    """Saves in the background, keeps the last two, restores the newest that can be read.
+    """Saves checkpoints in the background and restores the newest one that can be read.
 
     Args:
-        directory: where the numbered checkpoints lie; made when missing.
-        keep: how many to keep. Two, because the newest may be damaged.
+        directory: directory of the numbered checkpoints; created if missing.
+        keep: number of checkpoints to keep. Two by default, because the newest may be damaged.
+
+    Raises:
+        UserError: the directory cannot be created.
     """
 
     def __init__(self, directory: epath.PathLike, *, keep: int = 2):
@@ -33,18 +36,22 @@ class Checkpoints:
                 self.directory, options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
             )
         except OSError as error:
-            raise UserError(f"{self.directory}: cannot make the checkpoint directory ({error})") from error
+            raise UserError(
+                f"{self.directory}: the checkpoint directory cannot be created ({error})"
+            ) from error
 
     @property
     def latest_step(self) -> int | None:
-        """Step of the newest checkpoint."""
+        """Step of the newest checkpoint, or None."""
         return self._manager.latest_step()
 
     def save(self, step: int, state: TrainState, iterator: Any) -> None:
-        """Begins to save; does nothing where this step is saved already.
+        """Starts to save in the background; does nothing if this step is saved already.
+
+        It waits for the previous save first.
 
         Raises:
-            UserError: this save or the one before, which it waits for, cannot be written.
+            UserError: this checkpoint or the previous one cannot be written.
         """
         if step == self._manager.latest_step():
             return
@@ -57,7 +64,7 @@ class Checkpoints:
             )
 
     def raise_if_failed(self) -> None:
-        """Raises `UserError` if the save in the background has failed; does not wait for it."""
+        """Raises `UserError` if the save in the background has failed; does not wait for it to finish."""
         with self._errors():
             self._manager.check_for_errors()
 
@@ -65,24 +72,29 @@ class Checkpoints:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # a full disk is an OSError, ValueError or XlaRuntimeError, as it comes
+        except Exception as error:  # a full disk can show as OSError, ValueError or XlaRuntimeError
             if may_be_lost(error):
                 raise
             raise UserError(f"{self.directory}: a checkpoint cannot be written ({_reason(error)})") from error
 
     def restore(self, state: TrainState, iterator: Any) -> TrainState:
-        """The newest readable checkpoint, on the devices and in the types of `state`; `state` if there is none.
+        """Restores the newest readable checkpoint and deletes newer, damaged ones.
 
-        The iterator is set to where it stood.
+        Args:
+            state: state with the shapes, types and devices of the restored one.
+            iterator: data iterator; it is set to its position at the checkpoint.
+
+        Returns:
+            The restored state, or `state` if there are no checkpoints.
 
         Raises:
-            UserError: there are checkpoints, and none can be read.
+            UserError: there are checkpoints, but none can be read.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
             try:
                 restored = self._restore_step(step, state, iterator)
-            except Exception as error:  # Orbax raises many kinds for damaged files
+            except Exception as error:  # Orbax raises many types for damaged files
                 logging.warning("checkpoint %s/%d cannot be read (%s)", self.directory, step, _reason(error))
                 continue
             for newer in [number for number in steps if number > step]:
@@ -102,7 +114,7 @@ class Checkpoints:
         return restored["state"]
 
     def close(self) -> None:
-        """Waits until everything is on disk.
+        """Waits until the last checkpoint is written.
 
         Raises:
             UserError: it cannot be written.
@@ -119,7 +131,7 @@ class Checkpoints:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not isinstance(error, LostProcess):  # a save waits for all processes
+        if not isinstance(error, LostProcess):  # closing waits for all processes
             self.close()
 
 

@@ -1,4 +1,7 @@
-"""What is done about steps whose terms are not finite."""
+"""Reports and counts training steps with non-finite terms.
+
+The step only sets flags on the device, so that it never waits for the host. The loop reads them when it logs.
+"""
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,23 +13,23 @@ from absl import logging
 from deeptalk_jax.training.state import TrainState
 from deeptalk_jax.training.trainable import Trainable
 
-# Skipping keeps the parameters as they were, so that so many bad steps on end will hardly be followed by a good one.
-_MOST_SKIPPED_IN_A_ROW = 100
-_MOST_NAMES = 8
+# A skipped step leaves the parameters unchanged, so after this many in a row a good step is unlikely.
+_MAX_SKIPPED_IN_A_ROW = 100
+_MAX_NAMES = 8  # clips that an error message lists
 
 
 class NonFiniteError(FloatingPointError):
-    """A loss or gradient became infinite or NaN; the message says at which step, in which term, on which clips."""
+    """A loss or gradient became infinite or NaN; the message names the step, the terms and the clips."""
 
 
 class StepWatch:
-    """Looks at the flags that the step leaves on the device, when the loop asks for it.
+    """Checks the flags that the training step sets on the device.
 
     Args:
-        stage: what is trained.
+        stage: stage that is trained.
         names: sorted names of the step's metrics.
-        batches: the loader, where it stands before the next step.
-        step: steps taken.
+        batches: iterator over training batches, positioned before the next step.
+        step: number of steps taken.
     """
 
     def __init__(self, stage: Trainable, names: Sequence[str], batches: Iterator[Any], step: int):
@@ -35,14 +38,14 @@ class StepWatch:
         self._mark(step)
 
     def _mark(self, step: int) -> None:
-        """Remembers where the loader stood after `step` steps: a bad batch is read again, not kept."""
+        """Remembers the position of the iterator after `step` steps, from which a bad batch can be read again."""
         self._step, self._position = step, copy.deepcopy(self._batches.get_state())
 
     def check(self, state: TrainState) -> None:
-        """Waits for the last step.
+        """Waits for the last step and reads its flags.
 
         Raises:
-            NonFiniteError: a step since the last call had a term that is not finite, and was not skipped.
+            NonFiniteError: a step since the last call had a non-finite term and was not skipped.
         """
         failed_step = int(state.failed_step)
         if failed_step < 0:
@@ -71,24 +74,27 @@ class StepWatch:
         return "all values of the batch are finite; its clips: " + _listed(names)
 
     def count_skipped(self, rows: Sequence[Mapping[str, np.ndarray]]) -> None:
-        """Takes note of the metrics of the steps since the last call.
+        """Counts skipped steps in a row.
+
+        Args:
+            rows: metrics of each step since the last call.
 
         Raises:
-            NonFiniteError: too many steps on end were skipped.
+            NonFiniteError: too many steps in a row were skipped.
         """
         for row in rows:
             self._skipped_in_a_row = 0 if _is_finite(row) else self._skipped_in_a_row + 1
         if self._skipped_in_a_row:
             logging.warning("%s: the last %d steps were skipped", self._stage.name, self._skipped_in_a_row)
-        if self._skipped_in_a_row >= _MOST_SKIPPED_IN_A_ROW:
+        if self._skipped_in_a_row >= _MAX_SKIPPED_IN_A_ROW:
             raise NonFiniteError(
-                f"stage {self._stage.name}: {self._skipped_in_a_row} steps on end were not finite and were skipped; "
-                "on_nonfinite=stop says which clips"
+                f"stage {self._stage.name}: {self._skipped_in_a_row} steps in a row were not finite and were skipped; "
+                "train with on_nonfinite=stop to get the names of the clips"
             )
 
 
 def averages(rows: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float | None]:
-    """Mean of every metric over the steps that were taken, None if none was, and the number of those skipped."""
+    """Averages every metric over the steps that were not skipped (None if all were), and counts the skipped ones."""
     taken = [row for row in rows if _is_finite(row)]
     means = {name: float(np.mean([row[name] for row in taken])) if taken else None for name in rows[0]}
     return {**means, "skipped_steps": len(rows) - len(taken)}
@@ -99,5 +105,5 @@ def _is_finite(row: Mapping[str, np.ndarray]) -> bool:
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return ", ".join(names[:_MOST_NAMES]) + more
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return ", ".join(names[:_MAX_NAMES]) + more

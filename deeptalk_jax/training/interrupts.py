@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM (preemption) as a flag that the loop reads between two steps."""
+"""Turns Ctrl-C and SIGTERM (preemption) into a flag that the training loop reads between two steps."""
 
 import signal
 from collections.abc import Iterator
@@ -7,11 +7,15 @@ from types import FrameType, TracebackType
 
 
 class Signalled(Exception):
-    """A signal came while `Interrupts.raising` was entered."""
+    """A signal arrived inside `Interrupts.raising`."""
 
 
 class Interrupts:
-    """While entered, the first signal sets `received`; a second one acts as usual."""
+    """Catches the first signal while entered; a second one acts as it would without this class.
+
+    Attributes:
+        received: name of the signal that was caught, or None.
+    """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -28,7 +32,11 @@ class Interrupts:
 
     @contextmanager
     def raising(self) -> Iterator[None]:
-        """Around long work that may be given up: a signal ends it at once, with `Signalled`."""
+        """Runs long work that can be abandoned.
+
+        Raises:
+            Signalled: as soon as a signal arrives, or at the start if one has been caught before.
+        """
         self._raises = True
         try:
             if self.received:

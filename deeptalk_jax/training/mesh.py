@@ -1,9 +1,8 @@
-"""Devices, and where arrays live on them.
+"""The mesh of devices, and how arrays are split over it.
 
-The mesh has two axes. Every batch is split along its first axis over both; a large array of the training state is
-split over `fsdp` alone, by a rule of its shape, and whole along `data` (fully sharded data parallelism: Rajbhandari et
-al., SC 2020; Zhao et al., VLDB 2023). Under jit arrays are global, so means and sums that the step takes over the
-batch are global by construction.
+The mesh has two axes. Every batch is split along its first axis over both. A large array of the training state is split
+over `fsdp` only and repeated along `data` (fully sharded data parallelism: Rajbhandari et al., SC 2020; Zhao et al.,
+VLDB 2023). Under jit arrays are global, so a mean or sum over the batch covers all devices.
 """
 
 import math
@@ -14,47 +13,55 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from deeptalk_jax.errors import ConfigError
+
 PyTree = Any
 
 DATA_AXIS, FSDP_AXIS = "data", "fsdp"
-# Smaller arrays are whole everywhere: gathering them costs more than they weigh.
+# Number of elements below which an array is not split: gathering it would cost more than the memory that it takes.
 MIN_SPLIT_SIZE = 1 << 14
 
 
 def make_mesh(
     num_devices: int | None = None, fsdp_devices: int = 1, devices: Sequence[jax.Device] | None = None
 ) -> Mesh:
-    """Mesh of all devices, or of the first `num_devices`.
+    """Makes a mesh of the first `num_devices` devices.
 
     Args:
-        num_devices: how many there shall be; None for all.
-        fsdp_devices: length of the `fsdp` axis, neighbours among the devices.
-        devices: those to choose from; None for all that JAX has.
+        num_devices: number of devices; None for all.
+        fsdp_devices: length of the `fsdp` axis, which runs over neighbouring devices.
+        devices: devices to choose from; None for all that JAX finds.
 
     Raises:
-        ValueError: more devices are asked for than there are, or they do not divide into groups of `fsdp_devices`.
+        ConfigError: there are fewer devices, or their number is not a multiple of `fsdp_devices`.
     """
     devices = jax.devices() if devices is None else devices
     if num_devices is not None and num_devices > len(devices):
-        raise ValueError(f"num_devices={num_devices}, but there are {len(devices)}")
+        raise ConfigError(
+            f"num_devices={num_devices}: expected at most {len(devices)}, the devices of this run"
+        )
     devices = np.array(devices[:num_devices])
     if fsdp_devices < 1 or len(devices) % fsdp_devices:
-        raise ValueError(f"fsdp_devices={fsdp_devices} does not divide {len(devices)} devices")
+        raise ConfigError(f"fsdp_devices={fsdp_devices}: expected a divisor of the {len(devices)} devices")
     return Mesh(devices.reshape(-1, fsdp_devices), (DATA_AXIS, FSDP_AXIS))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Sharding of what every device has whole."""
+    """Returns the sharding of arrays that every device holds whole."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Sharding of a batch: rows are dealt out over all devices."""
+    """Returns the sharding of a batch: its rows are divided among all devices."""
     return NamedSharding(mesh, PartitionSpec((DATA_AXIS, FSDP_AXIS)))
 
 
 def split_axis(shape: tuple[int, ...], fsdp_devices: int) -> int | None:
-    """The axis along which an array is split: the longest that divides evenly; None if none does, or it is small."""
+    """Chooses the axis along which an array is split over `fsdp_devices` devices.
+
+    Returns:
+        The longest axis that divides evenly; None if there is no such axis, or the array is small.
+    """
     divisible = [axis for axis, length in enumerate(shape) if length % fsdp_devices == 0]
     if fsdp_devices == 1 or math.prod(shape) < MIN_SPLIT_SIZE or not divisible:
         return None
@@ -62,18 +69,25 @@ def split_axis(shape: tuple[int, ...], fsdp_devices: int) -> int | None:
 
 
 def state_sharding(mesh: Mesh, state: PyTree) -> PyTree:
-    """Sharding of every array (or shape) of a tree, by `split_axis`: weights and their moments alike."""
+    """Returns the sharding of every array (or shape) of a tree, by `split_axis`.
 
-    def of_leaf(leaf):
+    The rule depends on the shape only, so a weight and its moments in the optimiser are split alike.
+    """
+
+    def leaf_sharding(leaf):
         axis = split_axis(leaf.shape, mesh.shape[FSDP_AXIS])
         spec = PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, FSDP_AXIS)
         return NamedSharding(mesh, spec)
 
-    return jax.tree.map(of_leaf, state)
+    return jax.tree.map(leaf_sharding, state)
 
 
 def sharding_table(tree: PyTree, shardings: PyTree) -> str:
-    """One line for each array that is split, and one for the others together: shape, axis, MB on each device."""
+    """Describes shardings as text.
+
+    Returns:
+        One line per split array (path, shape, axis, MB on each device), and one line for all others together.
+    """
     rows, whole, whole_bytes = [], 0, 0
     for (path, leaf), sharding in zip(
         jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(shardings), strict=True
@@ -89,29 +103,26 @@ def sharding_table(tree: PyTree, shardings: PyTree) -> str:
 
 
 def shard_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, Any]:
-    """Global arrays from this process's rows of a batch.
+    """Makes global arrays from this process's rows of a batch.
 
     Raises:
-        ValueError: the rows do not divide evenly over the devices.
+        ConfigError: see `check_rows`.
     """
-    _check_rows(batch, mesh)
+    check_rows(batch, mesh)
     sharding = batch_sharding(mesh)
     return {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()}
 
 
-def rows_by_device(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, np.ndarray]:
-    """This process's rows `[devices * b, ...]` as `[devices, b, ...]`, as `jax.pmap` takes them.
+def check_rows(batch: dict[str, np.ndarray], mesh: Mesh) -> None:
+    """Checks that this process's rows of a batch divide evenly among its devices.
 
     Raises:
-        ValueError: see `shard_batch`.
+        ConfigError: they do not.
     """
-    _check_rows(batch, mesh)
-    local = len(mesh.local_devices)
-    return {name: rows.reshape(local, -1, *rows.shape[1:]) for name, rows in batch.items()}
-
-
-def _check_rows(batch: dict[str, np.ndarray], mesh: Mesh) -> None:
-    local = len(mesh.local_devices)
-    rows = len(next(iter(batch.values())))
-    if rows % local:
-        raise ValueError(f"a batch of {rows} rows does not divide over {local} devices")
+    num_devices = len(mesh.local_devices)
+    num_rows = len(next(iter(batch.values())))
+    if num_rows % num_devices:
+        raise ConfigError(
+            f"data.batch_size: a batch has {num_rows} rows for the {num_devices} devices of a process; expected a "
+            f"multiple of {num_devices}"
+        )

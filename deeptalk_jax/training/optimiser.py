@@ -1,26 +1,54 @@
-"""Optimisers and learning-rate schedules from a config."""
+"""Optimisers, learning-rate schedules, and parameters selected by patterns of their paths.
+
+A path joins the names of nested modules by `/`, such as `speech_encoder/block_3/kernel`. Patterns are shell-style and
+`*` also matches `/`: `speech_encoder/block_[0-5]/*` selects the first six blocks.
+"""
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any
 
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
-from deeptalk_jax.training.path_patterns import first_matches
+from deeptalk_jax.errors import ConfigError
 
+PyTree = Any
 SCHEDULES = ("constant", "cosine", "step")
 
 
-def make_schedule(config: ConfigDict, num_steps: int) -> optax.Schedule:
-    """Learning rate by step, after a linear warm-up from zero.
+def make_optimiser(config: ConfigDict, num_steps: int) -> optax.GradientTransformation:
+    """Makes Adam, or AdamW if `weight_decay` is above 0.
+
+    Gradients are clipped to the global norm `max_gradient_norm`, unless it is 0. Learning rate and weight decay of a
+    parameter are multiplied by its factor in `rate_factors`, see `scale_by_path`.
 
     Args:
-        config: `learning_rate`, `schedule`, `warmup_steps`, `final_learning_rate` (cosine), `decay_every_steps`
-            and `decay_factor` (step).
-        num_steps: length of the whole run.
+        config: section `optimiser` of a config.
+        num_steps: number of steps of the whole run.
 
     Raises:
-        ValueError: an unknown schedule.
+        ConfigError: see `make_schedule`; also from `init` of the optimiser, see `scale_by_path`.
+    """
+    schedule = make_schedule(config, num_steps)
+    clip = (
+        optax.clip_by_global_norm(config.max_gradient_norm) if config.max_gradient_norm else optax.identity()
+    )
+    adam = optax.adamw(schedule, eps=config.epsilon, weight_decay=config.weight_decay)
+    return optax.chain(clip, adam, scale_by_path(config.rate_factors))
+
+
+def make_schedule(config: ConfigDict, num_steps: int) -> optax.Schedule:
+    """Makes the learning-rate schedule, which begins with a linear warm-up from zero.
+
+    Args:
+        config: `learning_rate`, `schedule`, `warmup_steps`, `final_learning_rate` (for "cosine"),
+            `decay_every_steps` and `decay_factor` (for "step").
+        num_steps: number of steps of the whole run.
+
+    Raises:
+        ConfigError: the schedule is unknown.
     """
     after_warmup = max(num_steps - config.warmup_steps, 1)
     if config.schedule == "constant":
@@ -34,7 +62,7 @@ def make_schedule(config: ConfigDict, num_steps: int) -> optax.Schedule:
             config.learning_rate, config.decay_every_steps, config.decay_factor, staircase=True
         )
     else:
-        raise ValueError(f"schedule={config.schedule!r} is not one of {SCHEDULES}")
+        raise ConfigError(f"optimiser.schedule={config.schedule!r}: expected one of {', '.join(SCHEDULES)}")
     if not config.warmup_steps:
         return main
     warmup = optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps)
@@ -42,15 +70,18 @@ def make_schedule(config: ConfigDict, num_steps: int) -> optax.Schedule:
 
 
 def scale_by_path(factors: Sequence[tuple[str, float]]) -> optax.GradientTransformation:
-    """Updates times the factor of the first pattern that matches the parameter's path; others stay as they are.
+    """Multiplies the update of each parameter by the factor of the first pattern that matches its path.
 
-    Behind an optimiser it gives layers learning rates of their own.
+    After an optimiser this gives layers their own learning rates. Parameters that no pattern matches are unchanged.
+
+    `optax.partition` gives the same updates, but its state is another tree, and checkpoints written before could no
+    longer be restored.
 
     Args:
-        factors: (pattern, factor) pairs, see `path_patterns`.
+        factors: pairs of a pattern and a factor.
 
     Raises:
-        UserError: a pattern matches no trained parameter; from the transformation's `init`.
+        ConfigError: a pattern matches no trained parameter; raised by `init` of the transformation.
     """
     patterns, values = [pattern for pattern, _ in factors], [float(factor) for _, factor in factors]
 
@@ -67,14 +98,51 @@ def scale_by_path(factors: Sequence[tuple[str, float]]) -> optax.GradientTransfo
     return optax.GradientTransformation(init, update)
 
 
-def make_optimiser(config: ConfigDict, num_steps: int) -> optax.GradientTransformation:
-    """Adam, or AdamW where `weight_decay` is set, with gradients clipped to `max_gradient_norm` (0: not).
+def first_matches(key: str, params: PyTree, patterns: Sequence[str]) -> dict[str, int]:
+    """Maps the path of every parameter that a pattern matches to the index of the first such pattern.
 
-    Learning rate and decay are multiplied by `rate_factors`, see `scale_by_path`.
+    Args:
+        key: config key that holds the patterns, for the error message.
+        params: nested dicts.
+        patterns: patterns of paths.
+
+    Raises:
+        ConfigError: a pattern matches no parameter.
     """
-    schedule = make_schedule(config, num_steps)
-    clip = (
-        optax.clip_by_global_norm(config.max_gradient_norm) if config.max_gradient_norm else optax.identity()
-    )
-    adam = optax.adamw(schedule, eps=config.epsilon, weight_decay=config.weight_decay)
-    return optax.chain(clip, adam, scale_by_path(config.rate_factors))
+    paths = list(flatten_dict(params, sep="/"))
+    for pattern in patterns:
+        if not any(fnmatchcase(path, pattern) for path in paths):
+            top = ", ".join(sorted({path.split("/")[0] for path in paths}))
+            raise ConfigError(
+                f"{key}: {pattern!r} matches no parameter; expected a pattern of paths that begin with: {top}"
+            )
+    found = {}
+    for path in paths:
+        hits = (index for index, pattern in enumerate(patterns) if fnmatchcase(path, pattern))
+        if (index := next(hits, None)) is not None:
+            found[path] = index
+    return found
+
+
+def split_frozen(params: PyTree, patterns: Sequence[str]) -> tuple[PyTree, PyTree]:
+    """Splits parameters into those that are trained and those that patterns keep unchanged.
+
+    Returns:
+        The trained and the frozen parameters, as nested dicts; `join_frozen` puts them together again.
+
+    Raises:
+        ConfigError: a pattern matches no parameter, or no parameter is left to train.
+    """
+    frozen_paths = first_matches("optimiser.frozen", params, patterns)
+    flat = flatten_dict(params, sep="/")
+    if len(frozen_paths) == len(flat):
+        raise ConfigError(
+            f"optimiser.frozen={tuple(patterns)}: expected at least one parameter that no pattern matches, to train"
+        )
+    frozen = {path: flat.pop(path) for path in frozen_paths}
+    return unflatten_dict(flat, sep="/"), unflatten_dict(frozen, sep="/")
+
+
+def join_frozen(trained: PyTree, frozen: PyTree) -> PyTree:
+    """Joins the two parts that `split_frozen` made."""
+    return unflatten_dict({**flatten_dict(trained), **flatten_dict(frozen)})

@@ -1,4 +1,4 @@
-"""Everything that a training step reads and writes, as one pytree."""
+"""The training state: everything that a step reads and writes, as one pytree."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array as KeyArray
 
-from deeptalk_jax.training.path_patterns import split_frozen
+from deeptalk_jax.training.optimiser import split_frozen
 from deeptalk_jax.types import Array
 
 PyTree = Any
@@ -17,15 +17,15 @@ PyTree = Any
 
 @flax.struct.dataclass
 class TrainState:
-    """State of one stage.
+    """State of the training of one stage.
 
     Attributes:
-        step: steps taken.
-        params: parameters of the stage, frozen ones too.
+        step: number of steps taken.
+        params: all parameters of the stage, including frozen ones.
         model_state: mutable collections of the model (`batch_stats`, `codebook`).
-        optimiser_state: state of the optax transformation, for the parameters that are trained.
-        failed_step: first step with a non-finite term, -1 while all is well.
-        failed_terms: `[terms]` bool, which terms of that step were not finite, in sorted order of their names.
+        optimiser_state: state of the optax transformation, which covers the trained parameters only.
+        failed_step: index of the first step with a non-finite term; -1 if there was none.
+        failed_terms: `[terms]` bool, terms that were not finite in that step, in sorted order of their names.
     """
 
     step: Array
@@ -42,7 +42,14 @@ def create_state(
     num_terms: int,
     frozen_patterns: Sequence[str] = (),
 ) -> TrainState:
-    """State before the first step, from the variables of `Module.init`; for the patterns see `make_train_step`."""
+    """Creates the state before the first step.
+
+    Args:
+        variables: result of `Module.init`.
+        optimiser: optax transformation.
+        num_terms: number of metrics of the step.
+        frozen_patterns: patterns of parameters that stay unchanged, see `optimiser.split_frozen`.
+    """
     model_state = {name: tree for name, tree in variables.items() if name != "params"}
     params = variables["params"]
     return TrainState(
@@ -56,5 +63,5 @@ def create_state(
 
 
 def step_key(seed: int, step: Array) -> KeyArray:
-    """Random key of a step: a function of seed and step alone, so that a resumed run draws the same numbers."""
+    """Derives the random key of a step from seed and step only, so that a resumed run draws the same numbers."""
     return jax.random.fold_in(jax.random.key(seed), step)

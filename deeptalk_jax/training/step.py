@@ -1,34 +1,110 @@
-"""The training step of every stage: loss, gradient, update, and a watch for non-finite terms.
+"""The training step of every stage: loss, gradients, parameter update, and a check for non-finite terms.
 
-`make_update` gives one pure function; `parallel_step` runs it on all devices, under jit or under pmap.
+The step is one pure function, `(state, constants, batch) -> (state, metrics)`. It knows nothing about devices; a
+`runner.Runner` compiles it for them.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import einops
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jaxtyping import Array as KeyArray
+from ml_collections import ConfigDict
 
-from deeptalk_jax.collectives import mean_gradients, over_mesh, spanning
-from deeptalk_jax.training.mesh import DATA_AXIS, batch_sharding, replicated, state_sharding
-from deeptalk_jax.training.path_patterns import joined, split_frozen
-from deeptalk_jax.training.state import TrainState, step_key
+from deeptalk_jax.collectives import mean_gradients
+from deeptalk_jax.errors import ConfigError
+from deeptalk_jax.training.optimiser import join_frozen, make_optimiser, split_frozen
+from deeptalk_jax.training.state import TrainState, create_state, step_key
+from deeptalk_jax.training.trainable import Trainable
 from deeptalk_jax.types import INT16_SCALE, Array
 
 PyTree = Any
 # (state, constants, batch) -> (state, metrics)
 Step = Callable[[TrainState, PyTree, dict[str, Array]], tuple[TrainState, dict[str, Array]]]
 
-PARALLEL = ("jit", "pmap")
-# What the backward pass keeps of the forward pass; None: all that it needs.
+# Intermediate values of the forward pass that are kept for the backward pass; None keeps all that it needs.
 REMAT = {
     "none": None,
-    # Outputs of dense layers and convolutions; attention, activations and norms are computed again.
+    # Outputs of dense layers and convolutions are kept; attention, activations and norms are computed again.
     "products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
+
+
+class StageStep(NamedTuple):
+    """The training step of a stage.
+
+    Attributes:
+        names: sorted names of the metrics.
+        initial_state: maps a random key to the state before the first step.
+        update: see `make_update`.
+    """
+
+    names: list[str]
+    initial_state: Callable[[KeyArray], TrainState]
+    update: Step
+
+
+def stage_step(
+    stage: Trainable, config: ConfigDict, constants: PyTree, *, features_in_batch: bool = False
+) -> StageStep:
+    """Builds the training step of a stage from its config.
+
+    Args:
+        stage: stage to train.
+        config: the resolved config of the stage.
+        constants: `stage.constants()`, or its shapes.
+        features_in_batch: batches contain precomputed window features; otherwise the step computes them.
+
+    Raises:
+        ConfigError: see `make_update` and `make_optimiser`.
+    """
+    loss_fn = loss_with_features(stage)
+    names = _stage_metric_names(stage, loss_fn, constants)
+    optimiser = make_optimiser(config.optimiser, config.num_steps)
+    update = make_update(
+        stage.loss_fn if features_in_batch else loss_fn,
+        optimiser,
+        config.seed,
+        config.optimiser.frozen,
+        skip_nonfinite=config.on_nonfinite == "skip",
+        accumulate_steps=config.accumulate_steps,
+        remat=config.remat,
+    )
+
+    def initial_state(key: KeyArray) -> TrainState:
+        return create_state(stage.init(key), optimiser, len(names), config.optimiser.frozen)
+
+    return StageStep(names, initial_state, update)
+
+
+def loss_with_features(stage: Trainable) -> Callable:
+    """Returns `stage.loss_fn` with the window features added to its batch.
+
+    They are computed inside the loss, so that accumulation and rematerialisation apply to them too.
+    """
+
+    def loss_fn(params, model_state, constants, batch, step, key):
+        features = stage.window_features({"params": params, **model_state}, constants, batch)
+        return stage.loss_fn(params, model_state, constants, batch | features, step, key)
+
+    return loss_fn
+
+
+def _stage_metric_names(stage: Trainable, loss_fn: Callable, constants: PyTree) -> list[str]:
+    variables = jax.eval_shape(stage.init, jax.random.key(0))
+    model_state = {name: tree for name, tree in variables.items() if name != "params"}
+    step = jax.ShapeDtypeStruct((), jnp.int32)
+    key = jax.eval_shape(lambda: step_key(0, 0))
+    return metric_names(loss_fn, variables["params"], model_state, constants, stage.batch_shapes(), step, key)
+
+
+def metric_names(loss_fn: Callable, *arguments: PyTree) -> list[str]:
+    """Returns the sorted names of the step's metrics, from the shapes of the loss function's arguments."""
+    _, (_, terms) = jax.eval_shape(loss_fn, *arguments)
+    return sorted([*terms, "loss", "gradient_norm"])
 
 
 def make_update(
@@ -44,64 +120,75 @@ def make_update(
     """Builds the pure step `(state, constants, batch) -> (state, metrics)`.
 
     Args:
-        loss_fn: as `trainable.Trainable.loss_fn`.
+        loss_fn: see `trainable.Trainable.loss_fn`.
         optimiser: optax transformation.
-        seed: of all randomness inside the step.
-        frozen_patterns: of parameters that stay as they are, see `path_patterns`. Nothing is differentiated with
-            respect to them, so neither gradients nor what these would need of the forward pass take memory.
-        skip_nonfinite: a step with a term that is not finite changes nothing but the count of steps: neither
-            parameters nor mutable collections nor the optimiser. Decided on the device, without a transfer.
-        accumulate_steps: parts that the batch is cut into, one after the other; gradients and terms are means over
-            the parts. Means over the batch are means over a part then: batch statistics, contrastive pairs, and
-            frames where parts hold different numbers of them.
-        remat: a key of `REMAT`.
+        seed: seed of all randomness in the step.
+        frozen_patterns: patterns of parameters that stay unchanged, see `optimiser.split_frozen`. The loss is not
+            differentiated with respect to them, so neither their gradients nor the activations that those would need
+            take memory.
+        skip_nonfinite: a step with a non-finite term changes only the step count, and neither parameters nor mutable
+            collections nor optimiser state. The device decides this, without a transfer to the host.
+        accumulate_steps: number of parts of the batch that are computed one after the other. Gradients and terms are
+            means over the parts. Quantities that depend on the whole batch then depend on a part: batch statistics,
+            contrastive pairs, and the weight of a frame where the parts have different numbers of frames.
+        remat: key of `REMAT`.
 
     Raises:
-        ValueError: an unknown kind of rematerialisation, or no part.
+        ConfigError: `remat` is unknown, or `accumulate_steps` is below 1.
     """
     if accumulate_steps < 1:
-        raise ValueError(f"accumulate_steps={accumulate_steps} is too small; expected at least 1")
+        raise ConfigError(f"accumulate_steps={accumulate_steps}: expected at least 1")
     gradients_of = _gradient_function(_rematerialised(loss_fn, remat))
 
     def train_step(state, constants, batch):
-        trained, fixed = split_frozen(state.params, frozen_patterns)
+        trained, frozen = split_frozen(state.params, frozen_patterns)
         batch, key = decode_audio(batch), step_key(seed, state.step)
+
+        def gradients_of_part(model_state, part, part_key):
+            return gradients_of(trained, frozen, model_state, constants, part, state.step, part_key)
+
         if accumulate_steps == 1:
-            found = gradients_of(trained, fixed, state.model_state, constants, batch, state.step, key)
+            found = gradients_of_part(state.model_state, batch, key)
         else:
-
-            def of_part(model_state, part, part_key):
-                return gradients_of(trained, fixed, model_state, constants, part, state.step, part_key)
-
-            found = _over_parts(of_part, state.model_state, batch, key, accumulate_steps)
+            found = _over_parts(gradients_of_part, state.model_state, batch, key, accumulate_steps)
         gradients, model_state, metrics = found
         gradients = mean_gradients(gradients)
         metrics["gradient_norm"] = optax.global_norm(gradients)
         updates, optimiser_state = optimiser.update(gradients, state.optimiser_state, trained)
         new = state.replace(
             step=state.step + 1,
-            params=joined(optax.apply_updates(trained, updates), fixed),
+            params=join_frozen(optax.apply_updates(trained, updates), frozen),
             model_state=model_state,
             optimiser_state=optimiser_state,
         )
         broken = jnp.stack([~jnp.isfinite(metrics[name]) for name in sorted(metrics)])
-        return (_skipping if skip_nonfinite else _remembering)(state, new, broken), metrics
+        return (_skip_if_broken if skip_nonfinite else _remember_broken)(state, new, broken), metrics
 
     return train_step
 
 
+def decode_audio(batch: dict[str, Array]) -> dict[str, Array]:
+    """Converts int16 arrays, which only audio is stored as, to float32 in [-1, 1).
+
+    This runs on the device, because int16 halves the work of assembling a batch and of sending it.
+    """
+    return {
+        name: x.astype(jnp.float32) * INT16_SCALE if x.dtype == jnp.int16 else x for name, x in batch.items()
+    }
+
+
 def _rematerialised(loss_fn: Callable, remat: str) -> Callable:
     if remat not in REMAT:
-        raise ValueError(f"remat={remat!r} is not one of {tuple(REMAT)}")
+        raise ConfigError(f"remat={remat!r}: expected one of {', '.join(REMAT)}")
     return jax.checkpoint(loss_fn, policy=REMAT[remat]) if REMAT[remat] else loss_fn
 
 
 def _gradient_function(loss_fn: Callable) -> Callable:
-    """Gradients with respect to the trained parameters, the new mutable collections and the terms of the loss."""
+    """Returns a function that computes gradients of trained parameters, new mutable collections and loss terms."""
 
-    def gradients_of(trained, fixed, model_state, constants, batch, step, key):
+    def gradients_of(trained, frozen, model_state, constants, batch, step, key):
         def loss(trained):
-            return loss_fn(joined(trained, fixed), model_state, constants, batch, step, key)
+            return loss_fn(join_frozen(trained, frozen), model_state, constants, batch, step, key)
 
         (total, (model_state, terms)), gradients = jax.value_and_grad(loss, has_aux=True)(trained)
         return gradients, model_state, {**terms, "loss": total}
@@ -109,14 +196,14 @@ def _gradient_function(loss_fn: Callable) -> Callable:
     return gradients_of
 
 
-def _skipping(old: TrainState, new: TrainState, broken: Array) -> TrainState:
-    """The old state with one step more where a term is not finite."""
+def _skip_if_broken(old: TrainState, new: TrainState, broken: Array) -> TrainState:
+    """Returns the new state, or the old one with the step counted if a term is not finite."""
     kept = jax.tree.map(lambda x, y: jnp.where(jnp.any(broken), x, y), old, new)
     return kept.replace(step=new.step)
 
 
-def _remembering(old: TrainState, new: TrainState, broken: Array) -> TrainState:
-    """The new state, which holds the first step with terms that are not finite, and which they were."""
+def _remember_broken(old: TrainState, new: TrainState, broken: Array) -> TrainState:
+    """Returns the new state, with the first step that had a non-finite term and which terms those were."""
     first = (old.failed_step < 0) & jnp.any(broken)
     return new.replace(
         failed_step=jnp.where(first, old.step, old.failed_step),
@@ -127,13 +214,20 @@ def _remembering(old: TrainState, new: TrainState, broken: Array) -> TrainState:
 def _over_parts(
     gradients_of: Callable, model_state: PyTree, batch: dict[str, Array], key: Array, num_parts: int
 ) -> tuple[PyTree, PyTree, dict[str, Array]]:
-    """Mean gradients and terms over parts of the batch; each part's mutable collections go on from the last's.
+    """Computes mean gradients and terms over parts of the batch, one after the other.
 
-    Part i of m holds rows i, m + i, 2 m + i, ...: where rows are dealt out over devices, each part lies on all.
+    Mutable collections pass from each part to the next. Part i of m holds rows i, m + i, 2 m + i, ..., so that every
+    part is spread over all devices if the batch is.
+
+    `optax.microbatching.microbatch` cuts and sums in the same way, but gives its function no state of the part
+    before, so codebooks and batch statistics would learn from one part only.
     """
-    rows = len(next(iter(batch.values())))
-    if rows % num_parts:
-        raise ValueError(f"accumulate_steps={num_parts} does not divide the {rows} rows of a batch or device")
+    num_rows = len(next(iter(batch.values())))
+    if num_rows % num_parts:
+        raise ConfigError(
+            f"accumulate_steps={num_parts}: expected a divisor of the {num_rows} rows of a batch (under pmap: of a "
+            "device's share)"
+        )
     parts = jax.tree.map(lambda x: einops.rearrange(x, "(r m) ... -> m r ...", m=num_parts), batch)
 
     def one(model_state, part_and_key):
@@ -151,70 +245,3 @@ def _over_parts(
     (sums, model_state), _ = jax.lax.scan(add, (sums, model_state), others)
     gradients, metrics = jax.tree.map(lambda x: x / num_parts, sums)
     return gradients, model_state, metrics
-
-
-def parallel_step(
-    update: Step, mesh: Mesh, state: TrainState, constants: PyTree, parallel: str = "jit"
-) -> Step:
-    """The step on all devices of the mesh, the old state donated.
-
-    Args:
-        update: pure function, see `make_update`.
-        mesh: devices; the batch is split over them.
-        state: as it comes in, or its shapes.
-        constants: arrays that the loss reads and no optimiser changes, or their shapes.
-        parallel: "jit": global arrays, the batch by `mesh.shard_batch`, large arrays of the state split over `fsdp`.
-            "pmap": every device computes its own rows, with the collectives that `collectives.py` names; the batch
-            by `mesh.rows_by_device`, and the state whole on every device.
-
-    Raises:
-        ValueError: an unknown way, or an `fsdp` axis with pmap.
-    """
-    if parallel == "jit":
-        held, read = state_sharding(mesh, state), state_sharding(mesh, constants)
-
-        def on_all_devices(state, constants, batch):
-            with over_mesh(mesh):
-                return update(state, constants, batch)
-
-        return jax.jit(
-            on_all_devices,
-            in_shardings=(held, read, batch_sharding(mesh)),
-            out_shardings=(held, replicated(mesh)),
-            donate_argnums=0,
-        )
-    if parallel != "pmap":
-        raise ValueError(f"parallel={parallel!r} is not one of {PARALLEL}")
-    if mesh.shape[DATA_AXIS] != mesh.size:
-        raise ValueError(
-            f"fsdp_devices={mesh.size // mesh.shape[DATA_AXIS]} needs parallel='jit', not 'pmap'"
-        )
-
-    def on_each_device(state, constants, batch):
-        with spanning(DATA_AXIS):
-            return update(state, constants, batch)
-
-    return jax.pmap(
-        on_each_device,
-        axis_name=DATA_AXIS,
-        in_axes=(None, None, 0),
-        out_axes=None,
-        devices=list(mesh.devices.flat),
-        donate_argnums=0,
-    )
-
-
-def decode_audio(batch: dict[str, Array]) -> dict[str, Array]:
-    """A loader's batch as stages take it: int16, which only sound is, becomes float32 in [-1, 1).
-
-    On the device, because int16 is half as much to assemble and to send.
-    """
-    return {
-        name: x.astype(jnp.float32) * INT16_SCALE if x.dtype == jnp.int16 else x for name, x in batch.items()
-    }
-
-
-def metric_names(loss_fn: Callable, *arguments: PyTree) -> list[str]:
-    """Sorted names of the step's metrics, from the shapes of the loss function's arguments."""
-    _, (_, terms) = jax.eval_shape(loss_fn, *arguments)
-    return sorted([*terms, "loss", "gradient_norm"])

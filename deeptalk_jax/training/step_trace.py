@@ -1,4 +1,4 @@
-"""A trace of a few steps, for TensorBoard's profiler or Perfetto."""
+"""Traces a few steps of a run, for TensorBoard's profiler or Perfetto."""
 
 import re
 
@@ -9,10 +9,13 @@ from deeptalk_jax.errors import UserError
 
 
 def parse_steps(text: str) -> tuple[int, int] | None:
-    """Reads `10:15`: the 10th to the 15th step that a run takes; None for the empty string.
+    """Parses `FIRST:LAST`, such as `10:15` for the 10th to the 15th step that a run takes.
+
+    Returns:
+        Both numbers; None for the empty string.
 
     Raises:
-        UserError: anything else.
+        UserError: the text has another form.
     """
     if not text:
         return None
@@ -27,11 +30,11 @@ class StepTrace:
 
     Args:
         workdir: work directory.
-        steps: first and last step to trace, counted from the run's own first; None for no trace.
-        num_steps: steps that the run will take.
+        steps: first and last step to trace, counted from 1 at the first step of this run; None for no trace.
+        num_steps: number of steps that the run will take.
 
     Raises:
-        UserError: the run ends before the last of them.
+        UserError: the run ends before the last step to trace.
     """
 
     def __init__(self, workdir: epath.Path, steps: tuple[int, int] | None, num_steps: int):
@@ -42,19 +45,19 @@ class StepTrace:
         self._directory, self._steps, self._tracing = workdir / "profile", steps, False
 
     def before(self, number: int) -> None:
-        """Begins the trace if this is its first step."""
+        """Starts the trace if step `number` is the first to trace."""
         if self._steps and number == self._steps[0]:
             jax.profiler.start_trace(str(self._directory))
             self._tracing = True
 
     def after(self, number: int, result: jax.Array) -> None:
-        """Ends the trace, when the step's result is there, if this is its last step."""
+        """Ends the trace if step `number` is the last to trace, after waiting for its result."""
         if self._steps and number == self._steps[1]:
             jax.block_until_ready(result)
             self.stop()
 
     def stop(self) -> None:
-        """Ends the trace if one is under way: an interruption keeps what there is of it."""
+        """Ends a trace that is in progress, so that an interrupted run keeps its part."""
         if self._tracing:
             jax.profiler.stop_trace()
             self._tracing = False

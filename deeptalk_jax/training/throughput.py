@@ -1,4 +1,4 @@
-"""How fast a run goes, and what holds it up."""
+"""Measures the speed of a run: steps and examples per second, waiting for data, and use of the hardware."""
 
 import time
 from collections.abc import Iterator
@@ -10,11 +10,14 @@ from deeptalk_jax.training.chips import find_chip
 
 
 class Throughput:
-    """Rates between two logging steps, measured on the host without waiting for the device.
+    """Measures rates between two logging steps, on the host and without waiting for the device.
 
     Args:
-        batch_size: examples of a step, over all processes.
-        device: one of the devices that take the steps.
+        batch_size: number of examples of a step, over all processes.
+        device: one of the devices that run the step.
+
+    Attributes:
+        step_flops: floating-point operations of a step on one device; None until the step is compiled.
     """
 
     def __init__(self, batch_size: int, device: jax.Device):
@@ -23,15 +26,15 @@ class Throughput:
         self.restart()
 
     def restart(self) -> None:
-        """Begins to measure anew."""
+        """Starts a new measurement."""
         self._since, self._waited_s = time.perf_counter(), 0.0
 
     def next_batch(self, batches: Iterator[Any], previous: jax.Array | None) -> Any:
-        """The next batch; time spent on it counts as waiting if the device has run out of work when it comes.
+        """Returns the next batch; the time counts as waiting if the device has finished its work before it arrives.
 
         Args:
-            batches: the loader.
-            previous: a result of the last step, None before the first.
+            batches: iterator over training batches.
+            previous: a result of the last step; None before the first.
         """
         start = time.perf_counter()
         batch = next(batches)
@@ -40,13 +43,16 @@ class Throughput:
         return batch
 
     def rates(self, num_steps: int) -> dict[str, float | None]:
-        """Rates of the steps since the last call, which must be done; None for what the device does not tell.
+        """Returns the rates of the steps since the last call, which must be finished.
+
+        Args:
+            num_steps: number of these steps.
 
         Returns:
-            steps_per_s; examples_per_s over all processes; data_wait: fraction of the time in which the device stood
-            still for want of a batch, at most; mfu: FLOP of the compiled program (what is computed twice to save
-            memory counts twice, the body of a loop once) per second, as a fraction of the bfloat16 peak;
-            device_memory_bytes: the most that the device has held.
+            `steps_per_s`; `examples_per_s` over all processes; `data_wait`, an upper bound of the fraction of time in
+            which the device waited for a batch; `mfu`, the FLOP of the compiled program per second as a fraction of
+            the bfloat16 peak (recomputed values count twice, the body of a loop once); `device_memory_bytes`, the
+            peak memory of the device. The last two are None where they are unknown.
         """
         elapsed_s = time.perf_counter() - self._since
         steps_per_s = num_steps / elapsed_s

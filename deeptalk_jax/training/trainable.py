@@ -4,7 +4,7 @@ The loop in `training` knows nothing else about a stage, so anything that implem
 """
 
 import abc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -17,7 +17,7 @@ PyTree = Any
 
 
 class HasMetrics(Protocol):
-    """Result of an evaluation; stages return `evaluation.page.Evaluation`.
+    """Result of an evaluation; stages return `evaluation.result.Evaluation`.
 
     Attributes:
         metrics: numbers that are compared between runs.
@@ -121,16 +121,3 @@ class Trainable(abc.ABC):
     @abc.abstractmethod
     def evaluate(self, variables: PyTree, split: str) -> HasMetrics:
         """Evaluates variables on a split: "train", "validation" or "test"."""
-
-
-def loss_with_features(stage: Trainable) -> Callable:
-    """Returns `stage.loss_fn` with the window features computed in front of it.
-
-    The features are computed inside the loss, so that accumulation and rematerialisation apply to them too.
-    """
-
-    def loss_fn(params, model_state, constants, batch, step, key):
-        features = stage.window_features({"params": params, **model_state}, constants, batch)
-        return stage.loss_fn(params, model_state, constants, batch | features, step, key)
-
-    return loss_fn

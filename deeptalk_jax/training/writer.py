@@ -1,4 +1,4 @@
-"""Metrics of a run, as JSON lines for programs and as TensorBoard files for people."""
+"""Writes the metrics of a run as JSON lines (`metrics.jsonl`) and as TensorBoard event files."""
 
 import json
 import tempfile
@@ -21,17 +21,18 @@ _UPLOAD_EVERY_S = 30
 
 
 class MetricWriter:
-    """Appends to `metrics.jsonl` and to an event file in the work directory.
+    """Appends metrics to files in the work directory.
 
-    Object stores cannot append: for a remote work directory the files grow in a local directory and are copied
-    whole, every 30 s and at the end.
+    Object stores cannot append. For a remote work directory the files grow in a local temporary directory, and whole
+    copies are uploaded every 30 s and at the end.
 
     Args:
         workdir: an existing directory.
-        first_step: steps taken already; rows of later ones, which a run that was killed left behind, are removed.
+        first_step: number of steps taken already. Rows of later steps, left by a run that was killed after its last
+            checkpoint, are removed.
 
     Raises:
-        UserError: the directory cannot be written; also from `write`.
+        UserError: the directory cannot be written; also raised by `write`.
     """
 
     def __init__(self, workdir: epath.PathLike, *, first_step: int = 0):
@@ -49,7 +50,7 @@ class MetricWriter:
                 (self._local / _FILE).write_bytes((self._workdir / _FILE).read_bytes())
             _drop_later(self._local / _FILE, first_step)
             self._file = (self._local / _FILE).open("a")
-            # Not SummaryWriter: it writes in a thread, and waits for that for ever once the disk is full.
+            # SummaryWriter writes in a thread, and waits for it forever once the disk is full; EventsWriter does not.
             self._board = EventsWriter(str(self._local / "events"), f".{first_step}")
             restart = SessionLog(status=SessionLog.START)
             self._board.write_event(Event(wall_time=time.time(), step=first_step + 1, session_log=restart))
@@ -62,7 +63,16 @@ class MetricWriter:
             raise UserError(f"{self._workdir}: metrics cannot be written ({error})") from error
 
     def write(self, step: int, metrics: dict[str, float | None], *, prefix: str) -> None:
-        """Writes numbers of one step, None for what is unknown; `prefix` is "train" or "eval"."""
+        """Writes the metrics of one step.
+
+        Args:
+            step: number of steps taken.
+            metrics: numbers by name; None for unknown ones, which `metrics.jsonl` contains as null.
+            prefix: "train" or "eval"; written in front of the names.
+
+        Raises:
+            UserError: a file cannot be written.
+        """
         numbers = {
             f"{prefix}/{name}": value if value is None else float(value) for name, value in metrics.items()
         }
@@ -94,7 +104,7 @@ class MetricWriter:
 
 
 def _drop_later(path: Path, step: int) -> None:
-    """Removes rows of steps after `step`, and a last row that was not written to its end."""
+    """Removes rows of steps after `step`, and a last row that is incomplete."""
     if not path.exists():
         return
     lines = path.read_bytes().splitlines(keepends=True)

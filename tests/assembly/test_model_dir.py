@@ -1,3 +1,5 @@
+"""Model directories: round trip, damaged files, statistics and several parts."""
+
 import json
 
 import numpy as np
@@ -38,7 +40,7 @@ def change_index(model, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_damaged_directories(model, tmp_path):
+def test_damaged_directories_are_refused(model, tmp_path):
     with pytest.raises(UserError, match=r"no model directory \(it holds no model.json\)"):
         read_index(tmp_path)
     with pytest.raises(UserError, match="holds no part 'dee', only: fer"):
@@ -62,7 +64,7 @@ def test_damaged_directories(model, tmp_path):
         read_index(model)
 
 
-def test_weights_cannot_point_out_of_the_directory(model, tmp_path):
+def test_an_index_cannot_refer_to_files_outside_the_directory(model, tmp_path):
     (tmp_path / "secret.safetensors").write_bytes((model / "fer.safetensors").read_bytes())
     change_index(model, parts={"fer": {"config": {}, "weights": "../secret.safetensors"}})
     with pytest.raises(UserError, match=r"model/secret.safetensors: weights missing"):
@@ -73,16 +75,16 @@ def test_weights_cannot_point_out_of_the_directory(model, tmp_path):
     ("have", "message"),
     [
         ({"a": np.zeros(2)}, "part 'dee': tensor b is missing"),
-        ({"a": np.zeros(2), "b": np.zeros(3), "c": np.zeros(1)}, "tensor c belongs to no layer"),
+        ({"a": np.zeros(2), "b": np.zeros(3), "c": np.zeros(1)}, "tensor c is unknown to the model"),
         ({"a": np.zeros(2), "b": np.zeros(4)}, r"tensor b has shape \(4,\), expected \(3,\)"),
     ],
 )
-def test_every_tensor_is_checked(have, message):
+def test_names_and_shapes_of_tensors_are_checked(have, message):
     with pytest.raises(UserError, match=message):
         check_variables("dee", have, {"a": np.zeros(2), "b": np.zeros(3)})
 
 
-def test_parts_beside_others(model):
+def test_other_parts_are_kept_or_removed(model):
     part = Part(ConfigDict({"stage": "dee"}), {"params": {"shift": np.float32(5)}})
     save_model(model, {"dee": part}, head="flame.pkl", keep_others=True)
     assert sorted(read_index(model)["parts"]) == ["dee", "fer"] and read_index(model)["head"] == "flame.pkl"
@@ -98,7 +100,7 @@ def test_statistics(model, tmp_path):
     part = load_part(model, "fer")
     np.testing.assert_array_equal(part.statistics["mean"], [[0, 2, 4], [1, 3, 5]])
     assert (model / "fer.safetensors").read_bytes() == weights
-    # They go where the part goes, and go with it when another takes its place.
+    # Statistics are saved with their part, and removed when another part takes its place.
     save_model(tmp_path / "later", {"fer": part}, head="procedural")
     assert load_part(tmp_path / "later", "fer").statistics["mean"].dtype == np.float32
     save_model(tmp_path / "later", {"fer": part._replace(statistics={})}, head="procedural")
@@ -114,12 +116,12 @@ def test_statistics(model, tmp_path):
         save_statistics(model, "fer", {"mean": np.zeros(1)})
 
 
-def test_directory_that_cannot_be_written(model, tmp_path, monkeypatch):
+def test_a_directory_without_write_access_is_refused(model, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write the model directory"):
         save_model(tmp_path / "file" / "model", {}, head="procedural")
 
-    def full(*_):  # safetensors has an error of its own
+    def full(*_):  # safetensors does not raise an OSError
         raise SafetensorError("I/O error: No space left on device")
 
     monkeypatch.setattr("deeptalk_jax.assembly.model_dir.save_file", full)

@@ -1,3 +1,5 @@
+"""Tests of vocal emotion: signal processing, levels, pitch and prosody."""
+
 import numpy as np
 import pytest
 

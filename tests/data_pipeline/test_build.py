@@ -1,6 +1,6 @@
+"""Tests of building the synthetic corpus, of its records, and of finding datasets on disk."""
+
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from data_pipeline.synthetic_talk.acoustics import frame_level_db
 from data_pipeline.synthetic_talk.clip import make_clip, plan_split
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.types import EMOTIONS, VISEME_CLASSES
+from tests.support.commands import run_command
 from tests.support.corpus import NUM_CLIPS, SPLIT_SIZES
 
 
@@ -161,23 +162,16 @@ def test_prepare_rejects_invalid_arguments(tmp_path, arguments, message):
         (["--num_clips=many"], "error: flag --num_clips=many: invalid literal"),
     ],
 )
-def test_command_reports_errors_in_one_line(tmp_path, flags, message):
-    command = [sys.executable, "-m", "data_pipeline.build", f"--data_dir={tmp_path}", *flags]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 2
+def test_command_reports_errors_in_one_line(commands, tmp_path, flags, message):
+    done = commands.run("data_pipeline.build", f"--data_dir={tmp_path}", *flags)
+    assert done.status == 2
     assert done.stderr.startswith(message) and done.stderr.count("\n") == 1
 
 
 def test_command_builds_a_dataset(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "data_pipeline.build",
-        "--dataset=synthetic_talk",
-        f"--data_dir={tmp_path}",
-    ]
-    done = subprocess.run([*command, "--num_clips=8"], capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
+    flags = ("--dataset=synthetic_talk", f"--data_dir={tmp_path}", "--num_clips=8")
+    done = run_command("-m", "data_pipeline.build", *flags)
+    assert done.status == 0, done.stderr
     assert "8 clips" in done.stdout and "x real time" in done.stdout
     assert "8/8" in done.stderr  # printed by the progress bar
     assert len(open_split(tmp_path, "synthetic_talk", "validation")) == 1
@@ -197,8 +191,5 @@ if __name__ == "__main__":
 """
     script = tmp_path / "program.py"
     script.write_text(program)
-    environment = {"PYTHONPATH": ".", "PATH": "/usr/bin:/bin"}
-    done = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, env=environment, timeout=90
-    )
+    done = run_command(script)
     assert done.stdout.endswith("done\n"), done.stderr

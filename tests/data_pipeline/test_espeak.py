@@ -1,3 +1,5 @@
+"""Tests of speech synthesis with eSpeak NG."""
+
 import numpy as np
 import pytest
 

@@ -67,15 +67,15 @@ def test_other_array_names_6_dim_poses_and_numeric_labels_are_read(tmp_path):
     check(read_frames(path, FrameKeys("exp", "pose", "label")))
 
 
-def no_number(row):
+def with_text_in_row_2(row):
     return row | ({"expression_7": "n/a"} if row["row"] == 2 else {})
 
 
-def without_jaw(row):
+def without_last_jaw_column(row):
     return {name: value for name, value in row.items() if name != "jaw_pose_2"}
 
 
-def with_nan(array, place, value):
+def with_value(array, place, value):
     changed = array.copy()
     changed[place] = value
     return changed
@@ -96,11 +96,11 @@ def with_nan(array, place, value):
         ({"emotion": np.array([0.0, 1, 2, 2.5])}, "row 0: unknown emotion '0.0'"),
         ({"emotion": np.array(["happy"] * 4, object)}, "cannot be read .*allow_pickle"),
         (
-            {"expression": with_nan(EXPRESSION, (3, 11), np.nan)},
+            {"expression": with_value(EXPRESSION, (3, 11), np.nan)},
             r"row 3, expression\[11\]: nan is not finite",
         ),
         (
-            {"jaw_pose": with_nan(POSE[:, 3:], (1, 0), 20.0)},
+            {"jaw_pose": with_value(POSE[:, 3:], (1, 0), 20.0)},
             r"row 1, jaw_pose\[0\]: 20 is out of range; expected radians in \[-pi, pi\]",
         ),
         ({name: values[:0] for name, values in arrays().items()}, "holds no frames; expected at least one"),
@@ -129,7 +129,7 @@ def test_npz_with_a_missing_array_and_other_files_are_rejected(tmp_path):
 
 def test_invalid_csv_missing_file_and_unknown_suffix_are_rejected(tmp_path):
     path = tmp_path / "a.csv"
-    write_csv(path, no_number)
+    write_csv(path, with_text_in_row_2)
     with pytest.raises(UserError, match=r"a.csv: row 2, column expression_7: 'n/a'; expected a number"):
         read_frames(path, KEYS)
     write_csv(path, rows=())
@@ -138,7 +138,7 @@ def test_invalid_csv_missing_file_and_unknown_suffix_are_rejected(tmp_path):
     path.write_text("expression_0,emotion\n1.0,happy\n")
     with pytest.raises(UserError, match=r"has no column 'expression_1'; 52 columns are missing in all"):
         read_frames(path, KEYS)
-    write_csv(path, without_jaw)
+    write_csv(path, without_last_jaw_column)
     with pytest.raises(UserError, match="row 0, column jaw_pose_2: ''; expected a number"):
         read_frames(path, KEYS)
     with pytest.raises(UserError, match=r"cannot be read \(.*No such file"):

@@ -1,3 +1,5 @@
+"""Tests of the batch loaders: windows, whole clips, order, sharing among processes, resuming."""
+
 import json
 
 import numpy as np
@@ -59,7 +61,7 @@ def test_fixed_windows_are_drawn_with_their_precomputed_features(ramps):
     first = motion[:24, 0, 0]
     assert [code // 100 for code in first] == [row // 2 for row in rows]
     features = [{"seen": np.float32([row, code])} for row, code in enumerate(first)]
-    iterator = _loader(features=features, **arguments)
+    iterator = _loader(window_features=features, **arguments)
     chosen = [next(iterator) for _ in range(30)]
     for batch in chosen:
         np.testing.assert_array_equal(batch["seen"][:, 1], batch["motion"][:, 0, 0])

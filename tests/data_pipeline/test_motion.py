@@ -1,3 +1,5 @@
+"""Tests of the synthetic facial motion: articulation, expressions, blinks and speaker styles."""
+
 import numpy as np
 import pytest
 

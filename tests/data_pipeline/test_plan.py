@@ -1,3 +1,5 @@
+"""Tests of the composition of the corpus: speakers, labels and sentences."""
+
 import collections
 
 import pytest

@@ -1,3 +1,5 @@
+"""Tests of visemes and coarticulation."""
+
 import numpy as np
 import pytest
 

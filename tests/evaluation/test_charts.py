@@ -1,4 +1,4 @@
-"""Geometry of the map, pictures that open, and pages that need no other file."""
+"""Geometry of the map, charts that can be opened, and self-contained pages."""
 
 import io
 import re
@@ -10,13 +10,14 @@ from matplotlib.image import imread
 from deeptalk_jax.evaluation.charts import draw_confusions, draw_reliability
 from deeptalk_jax.evaluation.emotion_space_chart import (
     EMOTION_COLOURS,
-    apart,
     draw_map,
     draw_variances,
     principal_axes,
     projected_ellipse,
+    spread_labels,
 )
-from deeptalk_jax.evaluation.page import Panel, Table, render_page
+from deeptalk_jax.evaluation.page import render_page
+from deeptalk_jax.evaluation.result import Panel, Table
 from deeptalk_jax.metrics.calibration import reliability
 from deeptalk_jax.types import EMOTIONS, Gaussian
 
@@ -36,7 +37,7 @@ def test_projected_ellipse_by_hand():
     width, height, angle = projected_ellipse(np.array([4.0, 9.0, 100.0]), axes)
     assert (width, height) == pytest.approx((6, 4))
     assert abs(angle) == pytest.approx(90)
-    # Seen along the diagonals of the plane, x lies at 45 degrees below the first of them.
+    # Relative to the diagonals of the plane, the x axis is 45 degrees below the first one.
     diagonals = np.array([[1.0, 1.0], [-1.0, 1.0]]) / np.sqrt(2)
     width, height, angle = projected_ellipse(np.array([9.0, 4.0]), diagonals)
     assert (width, height) == pytest.approx((6, 4))
@@ -55,10 +56,10 @@ def test_samples_fill_the_ellipse():
     assert abs(np.corrcoef(turned.T)[0, 1]) < 0.03
 
 
-def test_labels_keep_apart_in_order_and_inside():
-    np.testing.assert_allclose(apart(np.array([0.5, 0.0, 0.45]), 0.2, 0.0, 1.0), [0.65, 0.0, 0.45])
-    np.testing.assert_allclose(apart(np.array([0.9, 0.9, 5.0]), 0.2, 0.0, 1.0), [0.6, 0.8, 1.0])
-    np.testing.assert_allclose(apart(np.array([0.1, 0.4, 0.9]), 0.2, 0.0, 1.0), [0.1, 0.4, 0.9])
+def test_labels_keep_their_distance_order_and_bounds():
+    np.testing.assert_allclose(spread_labels(np.array([0.5, 0.0, 0.45]), 0.2, 0.0, 1.0), [0.65, 0.0, 0.45])
+    np.testing.assert_allclose(spread_labels(np.array([0.9, 0.9, 5.0]), 0.2, 0.0, 1.0), [0.6, 0.8, 1.0])
+    np.testing.assert_allclose(spread_labels(np.array([0.1, 0.4, 0.9]), 0.2, 0.0, 1.0), [0.1, 0.4, 0.9])
 
 
 def emotion_space():
@@ -86,14 +87,14 @@ def draw_all():
     }
 
 
-def test_pictures_open_and_show_something():
+def test_charts_are_not_blank():
     for name, picture in draw_all().items():
         pixels = imread(io.BytesIO(picture))
         assert min(pixels.shape[:2]) > 300, name
         assert pixels[..., :3].std() > 0.02, name
 
 
-def test_the_map_shows_every_emotion_in_its_colour():
+def test_map_shows_each_emotion_in_its_colour():
     tower, emotion = emotion_space()
     pixels = imread(io.BytesIO(draw_map({"speech": tower, "motion": tower}, emotion)))
     shown = {tuple(pixel) for pixel in np.round(255 * pixels[::1, ::1, :3]).astype(int).reshape(-1, 3)}
@@ -102,7 +103,7 @@ def test_the_map_shows_every_emotion_in_its_colour():
         assert tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5)) in shown, colour
 
 
-def test_a_page_holds_all_and_escapes_text():
+def test_page_is_self_contained_and_escapes_text():
     panels = [
         Panel("p", "A < B", "how & why", b"\x89PNG", Table(("x", "y"), [("<a>", 0.123456), ("b", None)]))
     ]

@@ -1,4 +1,4 @@
-"""Evaluation of embeddings made by hand."""
+"""Evaluation of hand-made embeddings."""
 
 import json
 
@@ -31,7 +31,7 @@ def options(**changes):
 
 
 def embeddings(noise=0.0):
-    """An axis for every emotion; the fainter, the wider."""
+    """Returns embeddings with one axis per emotion and a variance that decreases with intensity."""
     rng = np.random.default_rng(0)
     log_variance = np.repeat(-3.0 - INTENSITY[:, None], 8, axis=1)
     sides = []
@@ -46,13 +46,13 @@ def evaluate(loss=None, space=None, scale=5.0, shift=5.0):
     return evaluate_space(loss or options(), space or embeddings(), SAME, scale, shift, batch_size=16)
 
 
-def test_a_perfect_space():
+def test_perfect_space():
     metrics = evaluate(scale=40.0, shift=60.0).metrics
     for direction in ("speech_to_motion", "motion_to_speech"):
         assert [metrics[f"{direction}_r{k}"] for k in (1, 5, 10)] == [1.0, 1.0, 1.0]
         assert metrics[f"{direction}_median_rank"] == 1.0
-        # All six clips of an emotion lie on one point: those of the highest intensity, the narrowest, come first
-        # (clips 2 and 5 of every emotion), then 1 and 4, then 0 and 3.
+        # All six clips of an emotion have the same mean. Those of the highest intensity, with the smallest variance,
+        # come first (clips 2 and 5 of each emotion), then 1 and 4, then 0 and 3.
         assert metrics[f"{direction}_pair_r1"] == pytest.approx(1 / 6)
         assert metrics[f"{direction}_pair_r10"] == 1.0
         assert metrics[f"{direction}_pair_median_rank"] == 3.5
@@ -66,7 +66,7 @@ def test_a_perfect_space():
         assert np.isfinite(metrics[f"{tower}_entropy_intensity_spearman"])
 
 
-def test_a_worthless_space():
+def test_shuffled_space_is_poor():
     space = embeddings()
     shuffled = np.random.default_rng(0).permutation(NUM_CLIPS)
     speech = jax.tree.map(lambda values: values[shuffled], space.audio_components)
@@ -100,26 +100,26 @@ def test_details_agree_with_the_metrics_and_are_json():
     assert sum(details["reliability"]["share"]) == pytest.approx(1.0)
 
 
-def test_a_space_whose_probabilities_no_float_holds():
+def test_underflowing_probabilities_give_finite_metrics():
     space = embeddings()
     speech = space.audio_components
     wide = space._replace(
         audio_components=speech._replace(log_variance=np.full_like(speech.mean, 6.0)),
     )
     result = evaluate(space=wide)
-    # Nothing is given a chance, but of the 16 clips of a batch the own one matches, and 15 of 47 times each of 5 more.
+    # All predictions are 0. Among the 16 clips of a batch, the clip itself matches, and 5 others with weight 15/47.
     assert result.metrics["ece"] == pytest.approx((1 + 5 * 15 / 47) / 16)
     assert result.details["speech_entropy"]["mean_by_intensity"][1] < np.log(8)
 
 
-def test_what_a_loss_does_not_train_is_not_measured(tmp_path):
+def test_untrained_quantities_are_not_measured(tmp_path):
     result = evaluate(options(kind="info_nce"), scale=2.0)
     assert not {"ece", "brier_skill", "speech_variance"} & result.metrics.keys()
     assert [panel.name for panel in result.draw()] == ["map", "confusion"]
     few = evaluate_space(
         options(), jax.tree.map(lambda values: values[:3], embeddings()), np.eye(3, dtype=bool), 5.0, 5.0, 16
     )
-    assert "speech_variance_intensity_spearman" not in few.metrics  # all of one intensity
+    assert "speech_variance_intensity_spearman" not in few.metrics  # all clips have the same intensity
     assert few.metrics["speech_to_motion_pair_r5"] == 1.0
     write_evaluation(tmp_path / "eval", "few", few)
     names = [f"few{end}" for end in (".html", ".json", *(f"_{x}.png" for x in ("confusion", "map")))]
@@ -163,7 +163,7 @@ def test_logits_of_mixtures_are_of_all_pairs_of_components():
     np.testing.assert_allclose(found, np.full((128, 128), np.log(match / (1.0 - match))), rtol=1e-3)
 
 
-def test_weights_are_how_often_pairs_meet():
+def test_weights_are_the_frequency_of_pairs_in_batches():
     rng, met = np.random.default_rng(0), np.zeros((5, 5))
     for _ in range(4000):
         batch = rng.permutation(5)[:3]
@@ -171,7 +171,7 @@ def test_weights_are_how_often_pairs_meet():
     np.testing.assert_allclose(met / met[0, 0], training_weights(5, 3), atol=0.05)
 
 
-def test_embedding_leaves_out_rows_that_fill_a_batch():
+def test_embedding_drops_padding_rows():
     def embed(variables, frozen, batch):
         mean = batch["motion"][:, :1] * variables + frozen
         return Gaussian(mean, mean), Gaussian(-mean, mean)
@@ -179,7 +179,8 @@ def test_embedding_leaves_out_rows_that_fill_a_batch():
     def batch(numbers, num_frames):
         column = np.array(numbers, np.int32)
         motion = np.broadcast_to(column[:, None, None], (2, 3, 4)).astype(np.float32)
-        lengths = {"num_frames": np.array(num_frames), "num_samples": np.array(num_frames)}
+        num_frames = np.array(num_frames)
+        lengths = {"num_frames": num_frames, "num_samples": num_frames, "valid": num_frames > 0}
         return {"audio": motion, "motion": motion, "emotion": column, "intensity": column, **lengths}
 
     found = embed_clips(embed, 2.0, 1.0, [batch([0, 1], [3, 3]), batch([2, -1], [3, 0])])

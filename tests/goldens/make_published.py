@@ -1,6 +1,6 @@
 """Writes published.npz and published.json from the reference arrays and their manifest (see README.md).
 
-Not run by the tests: it needs the reference itself, which is too large for the repository.
+The tests do not run this script, because it needs the reference, which is too large for the repository.
 
     python tests/goldens/make_published.py REFERENCE_DIR
 """
@@ -13,9 +13,9 @@ import numpy as np
 
 OUT = Path(__file__).parent
 PARTS = ("fer", "vqvae", "gpo", "dee", "deeptalk", "masks", "losses", "train")
-# Kept of every array: all of it up to so many numbers, of larger ones every n-th of the flattened array.
+# Arrays with up to this many numbers are stored completely. Of larger arrays, every n-th number is stored.
 MOST = 300
-# Inputs that no generator gives: kept whole.
+# Inputs that pseudo_weights.py cannot generate; they are stored completely.
 INPUTS = {
     "vqvae": ("code_idx_t", "code_idx_b"),
     "deeptalk": ("condition", "gumbel_t", "gumbel_b", "sample_eps", "demo_padded_len"),
@@ -25,7 +25,7 @@ INPUTS = {
     ),
     "train": ("s1_condition", "s1_gumbel_t", "s1_gumbel_b"),
 }
-# Options that are not there, and traps that must not match.
+# Arrays of options that this project does not have, and arrays of wrong variants (TRAP_).
 LEFT_OUT = ("TRAP_", "pad_table", "actor_id")
 LEFT_OUT += (
     "alibi_causal",
@@ -39,7 +39,10 @@ LEFT_OUT += (
 
 
 def stride_for(size):
-    """Every how many numbers to keep: odd, so that no axis of even size is always hit at the same place."""
+    """Returns n such that every n-th number is stored.
+
+    n is odd, so that the stored numbers do not always fall on the same position of an axis with even size.
+    """
     return max(1, -(-size // MOST)) | 1
 
 
@@ -63,7 +66,7 @@ def main(reference):
     norms = json.loads((reference / "golden_train_gradnorms.json").read_text())
     norms = {name: norms[name] for name in ("vq_step1", "vq_step2", "dee", "stage1")}
     manifest = json.loads((reference / "manifest.json").read_text())
-    # Counters are the only tensors that are not float32.
+    # The dtype is not stored, because all tensors except counters are float32.
     tensors = {
         file: {name: shape for name, shape, _ in entries}
         for file, entries in manifest.items()

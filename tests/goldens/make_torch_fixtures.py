@@ -1,6 +1,7 @@
-"""Writes the small PyTorch files and the reference numbers under torch_files/ (see README.md).
+"""Writes small PyTorch files and their reference numbers to torch_files/ (see README.md).
 
-Not run by the tests: it needs PyTorch and transformers' PyTorch models, which the project does not install.
+The tests do not run this script, because it needs PyTorch (also for the models of transformers), which the project does
+not install.
 
     python3.11 -m venv /tmp/torchvenv
     /tmp/torchvenv/bin/pip install torch==2.13.0 transformers==5.23.0 numpy
@@ -34,7 +35,7 @@ VARIANTS = {
 
 
 class Setting:
-    """Stands for a class of a training framework that the reader does not know."""
+    """Represents a class of a training framework that the reader does not load."""
 
     def __init__(self):
         self.width = 3
@@ -77,7 +78,7 @@ def write_wav2vec2():
         torch.manual_seed(2)
         model = Wav2Vec2Model(Wav2Vec2Config(**TINY, **fields)).eval()
         with torch.no_grad():
-            for weight in model.parameters():  # norms and biases away from their idle start
+            for weight in model.parameters():  # Norms and biases start at 1 and 0, which would hide errors.
                 weight.add_(0.1 * torch.randn_like(weight))
             outputs[name] = model(torch.from_numpy(normed)).last_hidden_state.numpy()
         folder = OUT / f"wav2vec2_{name}"

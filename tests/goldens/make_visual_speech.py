@@ -1,6 +1,8 @@
-"""Writes torch_files/visual_speech_*.pt and .npz: small random encoders and what PyTorch computes with them.
+"""Writes torch_files/visual_speech_*.pt and .npz: small encoders with random weights, and their outputs in PyTorch.
 
-Run with PyTorch 2.13.0:  python make_visual_speech.py
+The tests do not run this script, because it needs PyTorch (2.13.0), which the project does not install.
+
+    python tests/goldens/make_visual_speech.py
 """
 
 from pathlib import Path
@@ -18,7 +20,7 @@ def activation(kind, channels):
 
 
 class Block(nn.Module):
-    """A residual block with torch's usual names."""
+    """A residual block with the parameter names of torchvision."""
 
     def __init__(self, before, channels, stride, kind):
         super().__init__()
@@ -40,7 +42,7 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """3-D convolution, then a residual network on each frame."""
+    """A 3-D convolution, followed by a residual network on each frame."""
 
     def __init__(self, kind):
         super().__init__()
@@ -84,7 +86,7 @@ def main():
             features = model(frames)
         state = {prefix + name: tensor for name, tensor in model.state_dict().items()}
         if prefix:
-            state["encoder.embed.0.weight"] = torch.ones(2, 5)  # of what reads the features
+            state["encoder.embed.0.weight"] = torch.ones(2, 5)  # belongs to the network on top of the encoder
         torch.save(state, OUT / f"visual_speech_{kind}.pt")
         np.savez_compressed(
             OUT / f"visual_speech_{kind}.npz", frames=frames.numpy(), features=features.numpy()

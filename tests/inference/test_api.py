@@ -1,8 +1,11 @@
-"""`DeepTalk` and `Motion` on a tiny untrained model: lengths, randomness, settings, files and errors."""
+"""`DeepTalk` and `Motion` on a tiny untrained model: lengths, randomness, arguments, files and errors."""
 
+import dataclasses
+import inspect
 import json
 import os
 import shutil
+from pathlib import Path
 
 import av
 import numpy as np
@@ -12,12 +15,13 @@ import soundfile
 from deeptalk_jax.assembly.model_dir import Part, save_model
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.inference.api import DeepTalk
+from deeptalk_jax.inference.options import Sampling
 
 TEMPERATURE_1 = {"temperature_top": 1.0, "temperature_bottom": 1.0}
 
 
 def differs(a, b):
-    """Whether two motions differ by more than rounding."""
+    """Returns whether two motions differ by more than rounding."""
     return np.abs(a.frames() - b.frames()).max() > 1e-3
 
 
@@ -60,18 +64,18 @@ def test_frames_are_seconds_times_25_rounded_up(model, babble, num_samples, num_
     np.testing.assert_array_equal(motion.waveform, waveform)
 
 
-def test_ninety_seconds_move_to_the_end(model, babble):
+def test_ninety_seconds_move_throughout(model, babble):
     motion = model.animate(babble(90.0))
     frames = motion.frames()
     assert frames.shape == (2_250, 53) and np.isfinite(frames).all()
-    # Every second moves, the last one too: no window was left out or left at rest.
+    # Every second moves, also the last one, so no window was left out or at rest.
     assert (frames.reshape(90, 25, 53).std(axis=1).max(axis=-1) > 1e-3).all()
     assert len(np.unique(motion.indices_top)) > 1 and motion.indices_top.max() < 16
     assert len(np.unique(motion.indices_bottom)) > 1 and motion.indices_bottom.max() < 17
 
 
-def test_long_clip_repeats_what_its_windows_see(model, babble):
-    # A period of 128 frames divides the stride of the windows, so that all windows hear the same.
+def test_equal_windows_of_a_long_clip_move_alike(model, babble):
+    # A period of 128 frames divides the stride of the windows, so all windows hold the same audio.
     period = babble(128 / 25)
     short, long = np.tile(period, 4), np.tile(period, 10)
     lone = model.animate(short, emotion_audio=period)
@@ -86,25 +90,25 @@ def test_long_clip_repeats_what_its_windows_see(model, babble):
     np.testing.assert_array_equal(joined.indices_top, tops)
 
 
-def test_noise_belongs_to_the_place_in_the_clip(model, babble):
+def test_the_noise_of_a_code_depends_on_its_place_in_the_clip(model, babble):
     period = babble(128 / 25)
     settings = {"emotion_audio": period, "seed": 3, **TEMPERATURE_1}
     lone = model.animate(np.tile(period, 4), **settings)
     joined = model.animate(np.tile(period, 10), **settings)
     np.testing.assert_array_equal(joined.indices_top[:112], lone.indices_top[:112])
     np.testing.assert_array_equal(joined.indices_bottom[:224], lone.indices_bottom[:224])
-    # All windows hear the same, yet draw anew.
+    # All windows hold the same audio, but draw different noise.
     assert (joined.indices_top[112:208] != lone.indices_top[16:112]).mean() > 0.2
 
 
-def test_seed_and_temperature(model, clip, motion):
-    assert_same(model.animate(clip, seed=7), motion)  # temperature 0 knows no seed
+def test_temperatures_and_seeds_decide_the_codes(model, clip, motion):
+    assert_same(model.animate(clip, seed=7), motion)  # at temperature 0 the seed has no effect
     for name, indices in (("temperature_top", "indices_top"), ("temperature_bottom", "indices_bottom")):
         drawn = model.animate(clip, seed=1, **{name: 1.0})
         assert_same(model.animate(clip, seed=1, **{name: 1.0}), drawn)
         other = model.animate(clip, seed=2, **{name: 1.0})
         assert (getattr(other, indices) != getattr(drawn, indices)).any() and differs(other, drawn)
-    # The top codes come first: the bottom temperature cannot touch them.
+    # The top codes are drawn first, so the bottom temperature does not affect them.
     np.testing.assert_array_equal(drawn.indices_top, motion.indices_top)
 
 
@@ -115,7 +119,7 @@ def test_alpha_spreads_the_emotion(model, clip, motion):
     assert any(differs(one, spread[0]) for one in spread[1:])
 
 
-def test_emotion_of_another_sound(model, clip, motion, babble):
+def test_the_emotion_of_another_sound_changes_the_motion(model, clip, motion, babble):
     assert_same(model.animate(clip, emotion_audio=clip), motion)
     others = [
         model.animate(clip, emotion_audio=sound)
@@ -125,7 +129,7 @@ def test_emotion_of_another_sound(model, clip, motion, babble):
     assert any(differs(other, motion) for other in others)
 
 
-def test_identities(model, clip, motion):
+def test_identities_move_differently(model, clip, motion):
     assert model.num_identities == 3
     styles = [model.animate(clip, identity=identity) for identity in range(3)]
     assert all(differs(style, motion) for style in styles)
@@ -144,39 +148,73 @@ def test_identities(model, clip, motion):
         ({"top_p": float("nan")}, "top_p=nan must lie between 0 and 1"),
         ({"seed": -1}, r"seed=-1 must lie between 0 and 2\^32 - 1"),
         ({"seed": 2**32}, r"seed=4294967296 must lie between 0 and 2\^32 - 1"),
+        ({"batch_size": 0}, "batch_size=0 must be 1 or above"),
+        ({"num_samples": 0}, "num_samples=0 must be 1 or above"),
+        (
+            {"num_samples": 2},
+            "num_samples=2 would give equal motions: temperature_top, temperature_bottom and",
+        ),
+        ({"num_samples": 2, "seed": 2**32 - 1, "alpha": 1.0}, r"the last seed must not exceed 2\^32 - 1"),
     ],
 )
-def test_settings_out_of_range(model, clip, settings, message):
+def test_arguments_out_of_range_are_rejected_before_a_sound_is_read(model, clip, settings, message):
     with pytest.raises(UserError, match=message):
         model.animate(clip, **settings)
     with pytest.raises(UserError, match=message):
-        model.check_settings(**settings)
+        model.animate_each([], **settings)
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"num_samples": 0}, "num_samples=0 must be 1 or above"),
-        ({"num_samples": 2}, "num_samples=2 would give one motion so many times: temperature_top, "),
-        ({"num_samples": 2, "seed": 2**32 - 1, "alpha": 1.0}, r"the last seed must not pass 2\^32 - 1"),
-    ],
-)
-def test_samples_out_of_range(model, settings, message):
-    with pytest.raises(UserError, match=message):
-        model.check_settings(**settings)
+def test_a_list_gives_a_list_and_num_samples_gives_lists(model, clip, motion):
+    assert_same(motion, model.animate([clip])[0])
+    first, second = model.animate([clip, tuple(clip.tolist())])
+    assert_same(first, motion)
+    assert_same(second, motion)  # a tuple is a single sound, as an array is
+    (sample,) = model.animate(clip, num_samples=1)
+    assert_same(sample, motion)
+    ((sample,),) = model.animate([clip], num_samples=1)
+    assert_same(sample, motion)
+    ((index, each),) = model.animate_each([clip])
+    assert index == 0
+    assert_same(each, motion)
+    ((_, (each,)),) = model.animate_each([clip], num_samples=1)
+    assert_same(each, motion)
 
 
-def test_silence_and_loudness(model, clip, motion):
+@pytest.mark.parametrize("sound", ["a.wav", Path("a.wav"), np.zeros(9_000, np.float32)])
+def test_animate_each_rejects_a_single_sound(model, sound):
+    with pytest.raises(
+        UserError, match=r"animate_each expects a list of sounds, got a single .*; use animate"
+    ):
+        model.animate_each(sound)
+
+
+def test_both_methods_spell_out_the_same_arguments():
+    parameters = [
+        {
+            name: (parameter.kind, parameter.default)
+            for name, parameter in inspect.signature(method).parameters.items()
+            if name not in ("self", "audio")
+        }
+        for method in (DeepTalk.animate, DeepTalk.animate_each)
+    ]
+    assert parameters[0] == parameters[1]
+    assert {kind for kind, _ in parameters[0].values()} == {inspect.Parameter.KEYWORD_ONLY}
+    chosen = {field.name: field.default for field in dataclasses.fields(Sampling)}
+    assert chosen.pop("num_samples") == 1  # None in the methods, which gives no list
+    assert chosen.items() <= {name: default for name, (_, default) in parameters[0].items()}.items()
+
+
+def test_silence_is_finite_and_loudness_has_no_effect(model, clip, motion):
     for sound in (np.zeros(8_000, np.float32), np.full(8_000, 0.7, np.float32), np.zeros(1, np.float32)):
         assert np.isfinite(model.animate(sound).frames()).all()
-    # Loudness is divided out; powers of two are exact.
+    # Normalisation removes loudness, exactly for powers of two.
     for gain in (16.0, 2.0**100):
         louder = model.animate(clip * np.float32(gain))
         np.testing.assert_array_equal(louder.indices_bottom, motion.indices_bottom)
         np.testing.assert_allclose(louder.frames(), motion.frames(), rtol=1e-4, atol=1e-4)
 
 
-def test_files_and_other_rates(model, clip, motion, tmp_path):
+def test_sounds_may_be_files_or_arrays_of_other_rates(model, clip, motion, tmp_path):
     soundfile.write(tmp_path / "a.wav", np.stack([clip, clip], axis=1), 16_000, subtype="FLOAT")
     assert_same(model.animate(tmp_path / "a.wav"), motion)
     assert_same(model.animate(str(tmp_path / "a.wav"), emotion_audio=str(tmp_path / "a.wav")), motion)
@@ -187,7 +225,7 @@ def test_files_and_other_rates(model, clip, motion, tmp_path):
         model.animate((clip * 32_767).astype(np.int16))
 
 
-def test_npz_holds_what_it_says(motion, tmp_path):
+def test_npz_holds_coefficients_and_codes(motion, tmp_path):
     motion.save(tmp_path / "a.b.npz")
     assert os.listdir(tmp_path) == ["a.b.npz"]
     with np.load(tmp_path / "a.b.npz", allow_pickle=False) as saved:
@@ -215,14 +253,14 @@ def test_mp4_has_a_picture_for_every_frame(model, babble, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a", "a.NPZ", ".npz"])
-def test_unknown_endings(motion, tmp_path, name):
+def test_unknown_extensions_are_rejected(motion, tmp_path, name):
     with pytest.raises(UserError, match=f"{name}: motion is saved as .npz or .mp4"):
         motion.save(tmp_path / name)
     assert not os.listdir(tmp_path)
 
 
 @pytest.mark.parametrize("ending", ["npz", "mp4"])
-def test_places_that_cannot_be_written(motion, tmp_path, ending):
+def test_unwritable_paths_are_rejected(motion, tmp_path, ending):
     (tmp_path / "file").write_text("")
     (tmp_path / f"taken.{ending}").mkdir()
     for place in (
@@ -236,14 +274,20 @@ def test_places_that_cannot_be_written(motion, tmp_path, ending):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_read_only_place(motion, tmp_path):
+def test_a_read_only_directory_is_rejected(motion, tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(UserError, match=r"a.npz: cannot be written \(Permission denied\)"):
         motion.save(tmp_path / "a.npz")
 
 
 @pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-@pytest.mark.parametrize(("ending", "where"), [("npz", "np.savez_compressed"), ("mp4", "write_video")])
+@pytest.mark.parametrize(
+    ("ending", "where"),
+    [
+        ("npz", "numpy.savez_compressed"),
+        ("mp4", "deeptalk_jax.rendering.video.write_video"),
+    ],
+)
 def test_old_file_survives_a_failed_save(motion, tmp_path, monkeypatch, ending, where, failure):
     path = tmp_path / f"a.{ending}"
     path.write_bytes(b"the old one")
@@ -253,7 +297,7 @@ def test_old_file_survives_a_failed_save(motion, tmp_path, monkeypatch, ending, 
             file.write(b"half of the new one")
         raise failure
 
-    monkeypatch.setattr(f"deeptalk_jax.inference.motion.{where}", fail)
+    monkeypatch.setattr(where, fail)
     wanted = UserError if isinstance(failure, OSError) else KeyboardInterrupt
     with pytest.raises(wanted):
         motion.save(path)
@@ -263,14 +307,14 @@ def test_old_file_survives_a_failed_save(motion, tmp_path, monkeypatch, ending, 
 def test_vertices_are_those_of_the_head(model, motion):
     vertices = motion.vertices()
     assert vertices.shape == (48, *model.head.template.shape) and np.isfinite(vertices).all()
-    # In blocks of 64 frames, whatever the length: the same frames alone give the same.
+    # Vertices are computed in blocks of 64 frames; the same frames in another block give the same.
     alone = type(motion)(
         **{**vars(motion), "expression": motion.expression[40:], "jaw_pose": motion.jaw_pose[40:]}
     )
     np.testing.assert_allclose(alone.vertices(), vertices[40:], atol=1e-7)
 
 
-def test_motion_belongs_to_the_caller(model, motion, babble):
+def test_arrays_of_a_motion_are_writeable(model, motion, babble):
     assert motion.expression.flags.writeable and model.animate(babble(25.0)).jaw_pose.flags.writeable
 
 
@@ -281,7 +325,7 @@ def damaged(model_parts, directory, change):
     return directory
 
 
-def test_load_errors(model_parts, model_directory, tmp_path):
+def test_a_damaged_model_directory_is_rejected(model_parts, model_directory, tmp_path):
     with pytest.raises(UserError, match=r"nowhere: no model directory"):
         DeepTalk.load(tmp_path / "nowhere")
 
@@ -295,7 +339,7 @@ def test_load_errors(model_parts, model_directory, tmp_path):
         with pytest.raises(UserError, match=f"holds no part '{name}'"):
             DeepTalk.load(directory)
 
-    # FER reads motion, not speech: a model without it animates.
+    # FER embeds motion, not speech, so a model without it animates.
     DeepTalk.load(damaged(model_parts, tmp_path / "no_fer", lambda parts: parts.pop("fer")))
 
     with pytest.raises(UserError, match=r"no_head.npz: no such file"):
@@ -310,7 +354,7 @@ def test_load_errors(model_parts, model_directory, tmp_path):
         ("deeptalk", "emotion_map", "bias"),
     ],
 )
-def test_tensor_of_another_shape(model_parts, tmp_path, name, module, leaf):
+def test_a_tensor_of_another_shape_is_rejected(model_parts, tmp_path, name, module, leaf):
     def change(parts):
         variables = parts[name].variables
         params = dict(variables["params"])
@@ -322,7 +366,7 @@ def test_tensor_of_another_shape(model_parts, tmp_path, name, module, leaf):
         DeepTalk.load(damaged(model_parts, tmp_path / "model", change))
 
 
-def test_config_that_describes_no_model(model_directory, tmp_path):
+def test_a_config_that_describes_no_model_is_rejected(model_directory, tmp_path):
     directory = tmp_path / "model"
     shutil.copytree(model_directory, directory)
     index = json.loads((directory / "model.json").read_text())

@@ -1,4 +1,4 @@
-"""Sound files of all kinds, good and bad, to 16 kHz mono."""
+"""Reading sounds of all kinds, good and bad, as 16 kHz mono."""
 
 import re
 import struct
@@ -24,7 +24,7 @@ def tone(frequency_hz, seconds, rate_hz, amplitude=0.5):
 
 
 def assert_tone(waveform, frequency_hz, amplitude=0.5):
-    """The middle of the waveform is that tone, at its frequency, phase and amplitude, and nothing else."""
+    """Checks that the middle of a waveform is a pure tone of the given frequency, phase and amplitude."""
     wanted = tone(frequency_hz, len(waveform) / 16_000, 16_000, amplitude)
     middle = slice(400, len(waveform) - 400)
     # Resampling filters ripple by up to 0.3 %.
@@ -49,18 +49,18 @@ def test_tone_survives_every_rate(rate_hz):
 
 
 def test_odd_rate_does_not_drift():
-    # 20 s at 44 101 Hz; a ratio that is off by 2e-5 would end a third of a period out of phase.
+    # 20 s at 44 101 Hz: with a ratio wrong by 2e-5, the end would be a third of a period out of phase.
     waveform = to_model_rate(tone(1_000, 20, 44_101), 44_101)
     assert len(waveform) == 320_000
     assert_tone(waveform, 1_000)
 
 
-def test_what_16_khz_cannot_hold_is_filtered_out():
+def test_frequencies_above_8_khz_are_filtered_out():
     waveform = to_model_rate(tone(12_000, 0.5, 48_000), 48_000)
     assert np.abs(waveform[400:-400]).max() < 2e-3
 
 
-def test_six_channels(tmp_path):
+def test_six_channels_are_averaged(tmp_path):
     channels = np.stack([tone(300, 0.3, 16_000, 0.1 * (index + 1)) for index in range(6)], axis=1)
     soundfile.write(tmp_path / "a.wav", channels, 16_000, subtype="FLOAT")
     np.testing.assert_allclose(
@@ -79,13 +79,13 @@ def test_six_channels(tmp_path):
         ("a.flac", "PCM_24", 1 / 2**23),
     ],
 )
-def test_sample_formats_to_their_own_step(tmp_path, name, subtype, step):
+def test_sample_formats_are_read_to_their_quantisation_step(tmp_path, name, subtype, step):
     wave = tone(440, 0.2, 16_000)
     soundfile.write(tmp_path / name, wave, 16_000, subtype=subtype)
     np.testing.assert_allclose(read_audio(tmp_path / name), wave, rtol=0, atol=step)
 
 
-def test_ogg_keeps_length_and_tone(tmp_path):
+def test_an_ogg_file_keeps_length_and_tone(tmp_path):
     wave = tone(440, 0.5, 16_000)
     soundfile.write(tmp_path / "a.ogg", wave, 16_000)
     waveform = read_audio(tmp_path / "a.ogg")
@@ -95,7 +95,7 @@ def test_ogg_keeps_length_and_tone(tmp_path):
     assert np.sqrt(np.mean(waveform**2)) == pytest.approx(np.sqrt(np.mean(wave**2)), rel=0.02)
 
 
-def test_one_sample(tmp_path):
+def test_a_single_sample_is_a_sound(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.float32([0.25]), 16_000, subtype="FLOAT")
     np.testing.assert_array_equal(read_audio(tmp_path / "a.wav"), np.float32([0.25]))
     assert to_model_rate(np.float32([0.25]), 48_000).shape == (1,)
@@ -103,14 +103,14 @@ def test_one_sample(tmp_path):
     assert num_motion_frames(1) == 1
 
 
-def test_model_rate_passes_untouched():
+def test_16_khz_is_not_resampled():
     wave = np.float32([3e38, -1, 0, 1e-30])
     np.testing.assert_array_equal(to_model_rate(wave, 16_000), wave)
     np.testing.assert_array_equal(to_model_rate(wave[1:].astype(np.float64), 16_000), wave[1:])
 
 
 def wav_bytes(samples, *, data_bytes=None):
-    """A 16-bit mono wav at 16 kHz whose header promises `data_bytes` of sound."""
+    """Builds a 16-bit mono wav at 16 kHz with a header that promises `data_bytes` of sound."""
     body = np.asarray(samples, "<i2").tobytes()
     promised = len(body) if data_bytes is None else data_bytes
     header = struct.pack("<IHHIIHH", 16, 1, 1, 16_000, 32_000, 2, 16)
@@ -139,10 +139,14 @@ def wav_bytes(samples, *, data_bytes=None):
             wav_bytes(np.arange(8_000), data_bytes=32_000),
             "cut.wav: cut short, its header promises 1.00 s and it holds 0.50 s",
         ),
-        ("rate.raw", b"\0" * 3200, "rate.raw: headerless sound tells no rate; convert it to .wav"),
+        (
+            "rate.raw",
+            b"\0" * 3200,
+            "rate.raw: a headerless sound file does not tell its rate; convert it to .wav",
+        ),
     ],
 )
-def test_bad_files(tmp_path, name, contents, message):
+def test_unreadable_files_raise_one_line(tmp_path, name, contents, message):
     path = tmp_path / name
     path.write_bytes(contents)
     with pytest.raises(UserError, match=re.escape(message)) as raised:
@@ -150,14 +154,14 @@ def test_bad_files(tmp_path, name, contents, message):
     assert "\n" not in str(raised.value)
 
 
-def test_missing_file_and_directory(tmp_path):
+def test_missing_files_and_directories_are_rejected(tmp_path):
     for path in (tmp_path / "none.wav", tmp_path):
         with pytest.raises(UserError, match=f"{re.escape(str(path))}: no such file"):
             read_audio(path)
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.aiff", "a.flac"])
-def test_files_cut_short(tmp_path, name):
+def test_truncated_files_are_rejected(tmp_path, name):
     path = tmp_path / name
     soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 32_000), 16_000)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
@@ -166,14 +170,14 @@ def test_files_cut_short(tmp_path, name):
 
 
 @pytest.mark.parametrize("promised", [0x7FFF_FFFF, 0xFFFF_FFFF, 16_004])
-def test_headers_that_do_not_know_the_length_are_no_harm(tmp_path, promised):
+def test_headers_with_placeholder_lengths_are_accepted(tmp_path, promised):
     # Pipes write a placeholder; some recorders count a few bytes too many.
     samples = np.arange(8_000)
     (tmp_path / "a.wav").write_bytes(wav_bytes(samples, data_bytes=promised))
     np.testing.assert_array_equal(read_audio(tmp_path / "a.wav") * 2**15, samples)
 
 
-def test_samples_that_are_not_finite(tmp_path):
+def test_samples_that_are_not_finite_are_located(tmp_path):
     wave = np.zeros(16_000, np.float32)
     wave[[5_000, 5_001, 7_000]] = np.nan, np.inf, -np.inf
     message = "3 samples are not finite, the first at 0.312 s (sample 5000)"
@@ -193,20 +197,20 @@ def test_samples_that_are_not_finite(tmp_path):
         (np.zeros(100, np.int16), "expected floats in [-1, 1], got int16"),
     ],
 )
-def test_arrays_that_are_no_waveform(waveform, message):
+def test_arrays_of_another_shape_or_type_are_rejected(waveform, message):
     with pytest.raises(UserError, match=re.escape(message)):
         to_model_rate(waveform, 16_000)
 
 
 @pytest.mark.parametrize("rate_hz", [0, 8, 999, 768_001, -16_000, 44_100.5, float("nan")])
-def test_impossible_rates(rate_hz):
+def test_impossible_sample_rates_are_rejected(rate_hz):
     message = f"sample rate {rate_hz} Hz is not a whole number between 1000 and 768000 Hz"
-    # The NaN must not hide the rate, nor its time divide by zero.
+    # The rate is checked before the NaN, whose time would divide by zero.
     with pytest.raises(UserError, match=re.escape(message)):
         to_model_rate(np.float32([np.nan, 0.0]), rate_hz)
 
 
-def test_impossible_rate_of_a_file(tmp_path):
+def test_an_impossible_sample_rate_of_a_file_is_rejected(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(100), 8)
     with pytest.raises(UserError, match=r"a.wav: sample rate 8 Hz"):
         read_audio(tmp_path / "a.wav")
@@ -224,7 +228,7 @@ def test_motion_frames_are_seconds_times_25_rounded_up():
             assert 0 <= duration_s(len(resampled)) - seconds < 1 / 16_000
 
 
-def test_find_audio_files(tmp_path):
+def test_directories_are_replaced_by_their_sound_files(tmp_path):
     for name in ("c.wav", "a.FLAC", "b.Ogg", "d.mp3", "e.opus", "f.aif", "notes.txt", "raw.raw"):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "g.wav").mkdir()
@@ -243,7 +247,7 @@ def test_find_audio_files(tmp_path):
     ]
 
 
-def test_directory_without_sound(tmp_path):
+def test_a_directory_without_sound_files_is_rejected(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(UserError, match=f"{re.escape(str(tmp_path))}: the directory holds no sound file"):
         find_audio_files([tmp_path])

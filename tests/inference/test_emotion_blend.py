@@ -1,4 +1,4 @@
-"""Emotions by name: the grammar, and blends by hand."""
+"""Named emotions: their grammar, and blends computed by hand."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def table():
     return EmotionTable(EmotionCentroids(mean, np.log(variance), counts))
 
 
-def test_grammar():
+def test_blends_parse_to_emotions_and_weights():
     assert parse_blend("happy") == [(Emotion("happy", None), 1.0)]
     assert parse_blend(" happy@3 : 0.8 , sad:.2,fear@0.5") == [
         (Emotion("happy", 3.0), 0.8),
@@ -49,24 +49,24 @@ def test_grammar():
         ("happy:0.5:0.5", "'happy:0.5:0.5' is not NAME"),
         ("happy:", "'happy:' is not NAME"),
         ("happy@", "'happy@' is not NAME"),
-        ("happy@4", "intensity '4' is no number from 0 to 3"),
-        ("happy@-1", "intensity '-1' is no number from 0 to 3"),
-        ("happy@nan", "intensity 'nan' is no number from 0 to 3"),
-        ("happy:-0.1", "weight '-0.1' is no number 0 or above"),
-        ("happy:nan", "weight 'nan' is no number 0 or above"),
-        ("happy:inf", "weight 'inf' is no number 0 or above"),
-        ("happy:much", "weight 'much' is no number 0 or above"),
+        ("happy@4", "intensity '4' is not a number from 0 to 3"),
+        ("happy@-1", "intensity '-1' is not a number from 0 to 3"),
+        ("happy@nan", "intensity 'nan' is not a number from 0 to 3"),
+        ("happy:-0.1", "weight '-0.1' is not a number 0 or above"),
+        ("happy:nan", "weight 'nan' is not a number 0 or above"),
+        ("happy:inf", "weight 'inf' is not a number 0 or above"),
+        ("happy:much", "weight 'much' is not a number 0 or above"),
         ("happy:0,sad:0", "no weight is above 0"),
     ],
 )
-def test_what_cannot_be_read(text, message):
+def test_malformed_blends_name_the_fault(text, message):
     with pytest.raises(UserError) as raised:
         parse_blend(text)
     assert message in str(raised.value) and KNOWN in str(raised.value) and repr(text) in str(raised.value)
 
 
-def test_a_column_has_no_weight():
-    with pytest.raises(UserError, match="'happy:1' must have no weight"):
+def test_a_track_column_with_a_weight_is_rejected():
+    with pytest.raises(UserError, match="'happy:1' must not have a weight"):
         parse_emotion("happy:1")
 
 
@@ -85,7 +85,7 @@ def test_a_column_has_no_weight():
         ("happy@3:3,neutral:1", (0.25, 0.75, 0), 0.0325),  # in proportion
         ("happy@3,neutral", (0.5, 0.5, 0), 0.035),
         ("happy@3:0.5,happy@1:0.5", (0.4, 0.8, 0), 0.02),
-        ("sad@2", (0, -1, 0), 1.0),  # no such clips: the nearest level stands for it
+        ("sad@2", (0, -1, 0), 1.0),  # level without clips: the nearest level replaces it
     ],
 )
 def test_blends_by_hand(table, text, direction, first_variance):
@@ -95,14 +95,14 @@ def test_blends_by_hand(table, text, direction, first_variance):
     np.testing.assert_allclose(np.exp(gaussian.log_variance[0]), first_variance, rtol=1e-5)
 
 
-def test_emotions_that_are_not_there_or_cancel_out(table):
-    with pytest.raises(UserError, match="'angry': the model was trained on no clip of it"):
+def test_emotions_without_clips_or_without_direction_are_rejected(table):
+    with pytest.raises(UserError, match="'angry': the model was trained without clips of this emotion"):
         table.gaussian("angry")
     with pytest.raises(UserError, match="the emotions happy, sad cancel out"):
         table.gaussian("happy@3,sad")
 
 
-def test_moments_of_a_gaussian_give_it_back():
+def test_the_moments_of_a_gaussian_give_it_back():
     gaussian = Gaussian(np.float32([0.6, -0.8]), np.float32([-2.0, 0.3]))
     again = Moments.of(gaussian).gaussian()
     np.testing.assert_allclose(again.mean, gaussian.mean, rtol=1e-6)

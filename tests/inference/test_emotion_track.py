@@ -1,4 +1,4 @@
-"""Emotion over time: files, their errors, and the line between rows."""
+"""Emotion tracks: CSV files, their errors, and interpolation between rows."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from deeptalk_jax.inference.emotion_track import read_track, track_of_rows
 
 @pytest.fixture(scope="module")
 def table():
-    """Every emotion along an axis of its own, with a variance of its own."""
+    """Returns centroids where every emotion has its own axis and its own variance."""
     mean = np.broadcast_to(np.eye(8, dtype=np.float32)[:, None], (8, 3, 8))
     variance = np.broadcast_to(np.arange(1.0, 9.0, dtype=np.float32)[:, None, None], (8, 3, 8))
     return EmotionTable(EmotionCentroids(mean, np.log(variance), np.ones((8, 3), np.int32)))
@@ -27,7 +27,7 @@ def read(tmp_path, table):
 
 
 def shares(track, second):
-    """What the first four emotions count for in a frame of which the middle is at `second`."""
+    """Returns the weights of the first four emotions in the frame whose middle is at `second`."""
     frame = second * 25 - 0.5
     assert abs(frame - round(frame)) < 1e-9
     gaussian = track.frames(round(frame), 1)
@@ -38,7 +38,7 @@ def shares(track, second):
     return total[0, :4]
 
 
-def test_columns_of_weights(read):
+def test_a_file_with_a_column_of_weights_per_emotion(read):
     track = read("\ufeffseconds,happy, surprised@2\r\n0.02,0,\r\n\r\n1.02,0.5,0.5\r\n 2.02,3,1\r\n")
     np.testing.assert_allclose(shares(track, 0.02), [1, 0, 0, 0], atol=1e-6)
     np.testing.assert_allclose(shares(track, 0.26), [0.76, 0.12, 0, 0.12], atol=1e-6)
@@ -48,13 +48,13 @@ def test_columns_of_weights(read):
         np.testing.assert_allclose(shares(track, second), [0, 0.75, 0, 0.25], atol=1e-6)
 
 
-def test_columns_of_names(read):
+def test_a_file_with_names_and_intensities(read):
     track = read("seconds,emotion,intensity\n0.5,sad,2\n1.5,happy,0.5\n")
     np.testing.assert_allclose(shares(track, 0.02), [0, 0, 1, 0], atol=1e-6)
     np.testing.assert_allclose(shares(track, 1.02), [0.26, 0.26, 0.48, 0], atol=1e-6)
 
 
-def test_frames_of_a_stretch_are_those_of_the_whole(read):
+def test_a_stretch_has_the_same_frames_as_the_whole_track(read):
     track = read("seconds,happy\n0.3,0\n1.7,1\n")
     whole = track.frames(0, 60)
     assert whole.mean.shape == whole.log_variance.shape == (60, 8) and whole.mean.dtype == np.float32
@@ -66,20 +66,23 @@ def test_frames_of_a_stretch_are_those_of_the_whole(read):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "expected a line with the names of the columns, and rows below it"),
-        ("seconds,happy\n", "expected a line with the names of the columns, and rows below it"),
+        ("", "expected a header with the names of the columns, and rows below it"),
+        ("seconds,happy\n", "expected a header with the names of the columns, and rows below it"),
         ("time,happy\n0,1\n", "line 1: columns ['time', 'happy'] must begin with 'seconds'"),
         ("seconds\n0\n", "line 1: columns ['seconds'] must begin with 'seconds', then emotions"),
         ("seconds,hapy\n0,1\n", "line 1: emotion 'hapy': unknown name 'hapy'; known: neutral"),
-        ("seconds,happy:1\n0,1\n", "line 1: emotion 'happy:1' must have no weight"),
+        ("seconds,happy:1\n0,1\n", "line 1: emotion 'happy:1' must not have a weight"),
         ("seconds,happy\n0,1\n1,1,1\n", "line 3: 3 cells, expected 2"),
-        ("seconds,happy\n0,1\n\nsoon,1\n", "line 4: seconds 'soon' is no number, 0 or above"),
-        ("seconds,happy\n-1,1\n", "line 2: seconds '-1' is no number, 0 or above"),
-        ("seconds,happy\n0,-0.5\n", "line 2: happy '-0.5' is no number, 0 or above"),
-        ("seconds,happy\n0,nan\n", "line 2: happy 'nan' is no number, 0 or above"),
-        ("seconds,happy\n1,1\n1,0\n", "line 3: seconds '1' must be above those of the row before"),
+        ("seconds,happy\n0,1\n\nsoon,1\n", "line 4: seconds 'soon' is not a number, 0 or above"),
+        ("seconds,happy\n-1,1\n", "line 2: seconds '-1' is not a number, 0 or above"),
+        ("seconds,happy\n0,-0.5\n", "line 2: happy '-0.5' is not a number, 0 or above"),
+        ("seconds,happy\n0,nan\n", "line 2: happy 'nan' is not a number, 0 or above"),
+        ("seconds,happy\n1,1\n1,0\n", "line 3: seconds '1' must be above those of the previous row"),
         ("seconds,emotion,intensity\n0,joy,1\n", "line 2: emotion 'joy@1': unknown name 'joy'"),
-        ("seconds,emotion,intensity\n0,happy,9\n", "line 2: emotion 'happy@9': intensity '9' is no number"),
+        (
+            "seconds,emotion,intensity\n0,happy,9\n",
+            "line 2: emotion 'happy@9': intensity '9' is not a number",
+        ),
         ("seconds,emotion,intensity\n0,happy,\n", "line 2: emotion 'happy@': 'happy@' is not NAME"),
         (b"seconds,happy\n0,\xff\n", "not a CSV file in UTF-8"),
     ],
@@ -91,7 +94,7 @@ def test_errors_name_file_line_and_value(read, text, message):
     assert "\n" not in str(raised.value)
 
 
-def test_files_that_are_not_there(table, tmp_path):
+def test_missing_files_and_directories_are_rejected(table, tmp_path):
     with pytest.raises(UserError, match=r"none.csv: cannot be read \(No such file"):
         read_track(tmp_path / "none.csv", table)
     with pytest.raises(UserError, match="cannot be read"):
@@ -99,9 +102,9 @@ def test_files_that_are_not_there(table, tmp_path):
 
 
 @pytest.mark.parametrize("seconds", [(0.0, 0.0), (1.0, 0.5), (0.0, np.nan), (-np.inf, 0.0)])
-def test_rows_must_rise(seconds):
+def test_rows_must_be_increasing_in_time(seconds):
     moments = Moments(np.ones(2), np.ones(2))
-    with pytest.raises(UserError, match="must be finite and rise"):
+    with pytest.raises(UserError, match="must be finite and increasing"):
         track_of_rows([(second, moments) for second in seconds])
     with pytest.raises(UserError, match="has no rows"):
         track_of_rows([])

@@ -1,4 +1,4 @@
-"""Identities: training speakers, their mean, blends, vectors and files."""
+"""Speaker identities: training speakers, their mean, blends, vectors and files."""
 
 import json
 import re
@@ -31,7 +31,7 @@ def config(model_parts):
         (np.float64([0.1, -2, 0.3, 4, 0]), [0.1, -2, 0.3, 4, 0]),
     ],
 )
-def test_vectors_by_hand(config, source, vector):
+def test_identity_vectors_by_hand(config, source, vector):
     found = read_identity(config, source)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, vector, rtol=1e-6)
@@ -44,22 +44,25 @@ def test_vectors_by_hand(config, source, vector):
         ("1:0.5,3", "identity 3 is not one of the trained identities 0 to 2"),
         ("-1", "identity -1 is not one of the trained identities 0 to 2"),
         ("1:0.5:2", "'1:0.5:2' is not NUMBER[:WEIGHT]"),
-        ("anna", "identity 'anna': 'anna' is not NUMBER[:WEIGHT], nor is this a .json file of fit_identity"),
+        ("anna", "identity 'anna': 'anna' is not NUMBER[:WEIGHT] or a .json file of fit_identity"),
         ("1.5", "'1.5' is not NUMBER[:WEIGHT]"),
-        ("1:-1", "identity '1:-1': weight '-1' is no number 0 or above; the trained identities are 0 to 2"),
-        ("1:nan", "weight 'nan' is no number 0 or above"),
+        (
+            "1:-1",
+            "identity '1:-1': weight '-1' is not a number 0 or above; the trained identities are 0 to 2",
+        ),
+        ("1:nan", "weight 'nan' is not a number 0 or above"),
         ("1:0", "no weight is above 0"),
-        (np.zeros(4), "an identity vector of shape (4,); this model's are (5,)"),
-        (np.float32([0, np.nan, 0, 0, 0]), "the identity vector holds numbers that are not finite"),
+        (np.zeros(4), "identity vector of shape (4,); this model expects (5,)"),
+        (np.float32([0, np.nan, 0, 0, 0]), "identity vector with values that are not finite"),
         ("gone.json", "gone.json: cannot be read (No such file or directory)"),
     ],
 )
-def test_identities_that_cannot_be_used(config, source, message):
+def test_unusable_identities_raise_one_line(config, source, message):
     with pytest.raises(UserError, match=re.escape(message)):
         read_identity(config, source)
 
 
-def test_files(config, tmp_path):
+def test_identity_files_are_read_back_and_checked(config, tmp_path):
     path, vector = tmp_path / "anna.json", np.float32([0.5, -0.25, 1 / 3, 0, 0])
     write_identity(path, vector, {"who": "Anna"})
     for source in (path, str(path)):
@@ -67,15 +70,15 @@ def test_files(config, tmp_path):
     whole = json.loads(path.read_text())
     assert whole["who"] == "Anna"
     for contents, message in (
-        (json.dumps(whole | {"identity": [1, 2]}), "an identity vector of shape (2,); this model's are (5,)"),
-        (json.dumps(whole | {"identity": [float("nan")] * 5}), "holds numbers that are not finite"),
-        (json.dumps(whole | {"identity": ["a"] * 5}), "not an identity as fit_identity writes it"),
+        (json.dumps(whole | {"identity": [1, 2]}), "identity vector of shape (2,); this model expects (5,)"),
+        (json.dumps(whole | {"identity": [float("nan")] * 5}), "values that are not finite"),
+        (json.dumps(whole | {"identity": ["a"] * 5}), "not an identity file of fit_identity"),
         (
             json.dumps(whole | {"format": "other"}),
-            "not an identity as fit_identity writes it (format 'other')",
+            "not an identity file of fit_identity (format 'other')",
         ),
-        ("[1, 2]", "not an identity as fit_identity writes it"),
-        ("{", "not an identity as fit_identity writes it"),
+        ("[1, 2]", "not an identity file of fit_identity"),
+        ("{", "not an identity file of fit_identity"),
     ):
         path.write_text(contents)
         with pytest.raises(UserError, match=re.escape(message)) as raised:
@@ -85,7 +88,7 @@ def test_files(config, tmp_path):
         write_identity(tmp_path / "none" / "a.json", vector, {})
 
 
-def test_identities_animate(model, babble, tmp_path):
+def test_blend_file_and_vector_of_an_identity_animate_alike(model, babble, tmp_path):
     sound = babble(1.9)
     blend = model.animate(sound, identity="0:0.5,2:0.5")
     write_identity(tmp_path / "a.json", np.float32([0.5, 0, 0.5, 0, 0]), {})

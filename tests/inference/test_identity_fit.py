@@ -11,7 +11,7 @@ from deeptalk_jax.errors import UserError
 from deeptalk_jax.head.lbs import motion_vertices
 from deeptalk_jax.head.load import load_head
 from deeptalk_jax.inference.identity_fit import Recording, fit_identity, held_out_errors, split_recording
-from deeptalk_jax.inference.loading import load_generator
+from deeptalk_jax.inference.trained_generator import load_generator
 from deeptalk_jax.models.dee import DEE
 
 
@@ -32,17 +32,17 @@ def test_the_last_fifth_is_held_out():
 @pytest.mark.parametrize(
     ("num_frames", "num_samples", "message"),
     [
-        (43, 640 * 40, "43 frames of motion do not fit sound of 40 frames"),
+        (43, 640 * 40, "43 frames of motion do not match 40 frames of sound"),
         (39, 640 * 40, "39 frames are too few to fit an identity; expected 40 or more"),
     ],
 )
-def test_recordings_that_cannot_be_used(num_frames, num_samples, message):
+def test_recordings_of_unequal_length_or_too_short_are_rejected(num_frames, num_samples, message):
     with pytest.raises(UserError, match=message):
         split_recording(recording(num_frames, num_samples), 8)
 
 
 def mean_identity_loss(parts, audio, motion):
-    """Squared coordinate errors over explicit vertices, by the modules that training runs."""
+    """Computes the squared coordinate errors over explicit vertices, with the modules that training runs."""
     head = load_head("procedural")
 
     @jax.jit
@@ -69,7 +69,7 @@ def mean_identity_loss(parts, audio, motion):
     return float(loss(parts.variables, parts.dee_variables))
 
 
-def test_only_the_identity_learns(model_directory, babble):
+def test_fitting_changes_only_the_identity_and_reduces_the_loss(model_directory, babble):
     parts = load_generator(model_directory)
     sound = babble(6.5)
     motion = np.random.default_rng(1).normal(0, 1.0, (162, 53)).astype(np.float32)
@@ -77,23 +77,23 @@ def test_only_the_identity_learns(model_directory, babble):
     recordings = [Recording(sound[: 40 * 640], motion[:40]), Recording(sound, motion)]
     fitted = fit_identity(parts, recordings, num_steps=30)
     jax.tree.map(np.testing.assert_array_equal, parts.variables, before)
-    # One window of the first recording, five of the second.
+    # The first recording has one window, the second has five.
     audio = np.concatenate([sound[: 32 * 640], sound[: 160 * 640]]).reshape(6, -1)
     windows = np.concatenate([motion[:32], motion[:160]]).reshape(6, 32, 53)
     learnt = np.arange(6) != 4
     expected = mean_identity_loss(parts, audio[learnt], windows[learnt])
     np.testing.assert_allclose(fitted.losses[0], expected, rtol=1e-4)
     assert fitted.losses[-1] < fitted.losses[0] and np.isfinite(fitted.losses).all()
-    # The identity on the way with the least error aside.
+    # The chosen identity has the least error in the windows set aside.
     best = int(np.argmin(fitted.checks))
     assert best > 0 and fitted.checks.shape == (30,)
     shorter = fit_identity(parts, recordings, num_steps=best + 1)
     np.testing.assert_allclose(shorter.vector, fitted.vector, atol=1e-5)
     assert fitted.vector.shape == (5,) and np.abs(fitted.vector[:3] - 1 / 3).max() > 0.05
-    np.testing.assert_array_equal(fitted.vector[3:], 0.0)  # nobody was trained with these
+    np.testing.assert_array_equal(fitted.vector[3:], 0.0)  # entries of no training identity
 
 
-def test_errors_of_the_identity_that_made_the_motion(model, babble):
+def test_the_identity_of_the_true_motion_has_no_error(model, babble):
     sound = babble(1.9)
     own = Recording(sound, model.animate(sound, identity=1).frames())
     errors = held_out_errors(model, [own], 1)
@@ -101,6 +101,6 @@ def test_errors_of_the_identity_that_made_the_motion(model, babble):
     assert errors["mean_identity"]["vertex_error_mm"] > 0.01
 
 
-def test_less_than_a_window(model_directory):
+def test_recordings_shorter_than_a_window_are_rejected(model_directory):
     with pytest.raises(UserError, match=re.escape("no recording has the 32 frames of a window")):
         fit_identity(load_generator(model_directory), [recording(31, 640 * 40)])

@@ -1,4 +1,4 @@
-"""Cutting clips into windows and joining what comes of them."""
+"""Cutting clips into windows and joining the motions of the windows."""
 
 from itertools import pairwise
 
@@ -8,7 +8,7 @@ import pytest
 from deeptalk_jax.inference.windows import (
     CONTEXT_FRAMES,
     CROSSFADE_FRAMES,
-    Window,
+    MotionWindow,
     bucket_for,
     crossfade_windows,
     cut_windows,
@@ -50,7 +50,7 @@ LENGTHS = (
         (10**9, 512),
     ],
 )
-def test_bucket(num_frames, bucket):
+def test_buckets_by_hand(num_frames, bucket):
     assert bucket_for(num_frames, 512) == bucket
 
 
@@ -66,35 +66,35 @@ def test_buckets_end_at_the_longest():
 
 
 @pytest.mark.parametrize("num_frames", [*range(1, 700, 7), 1_199, 4_000])
-def test_buckets_hold_what_they_are_for(num_frames):
+def test_a_bucket_holds_its_piece_with_little_padding(num_frames):
     bucket = bucket_for(num_frames, 4_096)
     assert num_frames <= bucket <= max(64, 1.5 * num_frames) and bucket % 4 == 0
 
 
-def test_hand_computed_windows():
-    assert cut_windows(1, SIZE) == [Window(0, 1)]
-    assert cut_windows(512, SIZE) == [Window(0, 512)]
-    assert cut_windows(513, SIZE) == [Window(0, 512), Window(384, 129)]
-    assert cut_windows(1_000, SIZE) == [Window(0, 512), Window(384, 512), Window(768, 232)]
-    assert cut_windows(1_000, 1_200) == [Window(0, 1_000)]
-    assert cut_windows(1_300, 1_200) == [Window(0, 1_200), Window(1_072, 228)]
+def test_windows_by_hand():
+    assert cut_windows(1, SIZE) == [MotionWindow(0, 1)]
+    assert cut_windows(512, SIZE) == [MotionWindow(0, 512)]
+    assert cut_windows(513, SIZE) == [MotionWindow(0, 512), MotionWindow(384, 129)]
+    assert cut_windows(1_000, SIZE) == [MotionWindow(0, 512), MotionWindow(384, 512), MotionWindow(768, 232)]
+    assert cut_windows(1_000, 1_200) == [MotionWindow(0, 1_000)]
+    assert cut_windows(1_300, 1_200) == [MotionWindow(0, 1_200), MotionWindow(1_072, 228)]
 
 
 @pytest.mark.parametrize("num_frames", LENGTHS)
-def test_windows_cover_the_clip_and_see_enough(num_frames):
+def test_windows_cover_the_clip_with_context_at_every_seam(num_frames):
     windows = cut_windows(num_frames, SIZE)
     assert windows[0].first_frame == 0
     assert sum(windows[-1]) == num_frames
     for before, after in pairwise(windows):
         assert before.num_frames == SIZE
         assert after.first_frame % 4 == 0
-        # Both see the context on either side of the seam between them, and the whole of the cross-fade.
+        # Both windows hold the context on either side of their seam, and the whole cross-fade.
         assert sum(before) - after.first_frame == 2 * CONTEXT_FRAMES
         assert after.num_frames > 2 * CONTEXT_FRAMES > CROSSFADE_FRAMES
 
 
 def windows_of(signal, windows, *, frames_per_row=1, padding=0):
-    """What every window makes of an underlying signal, followed by rows of padding."""
+    """Cuts a signal into the rows of every window, followed by rows of padding."""
     return [
         np.concatenate(
             [
@@ -128,7 +128,7 @@ def test_crossfade_of_one_signal_is_the_signal(num_frames):
 
 
 @pytest.mark.parametrize("frames_per_row", [1, 2, 4])
-def test_each_row_comes_from_the_window_that_sees_most_around_it(frames_per_row):
+def test_each_row_comes_from_the_window_with_the_most_context(frames_per_row):
     windows = cut_windows(1_000, SIZE)
     parts = [np.full(512 // frames_per_row, number) for number in range(3)]
     joined = join_windows(windows, parts, frames_per_row=frames_per_row)
@@ -144,12 +144,12 @@ def test_crossfade_is_a_ramp_around_every_seam():
     for number, seam in enumerate((448, 832)):
         np.testing.assert_allclose(faded[seam - 8 : seam + 8], number + ramp)
         assert faded[seam - 9] == number and faded[seam + 8] == number + 1
-    np.testing.assert_array_equal([part.max() for part in parts], [0, 1, 2])  # inputs stand as they were
+    np.testing.assert_array_equal([part.max() for part in parts], [0, 1, 2])  # inputs are unchanged
 
 
-def test_result_is_the_callers_own():
+def test_the_result_is_a_writeable_copy():
     part = np.zeros((64, 1), np.float32)
-    part.flags.writeable = False  # as arrays from a device are
+    part.flags.writeable = False  # as for arrays from a device
     joined = crossfade_windows(cut_windows(5, SIZE), [part])
     joined[0] = 1.0
     assert joined.shape == (5, 1) and not part.any()

@@ -1,11 +1,11 @@
-"""Attention biases and pooling, under the names of the published reference arrays (tests/goldens/README.md)."""
+"""Computes attention biases and pooling under the names of the published reference arrays (tests/goldens/README.md)."""
 
 import numpy as np
-from published_outputs import quick_jit
 
 from deeptalk_jax.models.attention_bias import alibi_slopes, periodic_alibi, symmetric_alibi
 from deeptalk_jax.models.gpo import GPO
 from deeptalk_jax.models.positions import sinusoidal_positions
+from tests.interop.published_outputs import quick_jit
 
 GPO_LENGTHS = (1, 2, 5, 24, 63, 125, 250, 499, 500)
 
@@ -21,12 +21,12 @@ def mask_outputs():
 
 
 def gpo_outputs(part, pseudo):
-    """All lengths of a pool in one padded batch."""
+    """Returns the pooled features and pooling weights of DEE's pools, with all lengths in one padded batch."""
     rows = np.zeros((len(GPO_LENGTHS), max(GPO_LENGTHS), 128), np.float32)
     for row, length in zip(rows, GPO_LENGTHS, strict=True):
         row[:length] = pseudo.pseudo_normal(f"gpo-{length}", (1, length, 128))[0]
     mask = np.arange(rows.shape[1])[None] < np.array(GPO_LENGTHS)[:, None]
-    rows[~mask] = 9.0  # padding must not count
+    rows[~mask] = 9.0  # Padding must not change the result.
 
     @quick_jit
     def pool(params, rows, mask):

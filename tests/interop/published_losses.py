@@ -1,11 +1,10 @@
-"""Losses of given Gaussians and motion, under the names of the published reference arrays."""
+"""Computes losses of given Gaussians and motion under the names of the published reference arrays."""
 
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from published_outputs import full, quick_jit
 
 from deeptalk_jax.assembly import build
 from deeptalk_jax.losses.consistency import emotion_consistency
@@ -16,22 +15,17 @@ from deeptalk_jax.losses.contrastive import (
     sampled_match_logits,
 )
 from deeptalk_jax.losses.distances import closed_form_sampled_distance
-from deeptalk_jax.losses.motion import (
-    jaw_error,
-    parameter_error,
-    squared_error,
-    standardised_over_time,
-    velocity_error,
-)
+from deeptalk_jax.losses.motion import jaw_error, parameter_error, squared_error
 from deeptalk_jax.losses.reduce import weighted_total
 from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.models.fer import FER
 from deeptalk_jax.stages.dee_terms import contrastive_terms
 from deeptalk_jax.types import Gaussian
+from tests.interop.published_outputs import full, quick_jit
 
 
 def csd_terms(config, motion, audio, scale, shift, labels, *, smoothing=0.0):
-    """DEE's loss as its stage composes it, and its parts."""
+    """Returns DEE's loss as its stage composes it, and its terms under the names of the reference."""
     with config.loss.copy_and_resolve_references().unlocked() as options:
         options.smoothing = smoothing
     mixtures = (Gaussian(*(moment[:, None] for moment in gaussian)) for gaussian in (audio, motion))
@@ -59,7 +53,7 @@ def stored_gaussians(given):
 
 
 def csd_outputs(dee, given):
-    """Loss, parts and gradients for the stored Gaussians."""
+    """Returns the loss, its terms and its gradients for the Gaussians stored with the reference."""
     gaussians = stored_gaussians(given)
 
     def loss(g, scale, shift, labels, smoothing):
@@ -100,7 +94,10 @@ def gradients_of(prefix, gradient):
 
 
 def monte_carlo_outputs(pseudo, given):
-    """Soft contrastive loss of samples. The reference sums over pairs, and over samples in its similarity."""
+    """Returns the sampled soft contrastive loss.
+
+    The reference sums the loss over pairs, and its similarity over samples.
+    """
     noise = {name: pseudo.pseudo_normal(f"loss-eps-{name}", (6, 8, 128)) for name in ("exp", "audio")}
     diagonal = np.eye(6, dtype=bool)
 
@@ -126,8 +123,18 @@ def monte_carlo_outputs(pseudo, given):
     }
 
 
+def velocity_error(values, target):
+    """Mean squared difference of the changes from frame to frame, `[b, t - 1]`; published, but no config uses it."""
+    return squared_error(jnp.diff(values, axis=1), jnp.diff(target, axis=1))
+
+
+def standardised_over_time(motion):
+    """Every channel of every clip minus its mean, divided by its unbiased standard deviation over time."""
+    return (motion - motion.mean(1, keepdims=True)) / motion.std(1, ddof=1, keepdims=True)
+
+
 def motion_outputs(pseudo):
-    """Errors of parameters; the reference also feeds parameters to its vertex losses."""
+    """Returns motion errors; the reference passes motion parameters to its vertex losses too."""
     flame, target = (pseudo.pseudo_flame(tag, 2, 32) for tag in ("loss", "loss2"))
     to_standardise = pseudo.pseudo_flame("loss-norm", 2, 20)
     commitment = 0.37
@@ -145,44 +152,44 @@ def motion_outputs(pseudo):
 
 
 def consistency_outputs(prefixes, a, b, scale, shift):
-    """Both kinds of consistency under each prefix."""
+    """Returns both kinds of emotion consistency under each prefix."""
     values = {kind: jnp.mean(emotion_consistency(kind, a, b, scale, shift)) for kind in ("mean", "csd")}
     return {f"{prefix}_{kind}": value[None] for prefix in prefixes for kind, value in values.items()}
 
 
 def stored_consistency_outputs(given):
-    """Consistency of the stored Gaussians; motion-motion follows the same formula."""
+    """Returns the consistency of the stored Gaussians; motion with motion (`vv`) uses the same formula."""
     exp, audio = (Gaussian(*pair) for pair in stored_gaussians(given).values())
     return consistency_outputs(("consistency", "vv"), audio, exp, 5.0, 5.0)
 
 
 def real_consistency_outputs(dee, fer, pseudo):
-    """Consistency of motion with speech and with other motion, by DEE and FER."""
+    """Returns the emotion consistency of motion with speech and with other motion, computed by DEE and FER."""
     audio = pseudo.pseudo_audio("loss", 2, 20480)
     flame, target = (pseudo.pseudo_flame(tag, 2, 32) for tag in ("loss", "loss2"))
-    heard = heard_by(dee, audio)
-    embed = embedding_of_motion(dee, fer)
-    shown, true = (quick_jit(embed)(motion) for motion in (flame, target))
+    speech_gaussian = speech_gaussians(dee, audio)
+    embed = motion_embedder(dee, fer)
+    motion_gaussian, target_gaussian = (quick_jit(embed)(motion) for motion in (flame, target))
     criterion = [dee.variables["params"][name] for name in ("scale", "shift")]
     return {
         "real_audio": audio,
         "real_flame": flame,
         "real_flame_target": target,
-        **consistency_outputs(("real_consistency",), heard, shown, *criterion),
-        **consistency_outputs(("real_vv",), true, shown, *criterion),
+        **consistency_outputs(("real_consistency",), speech_gaussian, motion_gaussian, *criterion),
+        **consistency_outputs(("real_vv",), target_gaussian, motion_gaussian, *criterion),
     }
 
 
-def heard_by(dee, audio):
-    """Gaussians of whole waveforms."""
+def speech_gaussians(dee, audio):
+    """Returns DEE's Gaussians of waveforms `[b, s]` without padding."""
     model = build.build_dee(dee.config)
     return quick_jit(functools.partial(model.apply, method=DEE.embed_audio))(
         dee.variables, audio, full(audio)
     )
 
 
-def embedding_of_motion(dee, fer):
-    """Function from full windows of motion to Gaussians."""
+def motion_embedder(dee, fer):
+    """Returns a function that computes DEE's Gaussians of motion `[b, t, 53]` without padding."""
     model, classifier = build.build_dee(dee.config), build.build_fer(fer.config)
 
     def embed(motion):

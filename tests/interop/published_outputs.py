@@ -1,31 +1,26 @@
-"""What imported models compute, under the names of the published reference arrays (tests/goldens/README.md).
+"""Computes outputs of imported models under the names of the published reference arrays (tests/goldens/README.md).
 
-Every function returns `{array name: value}` for one part of the reference; nothing here knows the expected numbers.
+Every function `*_outputs` returns `{array name: value}` for one part of the reference. The expected numbers are read in
+test_published_parity.py only.
 """
 
 import functools
 from typing import NamedTuple
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from deeptalk_jax.assembly import build
-from deeptalk_jax.assembly.build import with_prior
-from deeptalk_jax.masks import length_mask
 from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.models.fer import FER
-from deeptalk_jax.models.generator import Generated, Generator
 from deeptalk_jax.models.positions import sinusoidal_positions
-from deeptalk_jax.types import SpeechFeatures
 
-# Compiling is what these functions spend their time on, hence as little of it as possible.
+# Compilation takes most of the time of these functions, so the compiler does not optimise.
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def captured(model, variables, *args, names, **kwargs):
-    """Output of `model.apply` and, by path, the first output of every submodule in `names`."""
+    """Returns the output of `model.apply`, and the first output of every submodule in `names` by path."""
 
     def wanted(module, method):
         return module.name in names and method == "__call__"
@@ -53,17 +48,17 @@ def captured(model, variables, *args, names, **kwargs):
 
 
 def full(waveform):
-    """Sample counts of a batch without padding."""
+    """Returns the sample counts of a batch without padding."""
     return np.full(len(waveform), waveform.shape[1], np.int32)
 
 
 def batch_normalised(waveform):
-    """The published processor: zero mean and unit variance over the whole batch."""
+    """Normalises to zero mean and unit variance over the whole batch, as the published code does."""
     return ((waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)).astype(np.float32)
 
 
 def margin(scores):
-    """Best minus second best."""
+    """Returns the difference between the largest and the second largest score."""
     ordered = np.sort(scores, axis=-1)
     return ordered[..., -1] - ordered[..., -2]
 
@@ -129,7 +124,7 @@ def prior_outputs(part, pseudo):
 
 
 def decoded(part, indices_top, indices_bottom):
-    """Motion of given codes."""
+    """Returns the motion decoded from given code indices."""
     model = build.build_motion_prior(part.config)
 
     def decode(model):
@@ -143,7 +138,7 @@ AUDIO_ROWS |= {"deeptalk-win": (1, 20480), "dee": (2, 32000)}
 
 
 class Speech(NamedTuple):
-    """Waveforms of the reference by tag, and what DEE's audio tower and wav2vec 2.0 say to them."""
+    """Waveforms of the reference by tag, DEE's Gaussians of them, and their wav2vec 2.0 features."""
 
     audio: dict
     emotion: dict
@@ -151,7 +146,7 @@ class Speech(NamedTuple):
 
 
 def audio_rows(pseudo, demo_samples):
-    """Tag -> `[b, s]`; the demo's clip with the zeros that count as sound."""
+    """Returns waveforms `[b, s]` by tag. The demo clip ends in zeros, which the reference treats as sound."""
     audio = {tag: pseudo.pseudo_audio(tag, *shape) for tag, shape in AUDIO_ROWS.items()}
     demo = audio["deeptalk-demo"]
     audio["deeptalk-demo"] = np.pad(demo, ((0, 0), (0, demo_samples - demo.shape[1])))
@@ -159,7 +154,10 @@ def audio_rows(pseudo, demo_samples):
 
 
 def padded(clips):
-    """One batch of clips of several lengths, garbage behind them, and their lengths."""
+    """Returns one batch of clips of several lengths, padded with 0.3, and their lengths.
+
+    The padding is not zero, so that a missing mask changes the results.
+    """
     rows = [row for clip in clips for row in clip]
     batch = np.full((len(rows), max(map(len, rows))), 0.3, np.float32)
     for target, row in zip(batch, rows, strict=True):
@@ -168,7 +166,7 @@ def padded(clips):
 
 
 def by_tag(values, clips):
-    """Rows of a batch back under the tags that they came from."""
+    """Splits the rows of a batch by tag; `clips` holds the clips of each tag in batch order."""
     ends = np.cumsum([len(clip) for clip in clips.values()])
     return {
         tag: jax.tree.map(lambda x, end=end, tag=tag: x[end - len(clips[tag]) : end], values)
@@ -177,7 +175,7 @@ def by_tag(values, clips):
 
 
 def speech_of(dee, predictor, audio):
-    """Runs both speech encoders, each on one padded batch of all clips; also returns DEE's intermediates."""
+    """Runs both speech encoders, each on one padded batch of all clips. Also returns DEE's intermediate outputs."""
     model = build.build_dee(dee.config)
     names = {
         "speech_encoder",
@@ -205,9 +203,9 @@ def speech_of(dee, predictor, audio):
 
 
 def dee_audio_outputs(speech, parts):
-    """golden_dee's audio side from `speech_of`."""
+    """Returns the audio arrays of golden_dee from the results of `speech_of`."""
     mean, log_variance = speech.emotion["dee"]
-    num = 99  # features of 2 s
+    num = 99  # number of speech features in 2 s
     features = parts["speech_encoder"][:, :num]
     head = "audio_tower/head"
     return {
@@ -225,7 +223,7 @@ def dee_audio_outputs(speech, parts):
 
 
 def long_audio_outputs(part, pseudo):
-    """A clip of 12 s: all of it reaches emotion2vec, its first 500 features the tower."""
+    """Returns the Gaussian of a 12 s clip: emotion2vec gets the whole clip, the tower its first 500 features."""
     model = build.build_dee(part.config)
     audio = pseudo.pseudo_audio("dee-long", 1, 192000)
     mean, log_variance = quick_jit(functools.partial(model.apply, method=DEE.embed_audio))(
@@ -237,7 +235,7 @@ def long_audio_outputs(part, pseudo):
 def dee_motion_outputs(part, fer, pseudo):
     model = build.build_dee(part.config)
     embed = quick_jit(functools.partial(model.apply, method=DEE.embed_motion))
-    # One padded batch: a clip gives the same alone and beside longer ones.
+    # One padded batch, because the result of a clip does not depend on the other clips.
     lengths = (1, 25, 50, 125, 250)
     rows = np.full((2 * len(lengths), max(lengths), 128), 7.0, np.float32)
     for index, length in enumerate(lengths):
@@ -267,121 +265,4 @@ def dee_motion_outputs(part, fer, pseudo):
         "exp_map_s0": mapped[::4],
         "exp_pos_s0": (mapped + sinusoidal_positions(32, 512))[::4],
         "exp_encoder_s0": parts["motion_tower/encoder"][0, ::4],
-    }
-
-
-class GivenSpeech(nn.Module):
-    """Stands in for the speech encoder: its features come in place of the waveform."""
-
-    def __call__(self, waveform, num_samples, *, num_frames, train=False):
-        return SpeechFeatures(waveform, length_mask(num_samples, num_frames))
-
-
-def with_noise(model, speech, lengths, emotion, identity, noise_top, noise_bottom):
-    """`Generator.sample` on full windows with the noise given; run as a method of the generator."""
-    predictor, prior = model.predictor, model.prior
-    face = predictor.face_features(speech, lengths, emotion, identity, num_frames=speech.shape[1])
-    logits_top = predictor.logits_top(face)
-    indices_top = jnp.argmax(logits_top + noise_top, -1)
-    codes_top = prior.lookup_top(indices_top)
-    logits_bottom = predictor.logits_bottom(face, prior.decode_top(codes_top))
-    indices_bottom = jnp.argmax(logits_bottom + noise_bottom, -1)
-    motion = prior.decode(codes_top, prior.lookup_bottom(indices_bottom))
-    return Generated(motion, indices_top, indices_bottom, logits_top, logits_bottom)
-
-
-def talk_cases(speech, drawn, identity, demo_frames):
-    """Prefix of the arrays -> speech, emotion, identity, frames; all rows run in one batch."""
-    both, dee = speech.content["deeptalk"], speech.emotion["deeptalk"]
-    return {
-        "": (both, dee.mean, identity, 64),
-        "single_": (speech.content["single"], dee.mean[:1], identity[:1], 64),
-        "emo_": (both, speech.emotion["deeptalk-emotion"].mean, identity, 64),
-        **{prefix: (both, z, identity, 64) for prefix, z in drawn.items()},
-        "demo_": (
-            speech.content["deeptalk-demo"],
-            speech.emotion["deeptalk-demo"].mean,
-            identity[:1],
-            demo_frames,
-        ),
-        "win_": (speech.content["deeptalk-win"], speech.emotion["deeptalk-win"].mean, identity[1:], 32),
-    }
-
-
-def talk_outputs(prior, predictor, speech, given):
-    """golden_deeptalk; `given` holds condition, gumbel_t, gumbel_b, sample_eps and demo_padded_len."""
-    model = build.build_generator(predictor.config, prior.config)
-    model = model.clone(predictor=model.predictor.clone(speech_encoder=GivenSpeech()))
-    variables = with_prior(predictor.variables, prior.variables)
-    both, dee = speech.content["deeptalk"], speech.emotion["deeptalk"]
-    identity = given["condition"][:, 11:]
-    drawn = {
-        f"sample_{name}_": drawn_emotion(dee, control, given["sample_eps"][:, 0])
-        for name, control in (("none", 1.0), ("0p5", 0.5), ("2", 2.0))
-    }
-    cases = talk_cases(speech, drawn, identity, int(given["demo_padded_len"][0]) // 640)
-    content, emotion, identities = (np.concatenate([case[i] for case in cases.values()]) for i in range(3))
-    frames = np.concatenate([np.full(len(case[0]), case[3], np.int32) for case in cases.values()])
-    names = {"content_map", "emotion_map", "style_map", "face_transformer", "face_map", "decoder_top"}
-    generated, parts = captured(
-        model,
-        variables,
-        content,
-        frames,
-        emotion,
-        identities,
-        jax.random.split(jax.random.key(0), len(frames)),
-        names=names,
-        num_codes=frames // 4,
-        num_frames=64,
-        method=Generator.sample,
-    )
-    rows = by_tag((generated, parts), {prefix: case[0] for prefix, case in cases.items()})
-    result = {"w2v_s0_every8": both[0, ::8], "dee_mean": dee.mean, "dee_logvar": dee.log_variance}
-    for prefix, case in cases.items():
-        result |= named(prefix, rows[prefix][0], case[3])
-    parts = rows[""][1]
-    result |= {
-        "audio": speech.audio["deeptalk"],
-        "win_audio": speech.audio["deeptalk-win"],
-        "demo_raw": speech.audio["deeptalk-demo"][0, :37000],
-        "emo_audio": speech.audio["deeptalk-emotion"],
-        "emo_mean": speech.emotion["deeptalk-emotion"].mean,
-        "content": parts["predictor/content_map"],
-        "single_content": rows["single_"][1]["predictor/content_map"],
-        "emotion_mapped": parts["predictor/emotion_map"],
-        "style": parts["predictor/style_map"],
-        "bert_s0": parts["predictor/face_transformer"][0],
-        "decoder": parts["predictor/face_map"],
-        "dec_t": parts["prior/decoder_top"],
-        "margin_t": margin(result["logits_t"]),
-        "margin_b": margin(result["logits_b"]),
-    }
-    for prefix, z in drawn.items():
-        result[f"{prefix}embedding"] = z
-        result[f"{prefix}emotion_mapped"] = rows[prefix][1]["predictor/emotion_map"]
-    gumbel = quick_jit(functools.partial(model.apply, method=with_noise))(
-        variables, both, frames[:2], dee.mean, identity, given["gumbel_t"], given["gumbel_b"]
-    )
-    result |= named("gumbel_", gumbel, 64)
-    for level in "tb":
-        noisy = result[f"gumbel_logits_{level}"] + given[f"gumbel_{level}"]
-        result[f"gumbel_margin_{level}"] = margin(noisy)
-    return result
-
-
-def drawn_emotion(gaussian, control, noise):
-    """The published spread: `control` multiplies the log-variance."""
-    z = gaussian.mean + np.exp(0.5 * control * gaussian.log_variance) * noise
-    return z / np.linalg.norm(z, axis=-1, keepdims=True)
-
-
-def named(prefix, generated, num_frames):
-    """Arrays of one case, without its padding."""
-    return {
-        f"{prefix}flame": np.asarray(generated.motion)[:, :num_frames],
-        f"{prefix}idx_t": np.asarray(generated.indices_top)[:, : num_frames // 4],
-        f"{prefix}idx_b": np.asarray(generated.indices_bottom)[:, : num_frames // 2],
-        f"{prefix}logits_t": np.asarray(generated.logits_top)[:, : num_frames // 4],
-        f"{prefix}logits_b": np.asarray(generated.logits_bottom)[:, : num_frames // 2],
     }

@@ -1,6 +1,6 @@
-"""Training steps of imported models, under the names of the published reference arrays.
+"""Computes training steps of imported models under the names of the published reference arrays.
 
-Gradients come back in PyTorch's layout, flattened, as the reference stores them.
+Gradients are returned in PyTorch's layout and flattened, as the reference stores them.
 """
 
 import functools
@@ -10,8 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax.traverse_util import flatten_dict
-from published_losses import csd_terms, embedding_of_motion, heard_by
-from published_outputs import GivenSpeech, batch_normalised, full, quick_jit
 
 from deeptalk_jax.assembly import build
 from deeptalk_jax.assembly.build import with_prior
@@ -24,10 +22,13 @@ from deeptalk_jax.models.sampling import straight_through_gumbel_softmax
 from deeptalk_jax.stages.base import merged
 from deeptalk_jax.stages.deeptalk import linear_tau
 from deeptalk_jax.training.optimiser import make_schedule
+from tests.interop.published_generator import GivenSpeech
+from tests.interop.published_losses import csd_terms, motion_embedder, speech_gaussians
+from tests.interop.published_outputs import batch_normalised, full, quick_jit
 
 
 def in_torch_layout(places, tree):
-    """Tensor name -> flat array, for the tensors all of whose places are in `tree` (a collection)."""
+    """Converts a collection to flat arrays by tensor name; tensors with a place outside `tree` are left out."""
     leaves = flatten_dict(tree)
     result = {}
     for name, place in places.items():
@@ -43,7 +44,7 @@ def in_torch_layout(places, tree):
 
 
 def _without_heads(path, array):
-    """Attention weights with heads and head size in one axis."""
+    """Merges the axes heads and head size of attention weights; other arrays are returned unchanged."""
     if len(path) < 3 or path[-3] != "attention":
         return array
     if path[-1] == "bias":
@@ -53,7 +54,7 @@ def _without_heads(path, array):
 
 
 def straight_through_outputs(given, monkeypatch):
-    """Straight-through Gumbel-softmax with the noise of the reference."""
+    """Returns values and gradients of the straight-through Gumbel-softmax with the noise of the reference."""
     monkeypatch.setattr(jax.random, "gumbel", lambda *_, **__: jnp.asarray(given["st_gumbel"]))
     result = {}
     for tau in (2.0, 0.1):
@@ -68,7 +69,7 @@ def straight_through_outputs(given, monkeypatch):
 
 
 def ema_outputs(prior, given):
-    """Two training steps of the top quantiser."""
+    """Returns outputs, gradients and states of two training steps of the top quantiser."""
     quantizer = EMAQuantizer(256, 128, ema_smoothing=prior.config.model.ema_smoothing)
     state = prior.variables["codebook"]["quantizer_top"]
     weights = given["ema_loss_weights_for_grad"]
@@ -100,9 +101,9 @@ def ema_outputs(prior, given):
 
 
 def schedule_outputs(prior_config, dee_config):
-    """Learning rates times 1e4, and the temperature of the Gumbel-softmax over three epochs."""
+    """Returns learning rates times 1e4, and the temperature of the Gumbel-softmax in three epochs."""
     warm = make_schedule(prior_config.optimiser, prior_config.num_steps)
-    cosine = make_schedule(dee_config.optimiser, 300)  # one step stands for one epoch
+    cosine = make_schedule(dee_config.optimiser, 300)  # One step represents one epoch.
     steps = (0, 1, 2, 1999, 3999, 4000, 4004)
     return {
         "lr_vqvae_step_0_1_2_1999_3999_4000_4004": np.array([1e4 * warm(step) for step in steps]),
@@ -114,7 +115,7 @@ def schedule_outputs(prior_config, dee_config):
 
 
 def prior_step_outputs(part, pseudo, factor):
-    """Two training steps of TH-VQVAE without dropout; also the norm of every gradient, by step."""
+    """Returns two training steps of TH-VQVAE without dropout, and the norm of every gradient by step."""
     with part.config.copy_and_resolve_references().unlocked() as config:
         config.model.dropout_rate = 0.0
     model = build.build_motion_prior(config)
@@ -162,14 +163,14 @@ def prior_step_outputs(part, pseudo, factor):
 
 
 def dee_gradient_outputs(part, pseudo):
-    """DEE's loss in evaluation mode on batch-normalised audio, its gradients and their norms."""
+    """Returns DEE's loss in evaluation mode on batch-normalised audio, its gradients and their norms."""
     model = build.build_dee(part.config)
     model = model.clone(speech_encoder=model.speech_encoder.clone(waveform_eps=None))
     audio = pseudo.pseudo_audio("train-dee", 3, 16000)
     features = pseudo.pseudo_normal("train-dee", (3, 25, 128))
     lengths = np.full(3, 25, np.int32)
     params = part.variables["params"]
-    # The published run trains the last two blocks of emotion2vec and what stands on it.
+    # The published run trains the last two blocks of emotion2vec and all layers after it.
     trained = {"block_6", "block_7"}
     frozen = {key: tree for key, tree in params["speech_encoder"].items() if key not in trained}
     learned = {**params, "speech_encoder": {key: params["speech_encoder"][key] for key in trained}}
@@ -177,24 +178,26 @@ def dee_gradient_outputs(part, pseudo):
     @quick_jit
     def step(learned, frozen, audio):
         def loss(learned):
-            speech = {**frozen, **learned["speech_encoder"]}
-            variables = {"params": {**learned, "speech_encoder": speech}}
-            heard, shown = model.apply(variables, audio, full(audio), features, lengths, method=DEE.__call__)
+            encoder = {**frozen, **learned["speech_encoder"]}
+            variables = {"params": {**learned, "speech_encoder": encoder}}
+            speech, motion = model.apply(
+                variables, audio, full(audio), features, lengths, method=DEE.__call__
+            )
             labels = jnp.arange(3)
-            total, _ = csd_terms(part.config, shown, heard, learned["scale"], learned["shift"], labels)
-            return total, (heard, shown)
+            total, _ = csd_terms(part.config, motion, speech, learned["scale"], learned["shift"], labels)
+            return total, (speech, motion)
 
         return jax.value_and_grad(loss, has_aux=True)(learned)
 
-    (total, (heard, shown)), gradient = step(learned, frozen, batch_normalised(audio))
+    (total, (speech, motion)), gradient = step(learned, frozen, batch_normalised(audio))
     gradient = in_torch_layout(dee_places(model), {"params": gradient})
     result = {
         "dee_audio": audio,
         "dee_exp": features,
-        "dee_audio_mean": heard.mean,
-        "dee_audio_logvar": heard.log_variance,
-        "dee_exp_mean": shown.mean,
-        "dee_exp_logvar": shown.log_variance,
+        "dee_audio_mean": speech.mean,
+        "dee_audio_logvar": speech.log_variance,
+        "dee_exp_mean": motion.mean,
+        "dee_exp_logvar": motion.log_variance,
         "dee_loss": total[None],
         **{f"dee_grad:{key}": value[:2000] for key, value in gradient.items()},
     }
@@ -202,7 +205,7 @@ def dee_gradient_outputs(part, pseudo):
 
 
 def generator_gradient_outputs(prior, dee, fer, predictor, pseudo, given, factor, monkeypatch):
-    """Stage 1 in evaluation mode: vertex error and emotion consistency, their gradients and the gradients' norms."""
+    """Returns the losses of stage 1 in evaluation mode, their gradients and the norms of the gradients."""
     audio, target = pseudo.pseudo_audio("train-s1", 2, 20480), pseudo.pseudo_flame("train-s1", 2, 32)
     noise = {value.shape: value for value in (given["s1_gumbel_t"], given["s1_gumbel_b"])}
     monkeypatch.setattr(jax.random, "gumbel", lambda key, shape, dtype: jnp.asarray(noise[shape]))
@@ -213,14 +216,15 @@ def generator_gradient_outputs(prior, dee, fer, predictor, pseudo, given, factor
     content = quick_jit(functools.partial(encoder.apply, num_frames=32))(
         encoder_params, batch_normalised(audio), full(audio)
     ).values
-    heard, embed = heard_by(dee, audio), embedding_of_motion(dee, fer)
+    emotion, embed = speech_gaussians(dee, audio), motion_embedder(dee, fer)
     criterion = [dee.variables["params"][name] for name in ("scale", "shift")]
     generator = model.clone(predictor=model.predictor.clone(speech_encoder=GivenSpeech()))
 
     def losses_of(motion):
         recon = jnp.mean(squared_distance(factor, motion, target))
         csd, mean = (
-            jnp.mean(emotion_consistency(kind, heard, embed(motion), *criterion)) for kind in ("csd", "mean")
+            jnp.mean(emotion_consistency(kind, emotion, embed(motion), *criterion))
+            for kind in ("csd", "mean")
         )
         return recon + 1e-4 * csd, (recon, csd, mean)
 
@@ -232,7 +236,7 @@ def generator_gradient_outputs(prior, dee, fer, predictor, pseudo, given, factor
                 variables,
                 content,
                 np.full(2, 32, np.int32),
-                heard.mean,
+                emotion.mean,
                 given["s1_condition"][:, 11:],
                 num_frames=32,
                 tau=1.0,

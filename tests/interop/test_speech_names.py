@@ -1,3 +1,5 @@
+"""Tensor maps of the speech encoders: round trips, errors that name the tensor, and coverage of published files."""
+
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
@@ -17,7 +19,7 @@ from deeptalk_jax.models.speech.wav2vec2 import Wav2Vec2
 
 @pytest.fixture
 def wav2vec2(make_encoder):
-    """A tiny model and its checkpoint, made from the names alone."""
+    """A tiny model and a checkpoint of it in PyTorch's layout."""
     model, variables = make_encoder("wav2vec2")
     return model, _state(wav2vec2_places(model), variables)
 
@@ -29,7 +31,7 @@ def emotion2vec(make_encoder):
 
 
 def _state(places, variables):
-    """The inverse of the map, written for this test: PyTorch's layout of our parameters."""
+    """Converts parameters to PyTorch's layout, the inverse of the tested map."""
     flat = {path: np.asarray(leaf) for path, leaf in flatten_dict(variables["params"]).items()}
 
     def theirs(path):
@@ -60,13 +62,9 @@ def _same(params, variables):
         np.testing.assert_array_equal(ours[path], theirs[path], err_msg=".".join(path))
 
 
-def test_wav2vec2_round_trip(make_encoder, wav2vec2):
-    model, state = wav2vec2
-    _same(wav2vec2_params(state, model), make_encoder("wav2vec2")[1])
-
-
-def test_wav2vec2_large_round_trip(make_encoder):
-    model, variables = make_encoder("wav2vec2_stable")
+@pytest.mark.parametrize("kind", ["wav2vec2", "wav2vec2_stable"])
+def test_wav2vec2_round_trip(make_encoder, kind):
+    model, variables = make_encoder(kind)
     _same(wav2vec2_params(_state(wav2vec2_places(model), variables), model), variables)
 
 
@@ -77,7 +75,7 @@ def test_emotion2vec_round_trip(make_encoder, emotion2vec):
     _same(emotion2vec_params(state | {name: state[name][0]}, model), make_encoder("emotion2vec")[1])
 
 
-def test_newer_weight_norm_names(make_encoder, wav2vec2):
+def test_new_weight_norm_names_are_accepted(make_encoder, wav2vec2):
     model, state = wav2vec2
     renamed = {}
     for name, tensor in state.items():
@@ -88,7 +86,7 @@ def test_newer_weight_norm_names(make_encoder, wav2vec2):
 
 
 @pytest.mark.parametrize("prefix", ["", "audio_model.model."])
-def test_faults_name_the_tensor(wav2vec2, prefix):
+def test_errors_name_the_tensor(wav2vec2, prefix):
     model, state = wav2vec2
     state = {prefix + name: tensor for name, tensor in state.items()}
     if prefix:
@@ -96,7 +94,7 @@ def test_faults_name_the_tensor(wav2vec2, prefix):
     name = f"{prefix}encoder.layers.0.final_layer_norm.bias"
     with pytest.raises(UserError, match=f"no tensor '{name}'"):
         wav2vec2_params({key: value for key, value in state.items() if key != name}, model, prefix=prefix)
-    with pytest.raises(UserError, match=f"holds '{prefix}stranger', which has no place"):
+    with pytest.raises(UserError, match=f"contains '{prefix}stranger', which has no place"):
         wav2vec2_params(state | {f"{prefix}stranger": np.zeros(2)}, model, prefix=prefix)
     with pytest.raises(UserError, match=rf"'{name}' has shape \(11,\).* fit layer_0.mlp_norm.bias"):
         wav2vec2_params(state | {name: np.zeros(11)}, model, prefix=prefix)
@@ -105,7 +103,7 @@ def test_faults_name_the_tensor(wav2vec2, prefix):
         wav2vec2_params(state | {name: np.zeros((6, 24))}, model, prefix=prefix)
 
 
-def test_impossible_shapes_are_named(emotion2vec):
+def test_tensors_that_cannot_be_converted_raise_user_error(emotion2vec):
     model, state = emotion2vec
     for name, bad in (
         ("blocks.0.attn.qkv.weight", np.zeros((10, 12))),
@@ -115,13 +113,13 @@ def test_impossible_shapes_are_named(emotion2vec):
             emotion2vec_params(state | {name: bad}, model)
 
 
-def test_a_wrong_prefix_is_named(wav2vec2):
+def test_wrong_prefix_raises_user_error(wav2vec2):
     model, state = wav2vec2
     with pytest.raises(UserError, match=r"no tensor .* begins with 'speech\.'"):
         wav2vec2_params(state, model, prefix="speech.")
 
 
-def test_unused_tensors_are_accepted_and_explained(wav2vec2, emotion2vec):
+def test_unused_tensors_are_accepted_and_have_a_reason(wav2vec2, emotion2vec):
     model, state = wav2vec2
     wav2vec2_params(state | {"masked_spec_embed": np.zeros(12), "lm_head.weight": np.zeros((3, 12))}, model)
     model, state = emotion2vec
@@ -129,8 +127,7 @@ def test_unused_tensors_are_accepted_and_explained(wav2vec2, emotion2vec):
     assert all(WAV2VEC2_UNUSED.values()) and all(EMOTION2VEC_UNUSED.values())
 
 
-def test_published_files_are_accounted_for(goldens):
-    """Every tensor of the published files has a place or a reason; only the known ones have no place."""
+def test_every_tensor_of_the_published_encoders_has_a_place_except_the_known_unused(goldens):
     tensors = {name.removeprefix("audio_model.model.") for name, _ in goldens("wav2vec2").tensors}
     places = wav2vec2_places(Wav2Vec2())
     assert tensors - set(places) == {"masked_spec_embed"} and not set(places) - tensors

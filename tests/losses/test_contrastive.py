@@ -1,10 +1,11 @@
+"""PCME, PCME++ and InfoNCE by hand, against SciPy and optax."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 import scipy.stats
-from finite_differences import check_gradients
 
 from deeptalk_jax.losses.contrastive import (
     cosine_logits,
@@ -19,6 +20,7 @@ from deeptalk_jax.losses.contrastive import (
     standard_normal_kl,
 )
 from deeptalk_jax.types import Gaussian
+from tests.support.finite_differences import check_gradients
 
 pseudo_loss = jax.jit(pseudo_match_loss)
 
@@ -34,7 +36,7 @@ def test_match_loss_by_hand():
     np.testing.assert_allclose(loss, 2 * np.log1p(np.exp([[-2.5, -5.0]])), rtol=1e-6)
 
 
-def test_kl_against_scipy():
+def test_kl_equals_scipy():
     gaussian = Gaussian(jnp.array([[0.6, -0.8]]), jnp.array([[-1.0, 0.5]]))
     std = np.exp(np.asarray(gaussian.log_variance) / 2)
     entropy = scipy.stats.norm.entropy(gaussian.mean, std)
@@ -42,7 +44,7 @@ def test_kl_against_scipy():
     np.testing.assert_allclose(standard_normal_kl(gaussian), cross - entropy, rtol=1e-5)
 
 
-def test_samples_by_hand():
+def test_gaussian_samples_by_hand():
     gaussian = Gaussian(jnp.array([[1.0, -1.0]]), jnp.log(jnp.array([[4.0, 0.25]])))
     noise = jnp.array([[[0.0, 0.0], [1.0, 2.0], [-0.5, 1.0]]])
     expected = [[[1.0, -1.0], [3.0, 0.0], [0.0, -0.5]]]
@@ -58,8 +60,8 @@ def test_sampled_match_logits_by_hand():
     np.testing.assert_allclose(jax.jit(sampled_match_logits)(a, b, 0.3, 1.0), expected, rtol=1e-5)
 
 
-def test_sampled_match_logits_of_distant_and_of_equal_points():
-    """Neither underflow of the probability nor the root at 0 gets into values or gradients."""
+def test_sampled_match_logits_are_finite_for_distant_and_equal_points():
+    """Values and gradients are affected neither by underflow of the probability nor by the square root at 0."""
     a = jnp.array([[[0.0, 0.0]], [[100.0, 0.0]]])
 
     @jax.jit
@@ -73,7 +75,7 @@ def test_sampled_match_logits_of_distant_and_of_equal_points():
         np.testing.assert_allclose(gradient[:, 0], [[10.0, 0.0], [-10.0, 0.0]], rtol=1e-4)
 
 
-def test_sampled_match_logits_against_finite_differences():
+def test_gradients_of_sampled_match_logits_equal_finite_differences():
     a, b = np.random.default_rng(0).standard_normal((2, 2, 3, 4))
     check_gradients(sampled_match_logits, a, b[:, :2], 0.7, 0.4)
 
@@ -83,20 +85,20 @@ def test_pseudo_positives_by_hand():
     diagonal = np.eye(3, dtype=bool)
     rows = np.array([[1, 1, 0], [0, 1, 0], [0, 1, 1]], bool)
     np.testing.assert_array_equal(pseudo_matches(logits, diagonal), rows)
-    # Down the columns every match is the most likely already.
+    # In every column the match is the most likely pair, so there are no pseudo-positives.
     softplus = np.log1p(np.exp(logits))
     np.testing.assert_allclose(pseudo_loss(logits, diagonal), softplus - rows * logits, rtol=1e-5)
     np.testing.assert_allclose(pseudo_loss(logits.T, diagonal), (softplus - diagonal * logits).T, rtol=1e-5)
 
 
-def test_pseudo_positives_of_rows_with_several_matches_or_none():
+def test_pseudo_positives_of_rows_with_several_or_no_matches():
     logits = jnp.array([[1.0, 4.0, 2.0, 0.0], [1.0, 4.0, 2.0, 0.0]])
     matches = jnp.array([[True, True, False, False], [False] * 4])
     expected = [[True, True, True, False], [False] * 4]
     np.testing.assert_array_equal(pseudo_matches(logits, matches), expected)
 
 
-def test_without_pseudo_positives_both_match_losses_are_one():
+def test_both_match_losses_are_equal_without_pseudo_positives():
     logits, matches = 9.0 * np.eye(3, dtype=np.float32) - 1.0, np.eye(3, dtype=bool)
     both = pseudo_loss(logits, matches) + pseudo_loss(logits.T, matches).T
     np.testing.assert_allclose(both, match_loss(logits, matches), rtol=1e-6)
@@ -111,7 +113,7 @@ def test_info_nce_by_hand():
     np.testing.assert_allclose(jax.jit(info_nce)(logits, several), expected, rtol=1e-6)
 
 
-def test_info_nce_of_pairs_is_the_cross_entropy_of_the_diagonal():
+def test_info_nce_of_pairs_equals_the_cross_entropy_of_the_diagonal():
     a, b = np.random.default_rng(0).standard_normal((2, 4, 3)).astype(np.float32)
 
     @jax.jit
@@ -126,6 +128,6 @@ def test_info_nce_of_pairs_is_the_cross_entropy_of_the_diagonal():
 
 
 @pytest.mark.parametrize(("log_scale", "scale"), [(0.0, 1.0), (2.6593, 1 / 0.07), (4.7, 100.0), (9.0, 100.0)])
-def test_info_nce_scale_is_clipped_and_can_come_back(log_scale, scale):
+def test_info_nce_scale_is_clipped_and_keeps_its_gradient(log_scale, scale):
     value, gradient = jax.jit(jax.value_and_grad(info_nce_scale))(log_scale)
     np.testing.assert_allclose([value, gradient], scale, rtol=1e-4)

@@ -1,10 +1,12 @@
+"""Distances of Gaussians by hand, against samples and quantiles, and their gradients."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from finite_differences import check_gradients
 
+from deeptalk_jax.errors import ConfigError
 from deeptalk_jax.losses.distances import (
     DISTANCES,
     gaussian_distance,
@@ -12,6 +14,7 @@ from deeptalk_jax.losses.distances import (
     squared_euclidean_distance,
 )
 from deeptalk_jax.types import Gaussian
+from tests.support.finite_differences import check_gradients
 
 distance_of = jax.jit(gaussian_distance, static_argnums=0)
 
@@ -22,7 +25,8 @@ def gaussians(seed, rows, dim=4):
 
 
 @pytest.mark.parametrize(
-    # ||mean||^2 + the sum of variances 0.01, 0.04 | 0.09, 0.25 | 0.01, 0.64; + squared steps of the deviations
+    # Squared distances of the means, plus all variances (0.01 + 0.04, 0.09 + 0.25 and 0.01 + 0.64) for "csd", or plus
+    # the squared differences of the standard deviations for "wasserstein".
     ("kind", "expected"),
     [("csd", [[2.39, 0.7]]), ("wasserstein", [[2.13, 0.36]])],
 )
@@ -33,11 +37,11 @@ def test_distances_by_hand(kind, expected):
 
 
 def test_unknown_distance_lists_the_choices():
-    with pytest.raises(ValueError, match=r"distance='kl' is not one of \('csd', 'wasserstein'\)"):
+    with pytest.raises(ConfigError, match=r"distance='kl' is not one of \('csd', 'wasserstein'\)"):
         gaussian_distance("kl", gaussians(0, 2), gaussians(1, 2))
 
 
-def test_sampled_distance_is_the_expected_squared_distance_of_samples():
+def test_sampled_distance_equals_the_mean_squared_distance_of_samples():
     a, b = gaussians(0, 1), gaussians(1, 1)
     noise = np.random.default_rng(2).standard_normal((2, 200_000, 4))
     samples = [g.mean + np.exp(g.log_variance / 2) * n for g, n in zip((a, b), noise, strict=True)]
@@ -45,8 +49,8 @@ def test_sampled_distance_is_the_expected_squared_distance_of_samples():
     np.testing.assert_allclose(distance_of("csd", a, b)[0, 0], estimate, rtol=0.01)
 
 
-def test_wasserstein_distance_is_the_cost_of_the_best_transport():
-    """On the line the best transport joins equal quantiles, and channels add up."""
+def test_wasserstein_distance_equals_the_cost_of_the_optimal_transport():
+    """In one dimension the optimal transport connects equal quantiles, and costs add over channels."""
     a, b = gaussians(0, 1), gaussians(1, 1)
     share = (np.arange(100_000) + 0.5) / 100_000
     quantiles = [scipy.stats.norm.ppf(share[:, None], g.mean, np.exp(g.log_variance / 2)) for g in (a, b)]
@@ -54,21 +58,21 @@ def test_wasserstein_distance_is_the_cost_of_the_best_transport():
     np.testing.assert_allclose(distance_of("wasserstein", a, b)[0, 0], cost, rtol=1e-3)
 
 
-def test_paired_distance_is_the_diagonal():
+def test_paired_distance_equals_the_diagonal_of_all_distances():
     a, b = gaussians(0, 5), gaussians(1, 5)
     expected = np.diag(distance_of("csd", a, b))
     np.testing.assert_allclose(jax.jit(paired_sampled_distance)(a, b), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", DISTANCES)
-def test_gradients_against_finite_differences(kind):
+def test_gradients_equal_finite_differences(kind):
     def distance(*moments):
         return gaussian_distance(kind, Gaussian(*moments[:2]), Gaussian(*moments[2:]))
 
     check_gradients(distance, *gaussians(0, 2), *gaussians(1, 3))
 
 
-def test_equal_points_have_no_distance_and_a_finite_gradient():
+def test_distance_of_equal_points_is_zero_with_a_finite_gradient():
     points = gaussians(3, 50, 128).mean
 
     @jax.jit

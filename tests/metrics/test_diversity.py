@@ -1,3 +1,5 @@
+"""Diversity of samples by hand."""
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,7 +9,10 @@ from deeptalk_jax.metrics.diversity import Diversity, diversity_factors
 
 
 def factors_and_lip_share():
-    """One expression direction moves every vertex by (3, 4, 0) mm, another only the lips, by 1 mm."""
+    """Factors of a head with two expression directions, and the share of lip vertices in the face.
+
+    The first direction moves every vertex by (3, 4, 0) mm, the second moves only the lips, by 1 mm.
+    """
     head = load_head("procedural")
     directions = np.zeros_like(np.asarray(head.expression_directions))
     directions[:, 0, 0], directions[:, 1, 0] = 3e-3, 4e-3
@@ -16,10 +21,10 @@ def factors_and_lip_share():
     return diversity_factors(head.replace(expression_directions=jnp.asarray(directions))), share
 
 
-def test_pairs_by_hand():
+def test_mean_distance_of_pairs_by_hand():
     factors, share = factors_and_lip_share()
     samples = np.zeros((3, 40, 53), np.float32)
-    samples[1, :, 0] = 1.0  # 5 mm from 0; 1 is 10 mm from 2, which is 5 mm from 0
+    samples[1, :, 0] = 1.0  # distances in mm: 5 from sample 0 to 1 and to 2, 10 from 1 to 2
     samples[2, :, 0] = -1.0
     still, lips = np.zeros((3, 20, 53), np.float32), np.zeros((3, 20, 53), np.float32)
     lips[0, :, 1] = 1.0
@@ -34,6 +39,6 @@ def test_pairs_by_hand():
     assert both.mean_mm("face") == pytest.approx(2 / 3 * np.sqrt(share), rel=1e-3, abs=1e-4)
 
 
-def test_one_sample_makes_no_pair():
-    with pytest.raises(ValueError, match="1 sample makes no pair"):
+def test_a_single_sample_is_rejected():
+    with pytest.raises(ValueError, match="number of samples is 1; expected 2 or more"):
         Diversity({}).add(np.zeros((1, 4, 53), np.float32))

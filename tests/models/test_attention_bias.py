@@ -1,14 +1,16 @@
+"""ALiBi slopes and biases by hand."""
+
 import numpy as np
 import pytest
 
 from deeptalk_jax.models.attention_bias import alibi_slopes, periodic_alibi, symmetric_alibi
 
 
-def test_slopes_of_8_and_12_heads():
+def test_slopes_of_8_and_12_heads_are_the_published_ones():
     eight = [2.0**-i for i in range(1, 9)]
     assert alibi_slopes(8) == tuple(eight)
     assert alibi_slopes(12) == (*eight, 2**-0.5, 2**-1.5, 2**-2.5, 2**-3.5)
-    with pytest.raises(ValueError, match="at least one head, got 0"):
+    with pytest.raises(ValueError, match="num_heads=0: expected at least 1"):
         alibi_slopes(0)
 
 

@@ -1,9 +1,11 @@
+"""Batch norm by hand, and over several devices."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deeptalk_jax.collectives import spanning
 from deeptalk_jax.models.batch_norm import BatchNorm
+from deeptalk_jax.training.pmap_runner import spanning
 
 
 def test_training_statistics_by_hand():
@@ -15,11 +17,11 @@ def test_training_statistics_by_hand():
     expected = (values - values.mean(0)) / np.sqrt(values.var(0) + 1e-5)
     np.testing.assert_allclose(out.reshape(12, 5), expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(updated["batch_stats"]["mean"], 0.1 * values.mean(0), rtol=1e-5)
-    unbiased = 0.9 + 0.1 * values.var(0, ddof=1)  # torch keeps the unbiased variance
+    unbiased = 0.9 + 0.1 * values.var(0, ddof=1)  # as in torch
     np.testing.assert_allclose(updated["batch_stats"]["variance"], unbiased, rtol=1e-5)
 
 
-def test_evaluation_reads_running_statistics():
+def test_evaluation_uses_running_statistics():
     x = jax.random.normal(jax.random.key(0), (3, 4, 2))
     norm = BatchNorm()
     variables = norm.init(jax.random.key(1), x)

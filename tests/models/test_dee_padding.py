@@ -1,4 +1,4 @@
-"""A clip's embedding and its gradients do not depend on what it is batched with: clips of 0.5 to 10 s."""
+"""Embeddings and gradients of a clip are the same alone and in a padded batch of clips from 0.5 to 10 s."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deeptalk_jax.masks import length_mask
-from deeptalk_jax.models.dee import DEE, Tower
+from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.models.gpo import POOLINGS, Pooling
 from deeptalk_jax.models.speech.mel_encoder import MelEncoder
 
@@ -26,13 +26,18 @@ def alone(audio, samples, features, frames):
     return audio[row, : 640 * FRAMES[SHORT]], samples[row], features[row, : FRAMES[SHORT]], frames[row]
 
 
-def test_embeddings_and_gradients_of_both_towers():
-    tower = Tower(0, 2, 6, max_length=250, embedding_dim=3)
+@pytest.mark.parametrize("pooling", ["gpo", "max"])
+def test_both_towers_ignore_padding(pooling):
     model = DEE(
         speech_encoder=MelEncoder(dim=4, num_mels=8, num_layers=0, num_heads=2, rate_hz=25),
-        audio_tower=tower,
-        motion_tower=tower.clone(pooling="max"),
+        audio_layers=0,
+        motion_layers=0,
+        num_heads=2,
+        mlp_dim=6,
         motion_dim=4,
+        embedding_dim=3,
+        pooling=pooling,
+        max_speech_features=250,
     )
     given = batch()
     variables = jax.jit(model.init)(jax.random.key(0), *alone(*given))
@@ -59,7 +64,7 @@ def test_embeddings_and_gradients_of_both_towers():
 
 
 @pytest.mark.parametrize("kind", POOLINGS)
-def test_poolings(kind):
+def test_gradients_of_poolings_ignore_padding(kind):
     _, _, x, lengths = batch()
     model, mask = Pooling(kind), length_mask(lengths, x.shape[1])
     variables = model.init(jax.random.key(0), x[:1, :3], mask[:1, :3])

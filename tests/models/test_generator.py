@@ -1,3 +1,5 @@
+"""Generator: padding, batches over devices, conditions, gradients and invalid inputs."""
+
 import functools
 
 import jax
@@ -34,14 +36,14 @@ def generator():
     emotion = jax.random.normal(jax.random.key(1), (2, 5))
     identity = jnp.eye(3)[:2]
     keys = {"params": jax.random.key(2), "sample": jax.random.key(3)}
-    initialise = jax.jit(functools.partial(model.init, num_frames=FRAMES, tau=1.0, train=False))
+    initialise = jax.jit(functools.partial(model.init, num_frames=FRAMES, tau=1.0))
     variables = initialise(keys, audio, lengths, emotion, identity)
     return model, variables, (audio, lengths, emotion, identity)
 
 
 @pytest.fixture(scope="module")
 def sample(generator):
-    """`Generator.sample`, compiled once for each shape."""
+    """`Generator.sample`, compiled once per shape."""
     model, variables, _ = generator
     apply = jax.jit(functools.partial(model.apply, method=Generator.sample), static_argnames="num_frames")
 
@@ -60,7 +62,7 @@ def keys():
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_padded_clip_equals_the_clip_alone(generator, sample, keys, temperature):
+def test_padding_does_not_change_a_clip(generator, sample, keys, temperature):
     audio, lengths, emotion, identity = generator[2]
     noisy = audio.at[1, 8 * 640 :].set(5.0)
     batch = sample((noisy, lengths, emotion, identity), keys, [3, 2], temperature=temperature)
@@ -72,7 +74,7 @@ def test_padded_clip_equals_the_clip_alone(generator, sample, keys, temperature)
 
 
 def test_samples_do_not_depend_on_batch_and_devices(generator, sample):
-    """Eight rows over eight devices; two of them, in another order, on one."""
+    """Compares eight rows on eight devices with two of them, in another order, on one device."""
     audio, lengths, emotion, identity = (jnp.repeat(array, 4, axis=0) for array in generator[2])
     keys = jax.random.split(jax.random.key(9), 8)
     rows = (audio, lengths, emotion, identity)
@@ -88,7 +90,9 @@ def test_samples_do_not_depend_on_batch_and_devices(generator, sample):
         for name, count in (("indices_top", num_codes), ("indices_bottom", 2 * num_codes)):
             chosen = [np.asarray(getattr(output, name)) for output in (few, many)]
             np.testing.assert_array_equal(chosen[0][row, :count], chosen[1][number, :count])
-    assert len({indices.tobytes() for indices in many.indices_bottom[:4]}) == 4  # each key draws its own
+    assert (
+        len({indices.tobytes() for indices in many.indices_bottom[:4]}) == 4
+    )  # every key gives another sample
 
 
 def test_emotion_and_identity_change_the_logits(generator, sample, keys):
@@ -106,7 +110,7 @@ def test_emotion_and_identity_change_the_logits(generator, sample, keys):
     assert float(jnp.abs(base - other).max()) > 1e-3
 
 
-def test_emotion_of_every_frame(generator):
+def test_emotion_can_change_from_frame_to_frame(generator):
     model, variables, (audio, lengths, emotion, identity) = generator
 
     @jax.jit
@@ -120,7 +124,7 @@ def test_emotion_of_every_frame(generator):
     still = jnp.repeat(emotion[:, None], FRAMES, axis=1)
     np.testing.assert_allclose(features(still), whole, rtol=1e-5, atol=1e-6)
     changing = np.asarray(features(still.at[:, FRAMES // 2 :].multiply(-1.0)))
-    # Frames hear one another, but most of all their own emotion.
+    # Frames depend on each other by attention, but most on their own emotion.
     for half, near, far in ((slice(0, 6), whole, other), (slice(6, 12), other, whole)):
         distance = [np.abs(changing[:, half] - np.asarray(x)[:, half]).mean() for x in (near, far)]
         assert distance[0] < 0.5 * distance[1]
@@ -128,7 +132,7 @@ def test_emotion_of_every_frame(generator):
         features(still[:, :5])
 
 
-def test_training_gradient_reaches_both_predictors_through_the_frozen_prior(generator):
+def test_gradient_reaches_both_predictors_through_the_frozen_prior(generator):
     model, variables, (audio, lengths, emotion, identity) = generator
 
     def loss(predictor):
@@ -141,7 +145,6 @@ def test_training_gradient_reaches_both_predictors_through_the_frozen_prior(gene
             identity,
             num_frames=FRAMES,
             tau=1.0,
-            train=False,
             rngs={"sample": jax.random.key(4)},
         )
         return jnp.sum(jnp.square(output.motion))
@@ -151,9 +154,9 @@ def test_training_gradient_reaches_both_predictors_through_the_frozen_prior(gene
         assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(gradients[part])[-2:]), part
 
 
-def test_rejects_odd_lengths_and_identities(generator, sample, keys):
+def test_wrong_lengths_and_identities_are_rejected(generator, sample, keys):
     audio, lengths, emotion, identity = generator[2]
-    with pytest.raises(ValueError, match="num_frames=10 is no multiple of 4"):
+    with pytest.raises(ValueError, match="num_frames=10: expected a multiple of 4"):
         sample((audio, lengths, emotion, identity), keys, [3, 3], num_frames=10)
     with pytest.raises(ValueError, match="identity has 2 entries, expected 3"):
         sample((audio, lengths, emotion, identity[:, :2]), keys, [3, 3])

@@ -1,9 +1,12 @@
+"""GPO against NumPy, and padding in all poolings."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
 
+from deeptalk_jax.errors import ConfigError
 from deeptalk_jax.masks import length_mask
 from deeptalk_jax.models.gpo import GPO, Pooling
 from deeptalk_jax.models.positions import sinusoidal_positions
@@ -22,8 +25,8 @@ def gpo():
     return model, jax.tree.unflatten(structure, random), x
 
 
-def gru_by_hand(params, inputs):
-    """torch's GRU equations in NumPy float64."""
+def gru_in_numpy(params, inputs):
+    """Equations of torch's GRU in NumPy float64."""
     p = {name: np.asarray(leaf, np.float64) for name, leaf in params.items()}
     hidden, states = np.zeros(32), []
     for row in inputs:
@@ -41,7 +44,9 @@ def test_equals_numpy_and_ignores_padding(gpo, length):
     model, variables, x = gpo
     params = variables["params"]
     code = sinusoidal_positions(length, 32)
-    states = 0.5 * (gru_by_hand(params["forward"], code) + gru_by_hand(params["backward"], code[::-1])[::-1])
+    states = 0.5 * (
+        gru_in_numpy(params["forward"], code) + gru_in_numpy(params["backward"], code[::-1])[::-1]
+    )
     weights = scipy.special.softmax(states @ np.asarray(params["score"]["kernel"])[:, 0] / 0.1)
     expected = weights @ -np.sort(-np.asarray(x[0, :length]), axis=0)
 
@@ -60,13 +65,13 @@ def test_gradient_reaches_valid_positions_only(gpo):
     gradient = jax.grad(lambda x: jnp.sum(model.apply(variables, x, mask)))(x)
     assert np.isfinite(gradient).all()
     np.testing.assert_array_equal(gradient[0, 3:], 0)
-    np.testing.assert_allclose(jnp.sum(gradient[0], 0), 1.0, rtol=1e-5)  # weights sum to 1
+    np.testing.assert_allclose(jnp.sum(gradient[0], 0), 1.0, rtol=1e-5)  # because weights sum to 1
 
 
-def test_mean_and_max_pool_valid_positions():
+def test_mean_and_max_ignore_padding_and_unknown_kinds_are_rejected():
     x = jnp.array([[[1.0], [5.0], [99.0]]])
     mask = jnp.array([[True, True, False]])
     assert Pooling("mean").apply({}, x, mask)[0, 0] == 3.0
     assert Pooling("max").apply({}, x, mask)[0, 0] == 5.0
-    with pytest.raises(ValueError, match="pooling='sum' is not one of"):
+    with pytest.raises(ConfigError, match="pooling='sum' is not one of"):
         Pooling("sum").apply({}, x, mask)

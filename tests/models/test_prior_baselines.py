@@ -1,4 +1,4 @@
-"""The two baselines of TH-VQVAE: one level of codes, and a temporal VAE."""
+"""Baselines of TH-VQVAE: the prior with one level of codes, and the temporal VAE."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ def one_level(codes_per_4_frames):
 
 
 @pytest.mark.parametrize("codes_per_4_frames", [2, 3])
-def test_one_level_spends_so_many_codes(codes_per_4_frames):
+def test_one_level_prior_has_the_configured_code_rate(codes_per_4_frames):
     model = one_level(codes_per_4_frames)
     output, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), jnp.zeros((2, 16, 53)))
     assert output.motion.shape == (2, 16, 53)
@@ -24,7 +24,7 @@ def test_one_level_spends_so_many_codes(codes_per_4_frames):
     assert variables["codebook"]["quantizer"]["embedding"].shape == (6, 8)
 
 
-def test_vae_draws_while_training_and_takes_the_mean_otherwise():
+def test_vae_samples_in_training_and_uses_the_mean_in_evaluation():
     model = TemporalVAE(dim=8, latent_dim=6, mlp_dim=12, num_heads=4, dropout_rate=0.0)
     motion = jax.random.normal(jax.random.key(0), (2, 16, 53))
     shapes, numbers = jax.eval_shape(model.init, jax.random.key(1), motion), np.random.default_rng(0)
@@ -35,10 +35,10 @@ def test_vae_draws_while_training_and_takes_the_mean_otherwise():
         return model.apply(variables, motion, train=True, rngs={"sample": key}, mutable=["batch_stats"])[0]
 
     one, other = trained(jax.random.key(2)), trained(jax.random.key(3))
-    assert one.latents.mean.shape == one.latents.log_variance.shape == (2, 2, 6)  # one for 8 frames
+    assert one.latents.mean.shape == one.latents.log_variance.shape == (2, 2, 6)  # one latent per 8 frames
     np.testing.assert_array_equal(one.latents.mean, other.latents.mean)
     assert float(jnp.abs(one.motion - other.motion).max()) > 1e-3
-    # Without a key: nothing is drawn. A wider Gaussian changes nothing either.
+    # Evaluation needs no random key, and does not depend on the variance.
     wide = jax.tree.map(jnp.copy, variables)
     wide["params"]["log_variance"]["bias"] += 4.0
     evaluated = jax.jit(model.apply)
@@ -49,11 +49,11 @@ def test_vae_draws_while_training_and_takes_the_mean_otherwise():
 @pytest.mark.parametrize(
     ("model", "shape", "message"),
     [
-        (one_level(5), (1, 20, 53), "codes_per_4_frames=5 is neither 2 nor 3"),
+        (one_level(5), (1, 20, 53), r"codes_per_4_frames=5 is not one of \(2, 3\)"),
         (one_level(3), (1, 10, 53), r"t a multiple of 4, got \(1, 10, 53\)"),
         (TemporalVAE(8, 6, 12, 4), (1, 12, 53), r"t a multiple of 8, got \(1, 12, 53\)"),
     ],
 )
-def test_rejected(model, shape, message):
+def test_wrong_rates_and_shapes_are_rejected(model, shape, message):
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(shape))

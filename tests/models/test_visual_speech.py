@@ -1,9 +1,11 @@
+"""Visual speech network: imported weights, published size, receptive field and invalid inputs."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deeptalk_jax.errors import UserError
+from deeptalk_jax.errors import ConfigError, UserError
 from deeptalk_jax.interop.torch_file import read_torch_file
 from deeptalk_jax.interop.visual_speech_file import load_visual_speech, visual_speech_from_state
 from deeptalk_jax.models.visual_speech import LipReader, VisualSpeech
@@ -15,7 +17,7 @@ def torch_files(request):
 
 
 @pytest.mark.parametrize("kind", ["swish", "prelu"])
-def test_imported_weights_give_the_numbers_of_torch(torch_files, kind):
+def test_imported_weights_give_the_outputs_of_torch(torch_files, kind):
     model, variables = load_visual_speech(torch_files / f"visual_speech_{kind}.pt")
     assert (model.front_channels, model.channels, model.num_blocks, model.activation) == (
         3,
@@ -28,8 +30,8 @@ def test_imported_weights_give_the_numbers_of_torch(torch_files, kind):
     np.testing.assert_allclose(features, golden["features"], rtol=1e-5, atol=1e-5)
 
 
-def test_the_published_size():
-    """512-d features, 11.2 million parameters: the front end, and a ResNet-18 without its first layer and classes."""
+def test_parameter_count_of_the_published_size():
+    """The size is that of a ResNet-18 with another first layer and without classes: 11.2 million parameters."""
     shapes = jax.eval_shape(VisualSpeech().init, jax.random.key(0), jnp.zeros((1, 1, 88, 88)))
     sizes = {name: sum(leaf.size for leaf in jax.tree.leaves(tree)) for name, tree in shapes.items()}
     resnet18, first_layer, classes = 11_689_512, 3 * 64 * 49 + 128, 512 * 1000 + 1000
@@ -38,7 +40,7 @@ def test_the_published_size():
     assert features.shape == (2, 5, 512)
 
 
-def test_a_frame_sees_two_on_either_side_and_statistics_move_in_training_only():
+def test_features_depend_on_five_frames_and_statistics_change_in_training_only():
     model = LipReader(VisualSpeech(3, (4,), (1,), "relu"), 6)
     frames = jax.random.uniform(jax.random.key(0), (1, 9, 17, 17))
     variables = model.init(jax.random.key(1), frames)
@@ -67,7 +69,7 @@ def test_a_frame_sees_two_on_either_side_and_statistics_move_in_training_only():
         ),
     ],
 )
-def test_checkpoints_that_do_not_fit(torch_files, change, message):
+def test_checkpoints_with_missing_or_unknown_tensors_are_rejected(torch_files, change, message):
     state = dict(read_torch_file(torch_files / "visual_speech_swish.pt"))
     change(state)
     with pytest.raises(UserError, match=message):
@@ -78,9 +80,9 @@ def test_checkpoints_that_do_not_fit(torch_files, change, message):
     ("fields", "message"),
     [
         ({"activation": "gelu"}, "activation='gelu' is not one of"),
-        ({"num_blocks": (1,)}, r"channels \(64, 128, 256, 512\) and num_blocks \(1,\) differ"),
+        ({"num_blocks": (1,)}, r"channels=\(64, 128, 256, 512\) and num_blocks=\(1,\) differ"),
     ],
 )
-def test_encoders_that_cannot_be(fields, message):
-    with pytest.raises(ValueError, match=message):
+def test_invalid_fields_are_rejected(fields, message):
+    with pytest.raises(ConfigError, match=message):
         jax.eval_shape(VisualSpeech(**fields).init, jax.random.key(0), jnp.zeros((1, 1, 24, 24)))

@@ -1,3 +1,5 @@
+"""The differentiable renderer: agreement with the NumPy rasteriser, gradients, and smooth outlines."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +14,7 @@ BEHIND = 0.1
 
 
 def soup(num, seed=0):
-    """Triangles of all sizes that cross each other, some beyond the picture, half of them turned away."""
+    """Random triangles of different sizes that intersect; some are outside the picture, half face away."""
     rng = np.random.default_rng(seed)
     centre = rng.uniform(-4, SIZE + 4, (num, 1, 2))
     screen = centre + rng.normal(0, 1, (num, 3, 2)) * rng.choice([1, 3, 20], (num, 1, 1))
@@ -30,7 +32,7 @@ def drawing(faces):
     return picture
 
 
-def test_the_nearest_face_of_every_pixel_is_that_of_the_software_rasteriser():
+def test_visible_faces_equal_those_of_the_numpy_rasteriser():
     screen, nearness, faces = soup(150)
     corners = np.concatenate([screen, nearness[:, None]], axis=1)[faces]
     seen = np.asarray(jax.jit(lambda corners: visible_faces(corners, SIZE))(corners))
@@ -38,13 +40,13 @@ def test_the_nearest_face_of_every_pixel_is_that_of_the_software_rasteriser():
     expected = np.full(SIZE * SIZE, -1)
     expected[fragments.pixel] = fragments.face
     assert 0.5 < np.mean(expected >= 0) < 1.0
-    # Pixels on an edge and depths that differ by less than their integers can do may go either way.
+    # Ties may be decided differently: pixels on an edge, and depths that round to the same integer.
     assert np.mean(seen.ravel() != expected) < 0.003
 
 
 @pytest.fixture(scope="module")
 def one_triangle():
-    """Value and gradients of a weighted sum over a triangle that covers all of the picture."""
+    """Weighted sum of a picture covered by one triangle, with gradients by vertex positions and shades."""
     faces = np.array([[0, 1, 2]], np.int32)
     picture = drawing(faces)
     weights = np.random.default_rng(1).normal(size=(SIZE, SIZE)).astype(np.float32)
@@ -55,7 +57,7 @@ def one_triangle():
     return jax.jit(jax.value_and_grad(value, (0, 1)))
 
 
-def test_inside_a_face_gradients_are_those_of_finite_differences(one_triangle):
+def test_gradients_inside_a_face_equal_finite_differences(one_triangle):
     screen = np.float32([[-30, 60], [70, 55], [13, -50]])
     shade = np.float32([0.2, 0.9, 0.5])
     _, gradients = one_triangle(screen, shade)
@@ -71,7 +73,7 @@ def test_inside_a_face_gradients_are_those_of_finite_differences(one_triangle):
 
 @pytest.fixture(scope="module")
 def two_layers():
-    """Sum of the picture, and its gradient, of a grey quadrilateral in front of another."""
+    """Sum of the picture of one quadrilateral in front of another, with its gradient by the front vertices."""
     quads = np.array([[0, 1, 2], [0, 2, 3]], np.int32)
     picture = drawing(np.concatenate([quads, quads + 4]))
     nearness = np.float32([0.3] * 4 + [0.7] * 4)
@@ -84,30 +86,31 @@ def two_layers():
     return jax.jit(jax.value_and_grad(total, has_aux=True))
 
 
-_SQUARE = np.float32([[0, 1], [1, 1], [1, 0], [0, 0]])  # counter-clockwise as one sees it, rows go down
+_SQUARE = np.float32([[0, 1], [1, 1], [1, 0], [0, 0]])  # counter-clockwise on the screen, where rows go down
 _BACK = 40 * _SQUARE - 5
 
 
 @pytest.mark.parametrize("turn", [0.0, 0.3, 0.7])
-def test_outlines_cover_what_lies_inside_them_and_move_with_it(two_layers, turn):
+def test_pixels_on_outlines_are_blended_by_covered_area(two_layers, turn):
     rotation = np.float32([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     whole = []
     for shift in (0.0, 0.17, 0.5, 0.83):
         front = (9.0 * _SQUARE - 4.5) @ rotation + np.float32([13.3 + shift, 14.1])
         (total, image), gradient = two_layers(front, _BACK)
-        # Area 81 of 0.75 over 0.25: only where two outlines meet in a corner is a pixel's share not exact.
+        # An area of 81 pixels with grey 0.75 on grey 0.25. The covered share is inexact only at corners.
         assert total == pytest.approx(0.25 * SIZE**2 + 0.5 * 81, abs=0.4)
-        assert len(np.unique(np.round(np.asarray(image), 5))) > 3, "outlines are hard"
-        # It grows by its border when one side moves out by a pixel: both ends of the right side along its normal.
+        assert len(np.unique(np.round(np.asarray(image), 5))) > 3, "outlines are not smoothed"
+        # Moving the right side outwards along its normal by one pixel adds the length of the side to the area.
         outwards = np.zeros((4, 2), np.float32)
         outwards[[1, 2]] = np.float32([1, 0]) @ rotation
         assert np.sum(gradient * outwards) == pytest.approx(0.5 * 9, rel=0.15)
         whole.append(np.sum(np.asarray(gradient), axis=0))
-    # Moved as a whole it covers as much: on the average, as a corner between pixels counts for one of its sides only.
+    # Moving the whole square does not change its area. This holds on average over shifts, because a corner between
+    # pixels counts for only one of its sides.
     assert np.mean(whole, axis=0) == pytest.approx([0, 0], abs=0.7)
 
 
-def test_outlines_agree_with_finite_differences(two_layers):
+def test_gradients_of_outlines_equal_finite_differences(two_layers):
     front = 9.0 * _SQUARE + np.float32([8.37, 9.21])
     front[2] += [1.4, -2.2]
     (_, _), gradient = two_layers(front, _BACK)
@@ -119,15 +122,15 @@ def test_outlines_agree_with_finite_differences(two_layers):
         assert gradient[index] == pytest.approx(float(slope), abs=0.12), index
 
 
-def test_hidden_outlines_leave_no_trace(two_layers):
-    """The same quadrilateral behind the other changes nothing, and cannot be moved."""
+def test_hidden_outlines_do_not_change_the_picture(two_layers):
+    """A quadrilateral that is completely covered by the front one is not visible."""
     cover = 40 * _SQUARE - 5
     hidden = 9.0 * _SQUARE + np.float32([8.37, 9.21])
     (_, image), _ = two_layers(cover, hidden)
     np.testing.assert_allclose(image, 0.75, atol=1e-6)
 
 
-def test_a_batch_is_its_pictures_one_by_one_and_as_the_software_rasteriser_has_them():
+def test_batch_equals_single_pictures_and_the_numpy_rasteriser():
     screen, nearness, faces = soup(60, seed=4)
     shade = np.random.default_rng(5).uniform(0, 1, len(screen)).astype(np.float32)
     picture = drawing(faces)
@@ -141,4 +144,4 @@ def test_a_batch_is_its_pictures_one_by_one_and_as_the_software_rasteriser_has_t
         expected = np.full(SIZE * SIZE, BEHIND, np.float32)
         expected[fragments.pixel] = interpolate(fragments, faces, shade[:, None])[:, 0]
         differing.append(np.mean(np.abs(np.asarray(image).ravel() - expected) > 1e-3))
-    assert max(differing) < 0.35, "more than the outlines differ"
+    assert max(differing) < 0.35, "pixels away from outlines differ"

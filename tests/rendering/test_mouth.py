@@ -1,3 +1,5 @@
+"""Mouth crops: contents, agreement with the NumPy rasteriser, gradients, batches and devices."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +25,7 @@ def renderer():
 
 @pytest.fixture(scope="module")
 def draw(renderer):
-    """Weighted sum and picture of every frame, and the gradient of the sum."""
+    """Weighted sum of the pictures and the pictures themselves, with the gradient of the sum by the motion."""
     weights = np.random.default_rng(0).normal(size=(SIZE, SIZE))
     weights = (10 * gaussian_filter(weights, 4)).astype(np.float32)
 
@@ -41,7 +43,7 @@ def frames(*jaw_rad):
     return motion
 
 
-def test_an_open_mouth_is_dark_inside(draw):
+def test_open_mouth_is_dark_inside(draw):
     (_, pictures), _ = draw(frames(0.0, 0.3))
     shut, wide = np.asarray(pictures[0])
     assert wide[SIZE // 2, SIZE // 2] < 0.3 < shut[SIZE // 2 - 6, SIZE // 2]
@@ -50,7 +52,7 @@ def test_an_open_mouth_is_dark_inside(draw):
     assert pictures.min() >= 0.0 and pictures.max() <= 1.0
 
 
-def test_the_picture_is_the_software_rasterisers_but_for_outlines(renderer, draw):
+def test_picture_equals_the_numpy_rasteriser_except_on_outlines(renderer, draw):
     motion = frames(0.05, 0.25)
     (_, pictures), _ = draw(motion)
     for frame, picture in zip(motion[0], pictures[0], strict=True):
@@ -63,8 +65,8 @@ def test_the_picture_is_the_software_rasterisers_but_for_outlines(renderer, draw
         assert np.mean(difference > 0.01) < 0.15
 
 
-def test_what_is_left_out_is_not_the_mouth(renderer):
-    """Of the whole head, seen from in front; the neck, behind the corners of the picture, ends early."""
+def test_faces_that_are_not_drawn_are_not_visible_in_the_crop(renderer):
+    """Compares with the whole head in the inner 60 % of the crop; the neck, visible in its corners, is cut earlier."""
     head = load_head("procedural")
     whole = renderer._replace(head=head)
     drawn = {tuple(face) for face in np.sort(renderer.vertices[renderer.faces], axis=1)}
@@ -78,15 +80,15 @@ def test_what_is_left_out_is_not_the_mouth(renderer):
     assert max(missing) < 0.01
 
 
-def test_gradients_are_those_of_finite_differences(draw):
-    """Shading, projection and outlines at once: over steps that move outlines by parts of a pixel.
+def test_gradients_equal_finite_differences(draw):
+    """Covers shading, projection and outlines together, with steps that move outlines by fractions of a pixel.
 
-    No nearer than a quarter: where surfaces run into each other (lips that touch, the tongue), the line between them
-    is no edge of the mesh, and creases thinner than a pixel come and go.
+    The tolerance is 25 %. Where surfaces intersect (touching lips, the tongue), the line between them is not an edge of
+    the mesh and has no gradient, and creases thinner than a pixel appear and disappear.
     """
     motion = frames(0.05, 0.15)
     _, gradient = draw(motion)
-    # One frame at a time would cost another compilation: the sum adds both frames.
+    # Both frames are moved and their gradients added, because drawing one frame would need another compilation.
     for index in (JAW, *np.argsort(-np.abs(np.asarray(gradient)[0]).sum(0))[:3]):
         step = 0.01 if index == JAW else 0.05
         values = []
@@ -98,10 +100,9 @@ def test_gradients_are_those_of_finite_differences(draw):
         assert float(gradient[0, :, index].sum()) == pytest.approx(slope, rel=0.25), index
 
 
-def test_a_batch_is_its_frames_and_motion_is_its_vertices(renderer, draw):
+def test_batch_equals_its_clips_one_by_one(renderer, draw):
     motion = np.concatenate([frames(0.1, 0.2), frames(0.3, 0.0)])
-    vertices = motion_vertices(load_head("procedural"), motion)
-    pictures = jax.jit(renderer.from_vertices)(vertices)
+    pictures = jax.jit(renderer.from_motion)(motion)
     assert pictures.shape == (2, 2, SIZE, SIZE)
     for row in range(2):
         difference = np.abs(pictures[row] - draw(motion[row : row + 1])[0][1][0])
@@ -109,15 +110,15 @@ def test_a_batch_is_its_frames_and_motion_is_its_vertices(renderer, draw):
         assert np.mean(difference > 2e-3) < 0.01
 
 
-def test_heads_without_lips_and_sizes_that_cannot_be(synthetic_flame_head):
-    with pytest.raises(ValueError, match="'synthetic FLAME' has no lips"):
+def test_head_without_lips_or_size_of_zero_raises(synthetic_flame_head):
+    with pytest.raises(ValueError, match="'synthetic FLAME' has no lips to draw"):
         mouth_renderer(synthetic_flame_head)
     with pytest.raises(ValueError, match="size is 0; expected at least 1 pixel"):
         mouth_renderer(load_head("procedural"), 0)
 
 
-def test_devices_draw_their_rows_without_one_another():
-    """As one program, every round of the renderer's loops would wait for all devices."""
+def test_devices_draw_their_rows_without_communication():
+    """Without `rows_apart`, every iteration of the renderer's loops would wait for all devices."""
     mesh = make_mesh(num_devices=4)
     renderer = mouth_renderer(load_head("procedural"), 8)
     motion = np.zeros((4, 1, 53), np.float32)

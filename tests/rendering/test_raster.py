@@ -1,10 +1,10 @@
-"""The z-buffer on triangles small enough to work out by hand."""
+"""The NumPy z-buffer on small triangles with hand-computed results."""
 
 import numpy as np
 
 from deeptalk_jax.rendering.raster import interpolate, rasterise
 
-# Column, row: down from the first corner, then up to the right; counter-clockwise to the eye.
+# (column, row) of a triangle whose corners appear in counter-clockwise order.
 CORNERS = np.array([[1.0, 1.0], [1.0, 5.0], [5.0, 1.0]])
 FACE = np.array([[0, 1, 2]])
 
@@ -15,7 +15,7 @@ def covered(fragments, size):
     return image.reshape(size)
 
 
-def test_right_triangle_covers_the_pixels_inside_and_on_its_edges():
+def test_triangle_covers_pixels_inside_and_on_its_edges():
     seen = rasterise(CORNERS, np.ones(3), FACE, (7, 9))
     expected = np.zeros((7, 9), bool)
     for row in range(1, 6):
@@ -30,12 +30,12 @@ def test_barycentric_weights_reproduce_positions():
     np.testing.assert_allclose(place[:, 1] * 9 + place[:, 0], seen.pixel, atol=1e-4)
 
 
-def test_back_faces_and_faces_behind_the_camera_are_not_seen():
+def test_back_faces_and_faces_behind_the_camera_are_not_drawn():
     assert len(rasterise(CORNERS, np.ones(3), FACE[:, ::-1], (7, 9)).pixel) == 0
     assert len(rasterise(CORNERS, np.array([1.0, 1.0, 0.0]), FACE, (7, 9)).pixel) == 0
 
 
-def test_nearer_face_wins_whatever_the_order():
+def test_nearer_face_is_visible_in_any_order_of_faces():
     screen = np.concatenate([CORNERS, CORNERS])
     inverse_depth = np.array([0.5, 0.5, 0.5, 0.8, 0.8, 0.8])
     faces = np.array([[0, 1, 2], [3, 4, 5]])
@@ -43,15 +43,15 @@ def test_nearer_face_wins_whatever_the_order():
     assert set(rasterise(screen, inverse_depth, faces[::-1], (7, 9)).face) == {0}
 
 
-def test_faces_that_cross_each_other_share_the_pixels():
+def test_intersecting_faces_are_visible_where_they_are_nearer():
     screen = np.array([[0.0, 0.0], [0.0, 8.0], [8.0, 0.0]] * 2)
     inverse_depth = np.array([1.0, 1.0, 0.2, 0.6, 0.6, 0.6])
     seen = rasterise(screen, inverse_depth, np.array([[0, 1, 2], [3, 4, 5]]), (9, 9))
-    column = seen.pixel % 9  # the first falls from 1 to 0.2 over 8 columns: 0.6 at column 4
+    column = seen.pixel % 9  # The first face falls from 1 to 0.2 over 8 columns and has 0.6 at column 4.
     assert set(seen.face[column < 4]) == {0} and set(seen.face[column > 4]) == {1}
 
 
-def test_neighbours_leave_no_crack():
+def test_neighbouring_faces_leave_no_crack():
     rng = np.random.default_rng(0)
     centre = rng.random(2) * 3 + 10
     turn = np.linspace(0, -2 * np.pi, 13)[:-1]
@@ -64,7 +64,7 @@ def test_neighbours_leave_no_crack():
     assert image.sum() > 200
 
 
-def test_faces_partly_or_wholly_outside_the_picture_are_cut():
+def test_faces_outside_the_picture_are_clipped():
     screen = np.array(
         [[-50.0, -50.0], [-50.0, 60.0], [60.0, -50.0], [90.0, 90.0], [90.0, 99.0], [99.0, 90.0]]
     )

@@ -1,4 +1,4 @@
-"""Pictures of the embedded head: background, views, what changes when the mouth opens."""
+"""Rendered frames of the embedded head: background, views, an opening mouth, and rejected arguments."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +23,7 @@ def vertices(head):
     return np.asarray(motion_vertices(head, jnp.asarray(motion)))
 
 
-def test_background_is_untouched_around_the_head(head, vertices):
+def test_background_is_unchanged_around_the_head(head, vertices):
     image = next(render_frames(head, vertices[:1], size=SIZE))
     assert image.shape == (SIZE, SIZE, 3) and image.dtype == np.uint8
     empty = background(SIZE)
@@ -33,7 +33,7 @@ def test_background_is_untouched_around_the_head(head, vertices):
     assert 0.3 < changed.mean() < 0.75 and changed[SIZE // 2, SIZE // 2]
 
 
-def test_opening_the_jaw_darkens_the_mouth_only_there(head, vertices):
+def test_opening_the_jaw_darkens_the_mouth_and_not_the_forehead(head, vertices):
     closed, opened = render_frames(head, vertices, size=SIZE)
     camera = frame_head(np.asarray(head.template), SIZE, "front")
     seams = vertices[1][[head.landmarks["upper_lip_seam"], head.landmarks["lower_lip_seam"]]]
@@ -53,15 +53,15 @@ def test_three_quarter_view_shows_the_left_cheek(head, vertices):
     assert screen[head.landmarks["nose_tip"], 0] < SIZE / 2 - 5
 
 
-def test_supersampling_only_softens(head, vertices):
+def test_supersampling_keeps_size_and_changes_the_picture_little(head, vertices):
     plain, smooth = (
         next(render_frames(head, vertices[:1], size=SIZE, supersample=s)).astype(int) for s in (False, True)
     )
     assert plain.shape == smooth.shape and np.abs(plain - smooth).mean() < 4.0
 
 
-def test_wrong_arguments_are_named_before_the_first_frame(head, vertices):
-    with pytest.raises(ValueError, match=r"view 'side'; choose from front, three_quarter"):
+def test_wrong_arguments_raise_before_the_first_frame(head, vertices):
+    with pytest.raises(ValueError, match=r"unknown view 'side'; choose from front, three_quarter"):
         render_frames(head, vertices, view="side")
     with pytest.raises(ValueError, match=r"vertices have shape .*expected \[t, "):
         render_frames(head, vertices[0])

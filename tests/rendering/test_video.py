@@ -1,4 +1,4 @@
-"""Videos and contact sheets, read back."""
+"""Videos and contact sheets, written and read back."""
 
 import os
 
@@ -24,7 +24,7 @@ def tone(seconds, rate_hz=16000):
 
 
 @pytest.mark.parametrize("audio_s", [0.5, 1.2, 3.0])
-def test_video_comes_back_with_sound_of_its_length(tmp_path, audio_s):
+def test_written_video_has_its_frames_and_sound_of_equal_duration(tmp_path, audio_s):
     path = tmp_path / "clip.mp4"
     assert write_video(path, pictures(30), fps=25, audio=tone(audio_s)) == 30
     assert os.listdir(tmp_path) == ["clip.mp4"]
@@ -38,43 +38,43 @@ def test_video_comes_back_with_sound_of_its_length(tmp_path, audio_s):
         assert frames[0][32, 10, 2] > 180 > 90 > frames[0][32, 10, 0]
         assert frames[1][32, 10, 0] > 180 > 90 > frames[1][32, 10, 2]
         assert float(video.duration * video.time_base) == pytest.approx(1.2, abs=1e-3)
-        # AAC comes in blocks of 1024 samples, 64 ms at 16 kHz.
+        # AAC has blocks of 1024 samples, which are 64 ms at 16 kHz.
         assert float(audio.duration * audio.time_base) == pytest.approx(1.2, abs=0.066)
     with av.open(str(path)) as file:
         sound = np.concatenate([f.to_ndarray()[0] for f in file.decode(audio=0)])
     assert np.abs(sound[2000:6000]).max() == pytest.approx(0.4, abs=0.1)
-    if audio_s == 0.5:  # silence from there on
+    if audio_s == 0.5:  # The rest is padded with silence.
         assert np.abs(sound[12000:18000]).max() < 0.02
 
 
-def test_video_without_sound(tmp_path):
+def test_video_without_sound_has_no_audio_stream(tmp_path):
     path = tmp_path / "clip.mp4"
     write_video(path, pictures(3), fps=30)
     with av.open(str(path)) as file:
         assert not file.streams.audio and sum(1 for _ in file.decode(video=0)) == 3
 
 
-def test_failed_video_leaves_the_old_file_and_no_other(tmp_path):
+def test_failed_video_keeps_the_old_file_and_leaves_no_other(tmp_path):
     path = tmp_path / "clip.mp4"
-    path.write_bytes(b"the old one")
+    path.write_bytes(b"old file")
 
     def broken():
         yield from pictures(3)
-        raise RuntimeError("renderer gave up")
+        raise RuntimeError("renderer failed")
 
-    with pytest.raises(RuntimeError, match=r"gave up"):
+    with pytest.raises(RuntimeError, match=r"renderer failed"):
         write_video(path, broken())
-    assert path.read_bytes() == b"the old one" and os.listdir(tmp_path) == ["clip.mp4"]
+    assert path.read_bytes() == b"old file" and os.listdir(tmp_path) == ["clip.mp4"]
 
 
-def test_videos_that_cannot_be_written_are_refused(tmp_path):
+def test_invalid_video_arguments_raise(tmp_path):
     with pytest.raises(UserError, match=r"videos are written as .mp4"):
         write_video(tmp_path / "clip.avi", pictures(2))
-    with pytest.raises(UserError, match=r"no directory"):
+    with pytest.raises(UserError, match=r"absent does not exist"):
         write_video(tmp_path / "absent" / "clip.mp4", pictures(2))
     with pytest.raises(UserError, match=r"no frames to write"):
         write_video(tmp_path / "clip.mp4", [])
-    with pytest.raises(ValueError, match=r"65 x 48; yuv420p needs even sides"):
+    with pytest.raises(ValueError, match=r"65 x 48 pixels; yuv420p needs even sides"):
         write_video(tmp_path / "clip.mp4", pictures(2, height=65))
     with pytest.raises(ValueError, match=r"audio has shape \(2, 5\)"):
         write_video(tmp_path / "clip.mp4", pictures(2), audio=np.zeros((2, 5)))
@@ -100,7 +100,7 @@ def test_contact_sheet_shows_every_frame(tmp_path):
     assert os.listdir(tmp_path) == ["sheet.png"]
 
 
-def test_contact_sheets_that_cannot_be_drawn_are_refused(tmp_path):
+def test_invalid_contact_sheet_arguments_raise(tmp_path):
     with pytest.raises(ValueError, match=r"1 frames with 2 times"):
         write_contact_sheet(tmp_path / "s.png", list(pictures(1)), [0.0, 1.0], tone(1.0), 16000)
     with pytest.raises(UserError, match=r"contact sheets are written as .png"):

@@ -1,4 +1,4 @@
-"""Which loss and which distance every option of DEE's config stands for."""
+"""The loss terms that each option of the DEE config selects."""
 
 import jax
 import numpy as np
@@ -21,7 +21,7 @@ EMOTION = np.array([0, 1, 0, 2, 1, 3, 2, 0], np.int32)
 
 
 def mixtures(shift, num_components=1):
-    """Speech and motion of eight clips, components in front of the channels."""
+    """Returns random mixtures `[b, k, d]` of the speech and of the motion of eight clips."""
     shape = (2, 2, 8, num_components, 3)
     mean, log_variance = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     mean /= np.linalg.norm(mean, axis=-1, keepdims=True)
@@ -29,7 +29,7 @@ def mixtures(shift, num_components=1):
 
 
 def embeddings(shift):
-    """The same with one component each, `[b, d]`."""
+    """Returns random Gaussians `[b, d]` of the speech and of the motion of eight clips."""
     return [Gaussian(*(moment[:, 0] for moment in side)) for side in mixtures(shift)]
 
 
@@ -40,7 +40,7 @@ def options(**changes):
 
 
 def compiled(loss):
-    """`contrastive_terms` of eight clips."""
+    """Returns the compiled `contrastive_terms` for eight clips."""
 
     @jax.jit
     def terms(audio, motion, scale, shift, key):
@@ -74,7 +74,7 @@ def test_match_and_pseudo_match_terms(distance):
     assert "pseudo_match" not in terms_of(options(), audio, motion)[0]
 
 
-def test_monte_carlo_loss_of_narrow_gaussians_is_that_of_their_means():
+def test_the_monte_carlo_loss_of_narrow_gaussians_equals_the_loss_of_their_means():
     audio, motion = embeddings(-30.0)
     terms, _ = terms_of(options(kind="mc_soft_contrastive", num_samples=2), audio, motion)
     distance = np.linalg.norm(audio.mean[:, None] - motion.mean[None], axis=-1)
@@ -82,7 +82,7 @@ def test_monte_carlo_loss_of_narrow_gaussians_is_that_of_their_means():
     np.testing.assert_allclose(terms["match"], expected, rtol=1e-4)
 
 
-def test_monte_carlo_noise_comes_from_the_key():
+def test_the_key_determines_the_monte_carlo_samples():
     audio, motion = mixtures(-2.0)
     terms = compiled(options(kind="mc_soft_contrastive"))
     first, again, other = (
@@ -91,7 +91,7 @@ def test_monte_carlo_noise_comes_from_the_key():
     assert first == again != other
 
 
-def test_info_nce_sees_means_only_and_both_directions():
+def test_info_nce_compares_means_in_both_directions():
     audio, motion = embeddings(-2.0)
     loss = options(kind="info_nce", matching="diagonal")
     terms, weights = terms_of(loss, audio, motion, scale=1.0)
@@ -123,7 +123,7 @@ def test_bottleneck_by_hand():
 
 
 def test_samples_of_a_mixture_come_from_all_components():
-    """Components without variance: the match probability is the mean over all pairs of components."""
+    """Without variance the match probability is the mean over all pairs of components."""
     audio, motion = mixtures(-60.0, num_components=2)
     loss = options(kind="mc_soft_contrastive", num_samples=3, matching="diagonal")
     terms, _ = compiled(loss)(audio, motion, 0.6, 0.2, jax.random.key(0))
@@ -134,7 +134,7 @@ def test_samples_of_a_mixture_come_from_all_components():
 
 
 def gradients(config):
-    """`(audio, motion, scale, shift) -> total loss, its gradients`."""
+    """Returns the compiled `(audio, motion, scale, shift) -> (total loss, gradients)`."""
 
     def total(audio, motion, scale, shift):
         labels = match_labels(config.loss.matching, EMOTION)
@@ -147,7 +147,7 @@ def gradients(config):
 
 
 @pytest.mark.parametrize("ablation", ["none", *LOSS_ABLATIONS])
-def test_every_option_trains_what_it_should_and_on_eight_devices_as_on_one(ablation):
+def test_each_option_trains_its_parameters_and_eight_devices_equal_one(ablation):
     config = dee.get_config(f"ablation={ablation}")
     start = (config.model.initial_scale, config.model.initial_shift)
     sides, step = mixtures(-2.0, config.model.num_components), gradients(config)
@@ -175,7 +175,7 @@ def test_blocks_of_rows_give_the_loss_and_gradient_of_the_whole_matrix(ablation)
 
 
 @pytest.mark.parametrize("distance", ["csd", "wasserstein"])
-def test_retrieval_takes_the_distance_of_the_loss(distance):
+def test_retrieval_uses_the_distance_of_the_loss(distance):
     audio, motion = embeddings(-2.0)
     for kind in ("csd", "mc_soft_contrastive"):
         found = retrieval_distance(options(kind=kind, distance=distance), audio, motion)
@@ -187,28 +187,31 @@ def test_retrieval_takes_the_distance_of_the_loss(distance):
     [
         (
             {"kind": "triplet"},
-            r"loss.kind='triplet' is not one of \('csd', 'mc_soft_contrastive', 'info_nce'\)",
+            r"loss\.kind='triplet': expected one of csd, mc_soft_contrastive, info_nce",
         ),
-        ({"kind": "info_nce", "smoothing": 0.1}, "loss.smoothing=0.1 does not go with loss.kind='info_nce'"),
+        (
+            {"kind": "info_nce", "smoothing": 0.1},
+            r"loss\.smoothing=0\.1: expected 0 with loss\.kind='info_nce'",
+        ),
         ({"chunk_rows": 3}, "chunk_rows=3 does not divide a batch of 8 rows"),
         ({"distance": "kl"}, "distance='kl' is not one of"),
-        ({"matching": "actor"}, "matching='actor' is not one of"),
+        ({"matching": "actor"}, r"loss\.matching='actor': expected one of diagonal, same_emotion"),
     ],
 )
-def test_rejected_options(changes, message):
+def test_unusable_options_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         terms_of(options(**changes), *embeddings(-2.0))
 
 
 @pytest.mark.parametrize("kind", ["csd", "info_nce"])
-def test_mixtures_need_samples(kind):
-    message = f"model.num_components=2 goes with loss.kind='mc_soft_contrastive' only, not with '{kind}'"
+def test_only_the_sampled_loss_takes_mixtures(kind):
+    message = rf"model\.num_components=2: expected 1 with loss\.kind='{kind}'"
     with pytest.raises(ValueError, match=message):
         compiled(options(kind=kind))(*mixtures(-2.0, 2), 5.0, 5.0, jax.random.key(0))
 
 
 def temporary_bytes(num_devices, rows=512, dim=32, **changes):
-    """Memory per device of the loss and its gradient beside their arguments and results."""
+    """Returns the temporary memory per device of the loss and its gradient, bytes."""
     loss = options(matching="diagonal", **changes)
     shape = jax.ShapeDtypeStruct((rows, 1, dim), np.float32, sharding=batch_sharding(make_mesh(num_devices)))
     scalar = jax.ShapeDtypeStruct((), np.float32)
@@ -223,7 +226,7 @@ def temporary_bytes(num_devices, rows=512, dim=32, **changes):
 
 
 def test_memory_of_the_loss():
-    """A few matrices and nothing of `[b, b, d]`; eight devices share them, and blocks do without."""
+    """The loss needs a few `[b, b]` matrices but no `[b, b, d]`; devices share them, and blocks avoid them."""
     matrix = 4 * 512**2
     whole = temporary_bytes(1)
     assert whole < 6 * matrix

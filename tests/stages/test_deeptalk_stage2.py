@@ -1,4 +1,4 @@
-"""Stage 2: which terms there are, what the swap compares, and that the export animates."""
+"""Stage 2: terms of the loss, the emotion swap, the exported model and refused configs."""
 
 import re
 from pathlib import Path
@@ -11,10 +11,10 @@ from configs import deeptalk_stage2
 from deeptalk_jax.assembly.model_dir import load_part
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.inference.api import DeepTalk
+from deeptalk_jax.stages.base import make_stage
 from deeptalk_jax.stages.deeptalk_stage2 import other_rows
-from deeptalk_jax.stages.registry import make_stage
 from deeptalk_jax.training.loop import Trainer
-from deeptalk_jax.training.step import metric_names
+from deeptalk_jax.training.step import loss_with_features, metric_names
 from deeptalk_jax.types import Gaussian
 
 STAGE1 = {"vertex", "lips", "codes_top", "codes_bottom"}
@@ -41,28 +41,28 @@ def test_a_term_without_weight_is_not_computed(trained, tiny_config, ablation, n
     )
     reads = any("lip_reading" in name for name in names)
     assert ("lip_reader" in stage.upstream) == reads
-    frozen = stage.constants()
-    assert ("visual_speech" in frozen) == reads
+    constants = stage.constants()
+    assert ("visual_speech" in constants) == reads
     params = jax.eval_shape(stage.init, jax.random.key(0))["params"]
     found = metric_names(
-        stage.loss_fn, params, {}, frozen, stage.batch_shapes(), np.int32(0), jax.random.key(0)
+        loss_with_features(stage), params, {}, constants, stage.batch_shapes(), np.int32(0), jax.random.key(0)
     )
     assert set(found) == names | {"loss", "gradient_norm"}
 
 
-def test_swapping_like_with_like_changes_nothing(trained, tiny_config):
-    """In a batch of one clip, repeated, another row's emotion is the row's own."""
+def test_a_swap_between_equal_clips_changes_nothing(trained, tiny_config):
+    """In a batch of copies of one clip, the emotion of another row is the own emotion."""
     config = tiny_config("deeptalk_stage2", trained)
-    trainer = Trainer(make_stage(config), config)  # the program that `trained` has compiled
+    trainer = Trainer(make_stage(config), config)  # compiled before, for `trained`
     batch = {name: np.repeat(rows[:1], len(rows), axis=0) for name, rows in next(trainer.iterator).items()}
-    values = jax.device_get(trainer.train_step(trainer.state, trainer.frozen, batch)[1])
+    values = jax.device_get(trainer.runner.run(trainer.state, trainer.constants, batch)[1])
     terms = STAGE1 | LIP_READING | EMOTION | SWAP | {"motion_emotion"}
     assert set(values) == terms | {"loss", "gradient_norm"}
     for own, swapped in (("emotion",) * 2, ("lip_reading",) * 2, ("lips", "lip")):
         np.testing.assert_allclose(values[f"swap_{swapped}"], values[own], rtol=1e-4)
 
 
-def test_emotion_and_lips_pull_at_the_motion(stage):
+def test_emotion_and_lip_reading_have_gradients_in_the_motion(stage):
     batch = next(stage.train_batches(num_processes=1, process_index=0))
     batch = {name: values[:2] for name, values in batch.items()}
     batch["num_frames"] = np.full(2, 16, np.int32)
@@ -85,21 +85,21 @@ def test_emotion_and_lips_pull_at_the_motion(stage):
         return jax.grad(emotion)(motion), jax.value_and_grad(lips, has_aux=True)(motion)
 
     of_emotion, ((error, none), of_lips) = pull(opened, stage.constants(), batch)
-    assert float(none) == pytest.approx(0.0, abs=1e-6), "the true lips differ from themselves"
+    assert float(none) == pytest.approx(0.0, abs=1e-6), "the true lips differ from each other"
     assert float(error) > 1e-5
-    assert np.abs(of_emotion).max(axis=2).min() > 0, "a frame does not feel the emotion"
+    assert np.abs(of_emotion).max(axis=2).min() > 0, "a frame has no gradient of the emotion"
     felt = np.abs(of_lips).max(axis=2) > 0
     assert felt.sum(axis=1).tolist() == [2, 0], "lips are read in two frames of every other window"
     assert np.diff(np.nonzero(felt[0])[0]).tolist() == [1], "frames that are read are neighbours"
 
 
-def test_windows_that_cannot_be_parted_are_named(stage):
+def test_an_indivisible_number_of_windows_is_refused(stage):
     batch = {"motion": np.zeros((3, 16, 53), np.float32), "num_frames": np.full(3, 16, np.int32)}
-    with pytest.raises(ValueError, match=r"lip_reading_every=2 does not divide 3 windows"):
+    with pytest.raises(ValueError, match=r"lip_reading_every=2: expected a divisor of the 3 windows"):
         stage.lip_reading_terms({}, stage.constants(), batch, jax.random.key(0))
 
 
-def test_the_other_row_is_never_ones_own():
+def test_the_swap_takes_the_emotion_of_another_row():
     rows = np.arange(5.0)[:, None]
     for seed in range(8):
         mean, log_variance = other_rows(Gaussian(rows, 10.0 + rows), jax.random.key(seed))
@@ -108,7 +108,7 @@ def test_the_other_row_is_never_ones_own():
         np.testing.assert_array_equal(log_variance, 10.0 + mean)
 
 
-def test_the_export_animates_and_leaves_the_frozen_parts_alone(trained):
+def test_the_export_animates_and_upstream_parts_are_unchanged(trained):
     directory = trained / "deeptalk_stage2" / "model"
     model = DeepTalk.load(directory)
     motion = model.animate(np.zeros(6400, np.float32))
@@ -119,7 +119,7 @@ def test_the_export_animates_and_leaves_the_frozen_parts_alone(trained):
         jax.tree.map(np.testing.assert_array_equal, before, after)
 
 
-def test_what_stage_2_cannot_start_from(trained, tiny_config):
+def test_stage_2_refuses_missing_or_other_upstream_models(trained, tiny_config):
     config = tiny_config("deeptalk_stage2", trained)
     with config.unlocked():
         config.upstream.lip_reader = ""
@@ -130,11 +130,11 @@ def test_what_stage_2_cannot_start_from(trained, tiny_config):
     other = make_stage(tiny_config("deeptalk_stage2", trained, **{"model.predictor_dim": 8}))
     with pytest.raises(UserError, match=r"upstream.deeptalk=.*has shape"):
         other.pretrained_params()
-    with pytest.raises(ValueError, match=r"lip_reading_frames=17 is not between 0 and data.window_frames=16"):
+    with pytest.raises(ValueError, match=r"lip_reading_frames=17: expected 0 to data.window_frames=16"):
         make_stage(tiny_config("deeptalk_stage2", trained, **{"loss.lip_reading_frames": 17}))
 
 
-def test_the_command_of_the_docs_sets_what_there_is():
+def test_the_command_in_the_docs_sets_existing_keys():
     text = (Path(__file__).parents[2] / "docs" / "stage2.md").read_text()
     (command,) = re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)
     given = dict(re.findall(r"--config\.([\w.]+)=(\S+)", command))

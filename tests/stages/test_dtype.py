@@ -1,21 +1,22 @@
-"""Every stage's step in bfloat16: its layers' products are, and what comes out is near that of float32."""
+"""The step of each stage in bfloat16: types of its matrix products, and a loss close to that of float32."""
 
 import jax
 import numpy as np
 import pytest
 
-from deeptalk_jax.stages.registry import STAGES, make_stage
+from deeptalk_jax.assembly.stage_table import STAGES
+from deeptalk_jax.stages.base import make_stage
 from deeptalk_jax.training.loop import Trainer
-from deeptalk_jax.training.stage_step import stage_step
+from deeptalk_jax.training.step import stage_step
 
-NUM_STEPS = 10  # as in test_parallel.py, whose compiled float32 steps are taken from the cache
+NUM_STEPS = 10  # as in test_parallel.py, so that compiled float32 steps come from the cache
 HALF = {"model.dtype": "bfloat16"}
 _PRODUCTS = ("dot_general", "conv_general_dilated")
-_SLOW = "deeptalk_stage2"  # minutes to compile: its types are looked at, and numbers are stage 1's
+_SLOW = "deeptalk_stage2"  # takes minutes to compile; only its types are checked
 
 
 def equations(jaxpr):
-    """Those of a jaxpr and of all that it calls."""
+    """Yields the equations of a jaxpr and of all jaxprs inside it."""
     for equation in jaxpr.eqns:
         yield equation
         for inner in jax.tree.leaves(
@@ -27,7 +28,7 @@ def equations(jaxpr):
 
 
 def products(stage, config):
-    """Names of the types of both factors of every product of a step, and the types of its new state."""
+    """Returns the type names of the factors of each product of a step, and those of the new state."""
     frozen = stage.constants()
     _, initial_state, update = stage_step(stage, config, frozen)
     state = jax.eval_shape(initial_state, jax.random.key(0))
@@ -46,7 +47,7 @@ def test_layers_compute_in_bfloat16_and_the_state_is_float32(trained, tiny_confi
     found, state_types = products(make_stage(config), config)
     assert state_types <= {"float32", "int32", "bool"}
     in_half = sum("bfloat16" in types for types in found)
-    # All but losses, logits, pooling, FER's features and, in lip_reader, skinning and rendering.
+    # The others are losses, logits, pooling, FER features and, in lip_reader, skinning and rendering.
     assert in_half > (0.3 if name == "lip_reader" else 0.65) * len(found)
 
 
@@ -58,7 +59,7 @@ def test_float32_stages_compute_in_float32(trained, tiny_config):
 
 @pytest.mark.parametrize("name", [name for name in STAGES if name != _SLOW])
 def test_bfloat16_stays_near_float32(trained, tiny_config, name):
-    """The first loss but for rounding; later ones go apart where a code or a draw is another."""
+    """The first loss differs by rounding only; later losses diverge when another code is chosen."""
     losses = []
     for changes in ({}, HALF):
         config = tiny_config(name, trained, num_steps=NUM_STEPS, **changes)

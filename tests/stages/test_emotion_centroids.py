@@ -1,9 +1,6 @@
-"""Centroids of the emotions: by hand, and of a stage that was trained."""
+"""Emotion centroids: computed by hand, and measured by a trained stage and by the command."""
 
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -17,32 +14,30 @@ from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.stages.dee_statistics import _centroids
 from deeptalk_jax.types import EMOTIONS
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 def test_moments_by_hand():
-    """Two clips of one class, none of the other."""
+    """One class has two clips, the other none."""
     means = np.array([[[1.2, 1.6], [0.0, 0.0]]])  # (1, 0) + (0.2, 1.6)
     squares = np.array([[[1.04, 2.56], [0.0, 0.0]]])
     variances = np.array([[[0.3, 0.5], [0.0, 0.0]]])
     mean, log_variance, num_clips = _centroids(np.array([[2, 0]]), means, squares, variances)
     np.testing.assert_allclose(mean, [[[0.6, 0.8], [0, 0]]], rtol=1e-6)
-    # Half the sums, less the squared mean: 0.15 + 0.52 - 0.36, and 0.25 + 1.28 - 0.64.
+    # Mean variance plus mean square minus squared mean: 0.15 + 0.52 - 0.36, and 0.25 + 1.28 - 0.64.
     np.testing.assert_allclose(np.exp(log_variance), [[[0.31, 0.89], [1, 1]]], rtol=1e-6)
     assert mean.dtype == log_variance.dtype == np.float32 and num_clips.tolist() == [[2, 0]]
 
 
-def test_the_nearest_centroid_says_the_emotion():
+def test_the_nearest_centroid_determines_the_emotion():
     mean = np.zeros((2, 2, 3), np.float32)
     mean[0, 1], mean[1, 0] = (0.6, 0.8, 0.0), (0.0, 0.0, 1.0)
     statistics = {"mean": mean, "num_clips": np.array([[0, 2], [1, 0]])}
     heard = nearest_emotion(
         statistics, np.array([[0.0, 1.0, 0.0], [0.0, 0.6, 0.8], [-1.0, 0.0, 0.0]], np.float32)
     )
-    assert heard.tolist() == [0, 1, 1]  # the last lies away from both; cells without clips do not count
+    assert heard.tolist() == [0, 1, 1]  # classes without clips are ignored
 
 
-def test_vectors_of_names_are_those_of_inference():
+def test_vectors_of_named_emotions_equal_those_of_inference():
     rng = np.random.default_rng(0)
     mean = rng.normal(size=(8, 3, 5)).astype(np.float32)
     counts = rng.integers(1, 9, (8, 3))
@@ -56,7 +51,7 @@ def test_vectors_of_names_are_those_of_inference():
     assert not vectors[4].any()  # no clips
 
 
-def test_training_keeps_them_and_the_command_makes_them(trained, data_dir, tmp_path):
+def test_training_saves_centroids_and_the_command_computes_the_same(trained, data_dir, commands, tmp_path):
     part = load_part(trained / "dee" / "model", "dee")
     statistics = part.statistics
     records = list(open_split(data_dir, "synthetic_talk", "train"))
@@ -78,17 +73,15 @@ def test_training_keeps_them_and_the_command_makes_them(trained, data_dir, tmp_p
     variance = np.exp(gaussian.log_variance).mean(axis=0) + gaussian.mean.var(axis=0)
     np.testing.assert_allclose(statistics["log_variance"][cell], np.log(variance), rtol=1e-3, atol=1e-3)
 
-    # The last stage hands them on.
+    # Later stages export the statistics of their upstream parts.
     after = load_part(trained / "deeptalk" / "model", "dee").statistics
     assert all(np.array_equal(after[name], statistics[name]) for name in statistics)
 
     shutil.copytree(trained / "dee" / "model", tmp_path / "model")
     save_model(tmp_path / "model", {"dee": Part(part.config, part.variables)}, head="procedural")
-    command = ["deeptalk_jax.tools.emotion_centroids", "--model", tmp_path / "model", "--data_dir", data_dir]
-    ended = subprocess.run(
-        [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, timeout=300
-    )
-    assert ended.returncode == 0, ended.stderr
+    flags = ["--model", tmp_path / "model", "--data_dir", data_dir]
+    ended = commands.run("deeptalk_jax.tools.emotion_centroids", *flags)
+    assert ended.status == 0, ended.stderr
     assert ended.stdout.splitlines()[0].startswith("neutral    ") and len(ended.stdout.splitlines()) == 8
     made = load_part(tmp_path / "model", "dee").statistics
     for name, array in statistics.items():

@@ -8,12 +8,12 @@ import pytest
 from configs import fer
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.stages import run
-from deeptalk_jax.stages.registry import make_stage
+from deeptalk_jax.stages.base import make_stage
 from deeptalk_jax.types import EMOTIONS
 
 
 def write_frames(path, labels):
-    """Frames whose expression is their emotion, a coefficient each."""
+    """Writes frames with one expression coefficient per emotion."""
     expression = 3 * np.eye(50, dtype=np.float32)[labels]
     np.savez(path, exp=expression, pose=np.zeros((len(labels), 6), np.float32), label=np.array(labels))
 

@@ -1,4 +1,4 @@
-"""Losses of the motion prior's variants, and a few steps of each kind."""
+"""Losses of the motion prior and its baselines, and a few steps of each kind."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from deeptalk_jax.stages.motion_prior import (
 from deeptalk_jax.types import Gaussian
 from tests.support.motion_features import motion_features
 
-# Stand for the factors of a head: what they measure does not matter here.
+# Random factors in place of those of a head, because only the computation matters here.
 FACTORS = {
     region: np.random.default_rng(seed).normal(0, 1e-4, (60, FEATURE_DIM)).astype(np.float32)
     for seed, region in enumerate(("all", "lips", "eyes"))
@@ -54,7 +54,9 @@ def test_parameter_and_jaw_losses_by_hand():
     squared, _ = terms("parameters_l2")
     np.testing.assert_allclose(squared["parameters"], 4.0 / (5 * 50) + 0.25 / (5 * 3), rtol=1e-6)
     assert terms("vertices")[1] == {"vertex": 1e6, "jaw": 3.0}
-    with pytest.raises(ValueError, match=r"loss\.reconstruction='pixels' is not one of"):
+    with pytest.raises(
+        ValueError, match=r"loss\.reconstruction='pixels': expected one of vertices, parameters_l1"
+    ):
         terms("pixels")
 
 
@@ -71,7 +73,7 @@ def test_distances_of_regions_and_velocities():
         squares = np.square(difference @ FACTORS[region].T).sum(-1)
         np.testing.assert_allclose(terms[name], squares[mask].mean(), rtol=1e-5)
     moved = np.square(np.diff(difference, axis=1) @ FACTORS["all"].T).sum(-1)
-    # A displacement counts where its later frame does.
+    # A displacement is valid if its later frame is.
     np.testing.assert_allclose(terms["velocity"], moved[mask[:, 1:]].mean(), rtol=1e-5)
     parameters = tiny(**{"loss.reconstruction": "parameters_l2"}).loss
     assert not distance_weights(parameters)
@@ -85,7 +87,7 @@ def test_bottleneck_losses_by_hand():
     )
     assert terms == {"commitment_top": 1.0, "commitment_bottom": 2.0, "codebook_bottom": 3.0}
     assert set(weights.items()) == {(name, 1.0) for name in terms}
-    # Mean 2, unit variance: KL 2 for each channel; 3 channels.
+    # Mean 2 and variance 1 have a KL of 2 per channel; there are 3 channels.
     latents = Gaussian(jnp.full((2, 4, 3), 2.0), jnp.zeros((2, 4, 3)))
     terms, weights = bottleneck_terms(loss, PriorOutput(None, {}, latents))
     np.testing.assert_allclose(terms["kl"], 6.0, rtol=1e-6)
@@ -103,7 +105,7 @@ TERMS = {
 
 
 def gradient_of(stage, batch):
-    """`(params, state, key) -> (state, terms), gradients` of a stage's loss."""
+    """Returns the compiled `(params, state, key) -> ((state, terms), gradients)` of the loss of a stage."""
 
     def gradient(params, state, key):
         (_, aux), gradients = jax.value_and_grad(stage.loss_fn, has_aux=True)(

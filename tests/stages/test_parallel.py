@@ -1,4 +1,4 @@
-"""Every stage's real step in every way to run it: one device, eight under jit with split weights, eight under pmap."""
+"""The step of each stage gives the same numbers on one device, on eight with jit and split weights, and with pmap."""
 
 import os
 
@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from deeptalk_jax.stages.registry import STAGES, make_stage
+from deeptalk_jax.assembly.stage_table import STAGES
+from deeptalk_jax.stages.base import make_stage
 from deeptalk_jax.training.loop import Trainer
 
 NUM_STEPS = 10
@@ -21,7 +22,7 @@ if FULL:
         "pmap_1": {"num_devices": 1, "parallel": "pmap"},
         "pmap_2": {"num_devices": 2, "parallel": "pmap"},
     }
-# A step of stage 2's losses on 8 devices takes minutes to compile.
+# The step of stage 2 takes minutes to compile on 8 devices.
 _STAGES = [
     pytest.param(
         stage,
@@ -31,8 +32,8 @@ _STAGES = [
     )
     for stage in STAGES
 ]
-_INDIVISIBLE = "lip_reader"  # its tiny weights have odd sizes
-_FROZEN = "motion_prior"  # a part that no later stage trains
+_INDIVISIBLE = "lip_reader"  # its weights have odd sizes, which cannot be split
+_UPSTREAM = "motion_prior"  # an upstream part, which no later stage trains
 
 
 def leaves(tree):
@@ -44,11 +45,11 @@ def leaves(tree):
 
 @pytest.fixture(scope="module")
 def after_steps(trained, tiny_config):
-    """`(stage, options) -> (trainer, metrics)` after `NUM_STEPS` steps."""
+    """Returns `(stage, options) -> (trainer, metrics)`, which takes `NUM_STEPS` steps."""
 
     def run(stage, **options):
         if stage == "deeptalk_stage2":
-            options["loss.lip_reading_every"] = 1  # a device of eight has one window
+            options["loss.lip_reading_every"] = 1  # each of eight devices has one window
         config = tiny_config(stage, trained, num_steps=NUM_STEPS, **options)
         trainer = Trainer(make_stage(config), config)
         for _ in range(NUM_STEPS):
@@ -59,12 +60,14 @@ def after_steps(trained, tiny_config):
 
 
 @pytest.mark.parametrize("stage", _STAGES)
-def test_every_way_gives_the_same_parameters(after_steps, stage, monkeypatch):
-    if stage == "dee":  # and training starts from weights that are given
-        monkeypatch.setattr(STAGES[stage], "pretrained_params", lambda _: {"shift": np.float32(3.5)})
+def test_all_ways_to_run_a_step_give_the_same_parameters(after_steps, stage, monkeypatch):
+    if stage == "dee":  # also covers training that starts from given weights
+        monkeypatch.setattr(
+            STAGES[stage].load_class(), "pretrained_params", lambda _: {"shift": np.float32(3.5)}
+        )
     monkeypatch.setattr("deeptalk_jax.training.mesh.MIN_SPLIT_SIZE", 64)  # these weights are tiny
     one, expected = after_steps(stage)
-    assert not any(_FROZEN in name for name in leaves(one.state.params)), "a frozen part is trained"
+    assert not any(_UPSTREAM in name for name in leaves(one.state.params)), "an upstream part is trained"
     before = leaves(one.variables())
     for way, options in WAYS.items():
         many, found = after_steps(stage, **options)

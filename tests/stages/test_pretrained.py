@@ -8,7 +8,7 @@ from deeptalk_jax.assembly.model_dir import Part, save_model
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.models.speech.emotion2vec import Emotion2Vec
 from deeptalk_jax.stages import base
-from deeptalk_jax.stages.registry import make_stage
+from deeptalk_jax.stages.base import make_stage
 
 TINY = Emotion2Vec(
     num_prenet_layers=1, num_layers=1, dim=8, num_heads=2, mlp_dim=10, conv_channels=6, positional_groups=2
@@ -17,7 +17,7 @@ TINY = Emotion2Vec(
 
 @pytest.fixture
 def stage(trained, tiny_config):
-    """`(directory, kind) -> stage`, DEE with that encoder; its config only, the module stays as it is."""
+    """Returns `(directory, kind) -> stage`: a DEE stage with changed config keys and an unchanged module."""
 
     def make(directory, kind="emotion2vec"):
         made = make_stage(tiny_config("dee", trained))
@@ -31,7 +31,7 @@ def stage(trained, tiny_config):
 
 @pytest.fixture
 def imported(tmp_path, stage, monkeypatch):
-    """A model directory with a tiny emotion2vec, which is the one that every config asks for."""
+    """Writes a model directory with a tiny emotion2vec, which all configs then describe."""
     monkeypatch.setattr(base, "build_speech_encoder", lambda config: TINY)
     shapes = jax.eval_shape(TINY.init, jax.random.key(0), np.zeros((1, 640), np.float32))
     variables = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.5, np.float32), shapes)
@@ -39,14 +39,14 @@ def imported(tmp_path, stage, monkeypatch):
     return tmp_path, variables
 
 
-def test_weights_are_those_of_the_directory(imported, stage):
+def test_pretrained_weights_come_from_the_directory(imported, stage):
     directory, variables = imported
     given = stage(directory).pretrained_params()
     jax.tree.map(np.testing.assert_array_equal, given, {"speech_encoder": variables["params"]})
     assert stage("", kind="mel").pretrained_params() == {}
 
 
-def test_directories_that_do_not_fit(imported, stage, trained):
+def test_directories_without_fitting_weights_are_refused(imported, stage, trained):
     directory, variables = imported
     with pytest.raises(UserError, match=r"--emotion2vec=.* --config.pretrained.speech=DIR"):
         stage("").pretrained_params()

@@ -1,4 +1,4 @@
-"""Real processes as one run: two of two devices each, what becomes of them, and who can go on from there."""
+"""Runs of two real processes with two devices each: signals, a killed process, and resuming with other numbers."""
 
 import json
 import os
@@ -16,15 +16,15 @@ import pytest
 
 from deeptalk_jax.cli import EXIT_INTERRUPTED
 from deeptalk_jax.errors import Interrupted, LostProcess, UserError
-from deeptalk_jax.stages.registry import make_stage
+from deeptalk_jax.stages.base import make_stage
 from deeptalk_jax.training import processes
 from deeptalk_jax.training.loop import Trainer, fit
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = Path(__file__).with_name("train_process.py")
-NOTICED_S = 60  # by when the others stop
-# How one that lost another ends: by our line, or by JAX's own when its heartbeat is faster.
-_LOST = "another process is gone|another task died"
+NOTICED_S = 60  # the other process must stop within this time
+# End of a process that lost the other one: our error, or that of JAX if its heartbeat is faster.
+_LOST = "another process has ended|another task died"
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def config(tiny_config):
 
 @pytest.fixture
 def start(config, tmp_path):
-    """`(workdir, signal, step) -> processes` of two, the second of which gets the signal."""
+    """Returns `(workdir, signal, step) -> processes`, which starts two processes; the second gets the signal."""
     started = []
 
     def begin(workdir, number, step):
@@ -68,7 +68,7 @@ def variables(tree):
 
 
 def run(config, workdir, num_devices, stop_at=None):
-    """Trains in this process, to the end or until it is told to stop."""
+    """Trains in this process, to the end or to a signal after step `stop_at`."""
     config = config.copy_and_resolve_references().unlock()
     config.num_devices = num_devices
     taken = Trainer.next_step
@@ -94,8 +94,8 @@ def assert_same(found, expected):
         np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
-def test_processes_stop_together_and_other_numbers_go_on(config, start, tmp_path):
-    """2 x 2 devices, then 1 x 4, then 1 x 1: the numbers of one run on one device."""
+def test_processes_stop_together_and_other_numbers_of_processes_resume(config, start, tmp_path):
+    """2 x 2 devices, then 1 x 4, then 1 x 1 give the same parameters as one run on one device."""
     workdir = tmp_path / "run"
     ended = [
         (process.communicate(timeout=200)[1], process.returncode)
@@ -112,7 +112,7 @@ def test_processes_stop_together_and_other_numbers_go_on(config, start, tmp_path
     assert_same(run(config, workdir, 1), run(config, tmp_path / "alone", 1))
 
 
-def test_the_others_stop_when_one_is_killed(config, start, tmp_path):
+def test_the_other_process_stops_when_one_is_killed(config, start, tmp_path):
     workdir = tmp_path / "run"
     first, second = start(workdir, signal.SIGKILL, 5)
     assert second.wait(timeout=200) == -signal.SIGKILL
@@ -121,19 +121,17 @@ def test_the_others_stop_when_one_is_killed(config, start, tmp_path):
     assert time.monotonic() - since < NOTICED_S
     assert first.returncode not in (0, None)
     assert re.search(_LOST, said), said
-    assert saved_steps(workdir)[-1] in (2, 4)  # 4 was in writing perhaps
+    assert saved_steps(workdir)[-1] in (2, 4)  # checkpoint 4 may be incomplete
     assert_same(run(config, workdir, 4), run(config, tmp_path / "alone", 1))
 
 
-def test_what_a_lost_process_looks_like(monkeypatch):
+def test_errors_of_a_lost_process_are_recognised(monkeypatch):
     failed = jax.errors.JaxRuntimeError("UNAVAILABLE: Connection closed by peer\nmore")
     with pytest.raises(jax.errors.JaxRuntimeError), processes.watching_others():  # there is no other
         raise failed
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with (
-        pytest.raises(
-            LostProcess, match=r"process 0 cannot go on.*\(UNAVAILABLE: Connection closed by peer\);"
-        ),
+        pytest.raises(LostProcess, match=r"process 0 stopped.*\(UNAVAILABLE: Connection closed by peer\);"),
         processes.watching_others(),
     ):
         raise failed
@@ -141,7 +139,7 @@ def test_what_a_lost_process_looks_like(monkeypatch):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
 
 
-def test_places_that_cannot_be(monkeypatch):
+def test_unusable_process_settings_are_refused(monkeypatch):
     with pytest.raises(UserError, match="go together; missing: --num_processes"):
         processes.join_processes("localhost:1", None, 0)
 

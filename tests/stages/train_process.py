@@ -1,6 +1,6 @@
-"""One process of a run, for `test_processes.py`: CONFIG.json WORKDIR COORDINATOR PROCESS_ID [SIGNAL STEP].
+"""Trains as one process of a run, for `test_processes.py`: CONFIG.json WORKDIR COORDINATOR PROCESS_ID [SIGNAL STEP].
 
-With SIGNAL and STEP it sends itself that signal once it has taken so many steps.
+With SIGNAL and STEP it sends itself that signal after that number of steps.
 """
 
 import json

@@ -1,22 +1,20 @@
-"""The table of ablations: as a command on a tiny stage, and its parts."""
+"""The ablation study: the command on a tiny stage, and its parts."""
 
 import csv
+import functools
 import itertools
 import json
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from data_pipeline.prepare import prepare
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.studies.ablation.results import count_parameters
 from deeptalk_jax.studies.ablation.rows import Ablations
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 _CONFIG = """
 from configs import fer
@@ -39,67 +37,31 @@ def get_config(arg=None):
     })
     return finish(config, ABLATIONS, ablation)
 """
-# Runs the command once for every line of flags, each in a fork: the imports are paid for once.
-_SERVER = """
-import json, os, runpy, sys
-import deeptalk_jax.studies.ablation.report, deeptalk_jax.studies.ablation.runs
-for line in sys.stdin:
-    child = os.fork()
-    if not child:
-        for number, name in ((1, "stdout"), (2, "stderr")):
-            os.dup2(os.open(f"{sys.argv[1]}/{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-        sys.argv = ["ablate", *json.loads(line)]
-        try:
-            runpy.run_module("deeptalk_jax.studies.ablation", run_name="__main__")
-        except SystemExit as end:
-            sys.stdout.flush()
-            os._exit(end.code)  # taking the interpreter down takes longer than most commands
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
 
 
 @pytest.fixture(scope="module")
-def config_file(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("ablated")
-    prepare("synthetic_talk", str(directory / "data"), num_clips=16, num_workers=1, num_shards=1)
-    path = directory / "tiny.py"
-    path.write_text(_CONFIG.replace("DATA_DIR", repr(str(directory / "data"))))
+def config_file(data_dir, tmp_path_factory):
+    path = tmp_path_factory.mktemp("ablated") / "tiny.py"
+    path.write_text(_CONFIG.replace("DATA_DIR", repr(str(data_dir))))
     return path
 
 
 @pytest.fixture(scope="module")
-def command(tmp_path_factory):
-    """`(*flags) -> (exit status, stdout, stderr)` of the command."""
-    directory = tmp_path_factory.mktemp("streams")
-    server = subprocess.Popen(
-        [sys.executable, "-c", _SERVER, str(directory)],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-    def call(*flags):
-        server.stdin.write(json.dumps(list(map(str, flags))) + "\n")
-        server.stdin.flush()
-        status = int(server.stdout.readline())
-        return status, *((directory / name).read_text() for name in ("stdout", "stderr"))
-
-    yield call
-    server.stdin.close()
-    server.wait()
+def command(commands):
+    """A function `(*flags) -> (exit status, stdout, stderr)` that runs the command."""
+    return functools.partial(commands.run, "deeptalk_jax.studies.ablation")
 
 
 @pytest.fixture(scope="module")
 def table(command, config_file, tmp_path_factory):
-    """Work directory of two rows with two seeds, one of which fails; its flags; and how the command ended."""
+    """Work directory of a study of two rows and two seeds, where one row fails; its flags; output of the command."""
     workdir = tmp_path_factory.mktemp("table")
     flags = (f"--config={config_file}", f"--workdir={workdir}", "--config.num_steps=2", "--config.seed=5")
     return workdir, flags, command(*flags, "--rows=broken,none", "--seeds=2")
 
 
 def runs_of(workdir):
-    """`(row, seed, frame_accuracy)` of the CSV, each held against the files of its run."""
+    """Returns `(row, seed)` of the CSV file, after checking its numbers against the files of the runs."""
     rows = []
     for row in csv.DictReader((workdir / "ablation.csv").open()):
         run = workdir / "rows" / row["row"] / f"seed_{row['seed']}"
@@ -115,10 +77,10 @@ def stamps(workdir):
     return {path: path.stat().st_mtime_ns for path in workdir.glob("rows/*/*/model/*")}
 
 
-def test_rows_are_trained_evaluated_and_tabled_though_one_fails(table):
+def test_other_rows_are_trained_and_tabulated_when_one_fails(table):
     workdir, _, (status, out, err) = table
     assert status == 1
-    reason = "the config cannot be used: schedule='zigzag'"
+    reason = "optimiser.schedule='zigzag': expected one of constant, cosine, step"
     assert f"\nfailed: broken, seed 5: {reason}" in err
     assert f"\nfailed: broken, seed 6: {reason}" in err
     assert "[1/4] broken, seed 5; 3 left after it\n" in err
@@ -128,7 +90,7 @@ def test_rows_are_trained_evaluated_and_tabled_though_one_fails(table):
     config = json.loads((workdir / "rows" / "none" / "seed_6" / "config.json").read_text())
     assert (config["ablation"], config["seed"], config["num_steps"]) == ("none", 6, 2)
     assert config["optimiser"]["schedule"] == "cosine"
-    assert not (workdir / "rows" / "broken" / "seed_5" / "config.json").exists()  # nothing had begun
+    assert not (workdir / "rows" / "broken" / "seed_5" / "config.json").exists()  # the run had not started
     text = (workdir / "ablation.md").read_text()
     assert re.search(r"^\| `none` \| 2 \| .* ± ", text, re.M)
     assert "\n- `broken`: `optimiser.schedule=zigzag`\n" in text
@@ -137,7 +99,7 @@ def test_rows_are_trained_evaluated_and_tabled_though_one_fails(table):
     assert (workdir / "ablation.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_only_what_is_missing_is_made_and_an_interrupted_run_goes_on(table, command):
+def test_finished_runs_are_kept_and_an_interrupted_run_resumes(table, command):
     workdir, flags, _ = table
     cut = workdir / "rows" / "none" / "seed_5"
     for name in ("model/model.json", "model/fer.safetensors", "metrics.json"):
@@ -146,7 +108,7 @@ def test_only_what_is_missing_is_made_and_an_interrupted_run_goes_on(table, comm
     status, _, err = command(*flags, "--rows=none", "--seeds=2")
     assert status == 0
     assert "host 1 of 1: 2 of 2 runs, 1 finished\n[1/1] none, seed 5; 0 left after it\n" in err
-    assert (cut / "metrics.jsonl").read_text() == steps, "a step was taken again"
+    assert (cut / "metrics.jsonl").read_text() == steps, "a step was repeated"
     assert before.items() <= stamps(workdir).items()
     assert runs_of(workdir) == [("none", 5), ("none", 6)]
     before, page = stamps(workdir), (workdir / "ablation.md").read_text()
@@ -162,7 +124,7 @@ def test_only_what_is_missing_is_made_and_an_interrupted_run_goes_on(table, comm
         assert (workdir / "ablation.md").read_text() == page
 
 
-def test_another_config_or_metric_is_refused(table, command):
+def test_changed_config_and_unknown_metric_are_rejected(table, command):
     workdir, flags, _ = table
     status, _, err = command(*flags, "--config.optimiser.learning_rate=0.5")
     assert status == 2
@@ -175,14 +137,14 @@ def test_another_config_or_metric_is_refused(table, command):
     )
 
 
-def test_list(command, config_file):
+def test_list_prints_the_changes_of_each_row(command, config_file):
     status, out, _ = command(f"--config={config_file}", "--list")
     assert status == 0
     assert out.splitlines() == [
         "none",
         "broken           optimiser.schedule='zigzag'",
         "no_augmentation  augmentation.sample_rate=0.0",
-        "as_it_is         model.num_classes=8 (as the config has it anyway)",
+        "as_it_is         model.num_classes=8 (same as the config without ablation)",
     ]
 
 
@@ -215,14 +177,14 @@ def test_list(command, config_file):
         ),
     ],
 )
-def test_wrong_flags(command, config_file, flags, message):
+def test_wrong_flags_are_one_line(command, config_file, flags, message):
     flags = [flag.replace("FILE", str(config_file)) for flag in flags]
     status, _, err = command(f"--config={config_file}", *flags)
     assert (status, err.count("\n")) == (2, 1), err
     assert message.replace("FILE", str(config_file)) in err
 
 
-def test_commands_of_the_documentation(command):
+def test_commands_in_the_documentation_are_valid(command):
     blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs" / "ablations.md").read_text(), re.M | re.S)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
     assert len(lines) == 7
@@ -233,16 +195,16 @@ def test_commands_of_the_documentation(command):
         assert (status, out[:4]) == (0, "none"), err
 
 
-def test_a_config_without_ablations(tmp_path):
+def test_config_without_ablations_is_rejected(tmp_path):
     path = tmp_path / "plain.py"
     path.write_text("def get_config(arg=None): ...\n")
-    with pytest.raises(UserError, match="has no table ABLATIONS"):
+    with pytest.raises(UserError, match="the file has no table ABLATIONS"):
         Ablations(path, "", {})
     with pytest.raises(UserError, match="no such Python file"):
         Ablations(tmp_path / "missing.py", "", {})
 
 
-def test_parameters_are_those_of_the_model(table):
+def test_parameter_count_by_hand(table):
     workdir, _, _ = table
     dims = (53, 9, 7)
     hidden = sum(before * after + after + 2 * after for before, after in itertools.pairwise(dims))

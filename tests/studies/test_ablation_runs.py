@@ -1,4 +1,4 @@
-"""How the runs of an ablation study are shared among hosts, and how they end."""
+"""Division of the runs of an ablation study among hosts, and their exit states."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("num_hosts", [1, 2, 3, 20])
-def test_hosts_share_every_run_once(num_hosts):
+def test_each_run_belongs_to_one_host(num_hosts):
     every = plan(["none", "a", "b", "c"], range(3, 6))
     assert len(set(every)) == 12
     assert every[:4] == [Run(name, 3) for name in ("none", "a", "b", "c")]
@@ -30,7 +30,7 @@ def test_hosts_share_every_run_once(num_hosts):
     assert max(map(len, shared)) - min(map(len, shared)) <= 1
 
 
-def test_hosts_by_jax_distributed():
+def test_jax_distributed_numbers_the_hosts():
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -55,14 +55,14 @@ def test_hosts_by_jax_distributed():
     assert [process.communicate(timeout=240)[0] for process in processes] == ["(0, 2)\n", "(1, 2)\n"]
 
 
-def test_no_such_host():
+def test_host_index_out_of_range_is_rejected():
     assert this_host(1, 2, distributed=False) == (1, 2)
     with pytest.raises(UserError, match="--host_index=2 is not one of --num_hosts=2, counted from 0"):
         this_host(2, 2, distributed=False)
 
 
 class FakeProcess:
-    """A process that ends at once, or at a signal, with some status."""
+    """A process that exits with the given status, at once or at a signal."""
 
     def __init__(self, status, *, alive=False):
         self.exitcode, self._alive = status, alive
@@ -88,22 +88,24 @@ def execute_with(monkeypatch, tmp_path, process):
     return failed, written
 
 
-def test_a_killed_process_is_a_failed_run(monkeypatch, tmp_path, capsys):
+def test_killed_process_counts_as_a_failed_run(monkeypatch, tmp_path, capsys):
     failed, written = execute_with(monkeypatch, tmp_path, FakeProcess(-9))
     assert (failed, written) == ([Run("none", 0)], [1])
     assert "none, seed 0 failed: its process ended with status -9" in capsys.readouterr().err
 
 
-def test_an_interruption_reaches_the_run_and_ends_the_table(monkeypatch, tmp_path):
+def test_interruption_stops_the_run_and_the_study(monkeypatch, tmp_path):
     process = FakeProcess(-15, alive=True)
-    with pytest.raises(Interrupted, match="interrupted in none, seed 0; run again to go on"):
+    with pytest.raises(
+        Interrupted, match="interrupted in none, seed 0; run the same command again to resume"
+    ):
         execute_with(monkeypatch, tmp_path, process)
     assert not process._alive
-    with pytest.raises(Interrupted):  # the training alone was told to stop
+    with pytest.raises(Interrupted):  # only the training process was signalled
         execute_with(monkeypatch, tmp_path, FakeProcess(3))
 
 
-def test_how_a_run_ends(monkeypatch, tmp_path, capsys):
+def test_exit_states_of_a_run(monkeypatch, tmp_path, capsys):
     def interrupted(config, workdir):
         raise Interrupted("SIGTERM: saved step 2")
 
@@ -115,9 +117,9 @@ def test_how_a_run_ends(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(jax, "process_count", lambda: 4)
     with pytest.raises(SystemExit, match="1"):
         runs._train_and_evaluate(None, tmp_path, "test")
-    assert (tmp_path / "failure.txt").read_text().startswith("this process sees the devices of 4 hosts; ")
+    assert (tmp_path / "failure.txt").read_text().startswith("this process uses the devices of 4 hosts; ")
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(40.2, "40 s"), (720, "12 min"), (12_600, "3.5 h")])
-def test_duration(seconds, text):
+def test_duration_is_formatted_with_a_unit(seconds, text):
     assert runs.duration(seconds) == text

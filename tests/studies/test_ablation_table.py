@@ -1,16 +1,15 @@
-"""Numbers, table and picture of an ablation study, by hand."""
+"""Numbers, table and chart of an ablation study, checked by hand."""
 
 import json
 
 import pytest
 
+from deeptalk_jax.assembly.stage_table import STAGES
 from deeptalk_jax.errors import UserError
-from deeptalk_jax.stages.registry import STAGES
 from deeptalk_jax.studies.ablation.plot import draw
 from deeptalk_jax.studies.ablation.results import Failure, Result, training_seconds
 from deeptalk_jax.studies.ablation.rows import Run
 from deeptalk_jax.studies.ablation.table import (
-    MAIN_METRICS,
     best_rows,
     direction,
     long_form,
@@ -19,9 +18,13 @@ from deeptalk_jax.studies.ablation.table import (
 )
 
 
-def test_every_stage_has_main_metrics():
-    assert MAIN_METRICS.keys() == STAGES.keys()
-    assert all(direction(name) for names in MAIN_METRICS.values() for name in names)
+def test_directions_of_the_main_metrics_agree_with_the_stage_table():
+    signs = {"higher": 1, "lower": -1}
+    for row in STAGES.values():
+        assert row.main_metrics, row.name
+        assert {name: direction(name) for name in row.main_metrics} == {
+            name: signs[better] for name, better in row.main_metrics.items()
+        }
 
 
 def test_summary_by_hand():
@@ -37,7 +40,7 @@ def test_summary_by_hand():
     assert str(summarise([float("nan")])) == "nan"
 
 
-def test_best_rows():
+def test_best_rows_by_hand():
     means = {"a": 1.0, "b": 3.0, "c": 3.0, "d": float("nan")}
     assert best_rows(means, 1) == {"b", "c"}
     assert best_rows(means, -1) == {"a"}
@@ -51,26 +54,29 @@ def test_best_rows():
     ]
 
 
-def made_up(row, seed, **metrics):
+def made_up_result(row, seed, **metrics):
     return Result(Run(row, seed), metrics, 1000 + len(row), 1.5 + seed)
 
 
 RESULTS = [
-    made_up("none", 0, lip_error_mm=2.0, used_top=0.5),
-    made_up("none", 1, lip_error_mm=3.0, used_top=0.7),
-    made_up("one_level", 0, lip_error_mm=2.25, other=7),
+    made_up_result("none", 0, lip_error_mm=2.0, used_top=0.5),
+    made_up_result("none", 1, lip_error_mm=3.0, used_top=0.7),
+    made_up_result("one_level", 0, lip_error_mm=2.25, other=7),
 ]
 
 
-def test_markdown_and_csv():
+def test_markdown_and_csv_by_hand():
     lines = markdown(
-        "Title", RESULTS, [Failure(Run("x", 3), "no luck")], {key: {} for key in ("none", "one_level", "x")}
+        "Title",
+        RESULTS,
+        [Failure(Run("x", 3), "out of memory")],
+        {key: {} for key in ("none", "one_level", "x")},
     )
     lines = lines.splitlines()
     assert lines[4] == "| row | seeds | lip_error_mm ↓ | used_top ↑ | other | parameters | training, s |"
     assert lines[6] == "| `none` | 2 | 2.500 ± 0.707 | 0.6000 ± 0.1414 | – | 1,004 | 2.000 ± 0.707 |"
     assert lines[7] == "| `one_level` | 1 | **2.250** | – | 7 | 1,009 | 1.500 |"
-    assert lines[-1] == "- `x`, seed 3: no luck"
+    assert lines[-1] == "- `x`, seed 3: out of memory"
     assert long_form(RESULTS).splitlines() == [
         "row,seed,parameters,train_s,lip_error_mm,used_top,other",
         "none,0,1004,1.5,2.0,0.5,",
@@ -79,7 +85,7 @@ def test_markdown_and_csv():
     ]
 
 
-def test_picture_copes_with_rows_that_lack_a_metric():
+def test_chart_accepts_rows_without_a_metric():
     assert draw(RESULTS, ["lip_error_mm", "used_top"], "a title").startswith(b"\x89PNG")
 
 

@@ -1,9 +1,4 @@
-"""Exchange of codes: pairs and shares by hand, and the real models of a tiny directory."""
-
-import re
-import subprocess
-import sys
-from pathlib import Path
+"""Exchange of codes: pairs and measures checked by hand, and the models of a tiny model directory."""
 
 import jax
 import numpy as np
@@ -25,7 +20,6 @@ from deeptalk_jax.studies.prior_levels.measure import (
 )
 from deeptalk_jax.types import EXPRESSION_DIM, MOTION_DIM
 
-ROOT = Path(__file__).resolve().parents[2]
 WINDOW = 8
 
 
@@ -35,18 +29,17 @@ def record(emotion=0, text="a", speaker=0, intensity=0, num_frames=20, seed=0):
     return Record(np.zeros(0, np.int16), motion, labels, "", text)
 
 
-def test_kinds_of_pairs():
+def test_kinds_of_pairs_by_hand():
     base = record()
     assert is_pair("other_emotion", base, record(emotion=1, speaker=2, intensity=1))
     assert not is_pair("other_emotion", base, record())
     assert not is_pair("other_emotion", base, record(emotion=1, text="b"))
-    assert not is_pair(
-        "other_emotion", record(text=""), record(emotion=1, text="")
-    )  # what is said is not known
+    # Clips without text may have different sentences.
+    assert not is_pair("other_emotion", record(text=""), record(emotion=1, text=""))
     assert is_pair("other_sentence", base, record(text="b"))
     for change in ({"emotion": 1}, {"speaker": 1}, {"intensity": 1}):
         assert not is_pair("other_sentence", base, record(text="b", **change))
-    with pytest.raises(ValueError, match="kind='else' is not one of"):
+    with pytest.raises(ValueError, match="kind='else': expected one of"):
         is_pair("else", base, base)
 
 
@@ -58,13 +51,13 @@ def test_pairs_are_cut_to_common_windows():
     many = [record(emotion) for emotion in range(6)]
     assert len(find_pairs(many, "other_emotion", 4, WINDOW)) == 4
     with pytest.raises(
-        UserError, match="no two clips make a pair of kind 'other_sentence' with 8 frames or more"
+        UserError, match="no two clips of at least 8 frames form a pair of kind 'other_sentence'"
     ):
         find_pairs(many, "other_sentence", 4, WINDOW)
 
 
 def by_hand(lips_from_top):
-    """Models whose top codes are the expression and whose bottom codes are the jaw."""
+    """Returns models with the expression as top codes and the jaw as bottom codes."""
 
     def swap(first, second):
         clips = (first, second)
@@ -90,10 +83,10 @@ def by_hand(lips_from_top):
     return Models(swap, embed, lambda *both: embed(*both).argmax(-1), vertices, np.array([1]), WINDOW)
 
 
-def test_shares_by_hand():
+def test_measures_by_hand():
     clips = np.random.default_rng(1).normal(size=(4, 16, MOTION_DIM)).astype(np.float32)
     clips[:, :, :3] += 9 * np.eye(4, 3)[:, None]  # clips 0, 1, 2 are of classes 0, 1, 2
-    clips[3, :, 0] += 9  # and so is 3 of 0
+    clips[3, :, 0] += 9  # clip 3 is of class 0 too
     pairs = [Pair(clips[0], clips[1]), Pair(clips[2][:8], clips[0][:8]), Pair(clips[0], clips[3])]
     values = measure(by_hand(0.0), pairs)
     np.testing.assert_allclose(values["emotion_embedding"], 1.0, rtol=1e-5)
@@ -103,19 +96,19 @@ def test_shares_by_hand():
     np.testing.assert_allclose(values["lip_top"], values["lip_sources"], rtol=1e-5)
     np.testing.assert_allclose(values["jaw_bottom"], 1.0, rtol=1e-5)
     assert np.all(np.abs(values["jaw_sources"]) < 0.9)
-    # One vertex goes with the top, one with the bottom: the line between the clips is mostly the first one's.
+    # One vertex follows the top codes and one mostly the bottom codes; the first one dominates the distance.
     assert all(0.9 < share < 1.0 for share in values["mean_face"][:2])
     np.testing.assert_array_equal(values["class_top"], [1.0, 1.0, np.nan])
     np.testing.assert_array_equal(values["class_bottom"], [0.0, 0.0, np.nan])
     np.testing.assert_allclose(measure(by_hand(1.0), pairs)["lip_motion"], 1.0, rtol=1e-5)
 
 
-def test_real_models_and_the_picture(model_directory, model_parts):
+def test_study_of_a_model_directory(model_directory, model_parts):
     models = load_models(model_directory)
     window = models.window_frames
     clips = np.random.default_rng(2).normal(size=(2, 3, 2 * window, MOTION_DIM)).astype(np.float32)
     swapped = models.swap(*clips)
-    # Windows are decoded apart, and without an exchange this is the reconstruction.
+    # Windows are decoded separately, and without an exchange the result is the reconstruction.
     part = model_parts["motion_prior"]
     prior = build_motion_prior(part.config)
     whole = jax.jit(prior.apply)(part.variables, clips[1][:, window:]).motion
@@ -131,22 +124,9 @@ def test_real_models_and_the_picture(model_directory, model_parts):
     assert draw_levels(report).startswith(b"\x89PNG")
 
 
-def test_the_command_of_the_documentation():
-    """It is read with every flag; the ending of the file stops it before it begins."""
-    (line,) = re.findall(r"^```sh\n(.*)\n```", (ROOT / "docs" / "prior_levels.md").read_text(), re.M)
-    python, *flags = line.split()
-    assert python == ".venv/bin/python"
-    command = [sys.executable, *flags, "--out=levels.gif"]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
-    assert (ended.returncode, ended.stderr) == (
-        2,
-        "error: --out=levels.gif: the picture is written as .png\n",
-    )
-
-
-def test_a_prior_without_two_levels(model_directory, monkeypatch):
+def test_prior_with_one_level_is_rejected(model_directory, monkeypatch):
     monkeypatch.setattr(
         "deeptalk_jax.studies.prior_levels.measure.build_motion_prior", lambda config: HeadModel
     )
-    with pytest.raises(UserError, match="without two levels of codes"):
+    with pytest.raises(UserError, match="expected one with two levels of codes"):
         load_models(model_directory)

@@ -7,17 +7,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from configs import dee, deeptalk, deeptalk_stage2, fer, lip_reader, motion_prior
-
-# Config module of every stage, in the order of training: each one reads the model directories of earlier ones.
-CONFIG_MODULES = {
-    "fer": fer,
-    "dee": dee,
-    "motion_prior": motion_prior,
-    "deeptalk": deeptalk,
-    "lip_reader": lip_reader,
-    "deeptalk_stage2": deeptalk_stage2,
-}
+from deeptalk_jax.assembly.stage_table import stage_row
 
 _SPEECH = {"model.speech.dim": 8, "model.speech.num_mels": 10, "model.speech.num_heads": 2}
 
@@ -97,7 +87,7 @@ _SHORT_RUN = {
 
 def tiny_model_config(stage: str, **changes) -> ConfigDict:
     """Returns the locked `mini` config of a stage with a tiny model; `changes` are dotted keys."""
-    config = CONFIG_MODULES[stage].get_config("variant=mini").unlock()
+    config = stage_row(stage).config_module.get_config("variant=mini").unlock()
     config.update_from_flattened_dict(TINY_MODELS[stage] | changes)
     return config.lock()
 

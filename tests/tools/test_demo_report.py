@@ -1,14 +1,10 @@
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.tools.demo_report import FIGURES, check_report
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.commands import run_command
 
 GOOD = {
     "motion_prior": {
@@ -90,9 +86,7 @@ def test_reports_that_cannot_be_read_raise(tmp_path):
 
 
 def test_command_prints_its_help_and_errors_in_one_line():
-    command = [sys.executable, "-m", "deeptalk_jax.tools.demo_report"]
-    helped = subprocess.run([*command, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=240)
+    helped = run_command("-m", "deeptalk_jax.tools.demo_report", "--help")
     assert "against the bounds that every figure must keep" in helped.stdout
-    failed = subprocess.run([*command, "nothing.json"], cwd=ROOT, capture_output=True, text=True, timeout=240)
-    assert failed.returncode == 2
-    assert failed.stderr == "error: nothing.json: cannot be read (No such file or directory)\n"
+    failed = run_command("-m", "deeptalk_jax.tools.demo_report", "nothing.json")
+    assert failed == (2, "", "error: nothing.json: cannot be read (No such file or directory)\n")

@@ -1,3 +1,5 @@
+"""Checkpoints: restoring, damaged files, full disks."""
+
 import errno
 import gc
 import os
@@ -16,7 +18,7 @@ from deeptalk_jax.training.state import create_state
 
 
 def counter(value=0):
-    """A resumable iterator that gives `value` next."""
+    """Returns a resumable iterator that yields `value` next."""
     iterator = iter(grain.MapDataset.range(100).to_iter_dataset())
     for _ in range(value):
         next(iterator)
@@ -51,24 +53,27 @@ def damage(directory):
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-def test_newest_is_restored_and_two_are_kept(saved):
+def test_the_newest_checkpoint_is_restored_and_two_are_kept(saved):
     state, position, latest = restore(saved)
     jax.tree.map(np.testing.assert_array_equal, state, state_at(3))
     assert (position, latest) == (30, 3)
     assert sorted(path.name for path in saved.iterdir() if path.name.isdigit()) == ["2", "3"]
 
 
-def test_damaged_newest_falls_back_to_the_one_before(saved):
+def test_a_damaged_newest_checkpoint_falls_back_to_the_previous_one(saved):
     damage(saved / "3" / "state")
     state, position, latest = restore(saved)
     jax.tree.map(np.testing.assert_array_equal, state, state_at(2))
-    assert (position, latest) == (20, 2)  # the damaged one is gone, so that training can save it anew
+    assert (position, latest) == (
+        20,
+        2,
+    )  # the damaged one is deleted, so that training can save this step again
 
 
-# Orbax leaves its other reads alone when one fails.
+# When one read fails, Orbax does not wait for its other reads.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_any_truncated_file_is_noticed(saved, caplog):
-    """Either it is not read at all, or the checkpoint before counts; never are there other numbers."""
+def test_every_truncated_file_is_detected(saved, caplog):
+    """Either the file is not read, or the previous checkpoint is restored; wrong numbers never are."""
     files = [path.relative_to(saved) for path in (saved / "3").rglob("*") if path.is_file()]
     assert len(files) > 5
     steps = {}
@@ -87,8 +92,8 @@ def test_any_truncated_file_is_noticed(saved, caplog):
     assert list(steps.values()).count(2) >= 4, steps
 
 
-def test_full_disk(tmp_path, monkeypatch):
-    """Whether it is noticed when the save begins or, later, in the background."""
+def test_a_full_disk_is_reported_whenever_it_shows(tmp_path, monkeypatch):
+    """It can show when a save starts, in the background, or at the end."""
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def refuse(*args, **kwargs):
@@ -108,25 +113,25 @@ def test_full_disk(tmp_path, monkeypatch):
     checkpoints.close()
 
 
-def test_unfinished_save_is_ignored(saved):
+def test_an_unfinished_save_is_ignored(saved):
     (saved / "4.orbax-checkpoint-tmp").mkdir()
     assert restore(saved)[2] == 3
 
 
-def test_nothing_saved_changes_nothing(tmp_path):
+def test_without_checkpoints_the_state_is_unchanged(tmp_path):
     state, position, latest = restore(tmp_path)
     jax.tree.map(np.testing.assert_array_equal, state, state_at(0))
     assert (position, latest) == (0, None)
 
 
-def test_all_damaged_is_an_error(saved):
+def test_only_damaged_checkpoints_are_an_error(saved):
     for number in "23":
         damage(saved / number / "state")
     with pytest.raises(UserError, match=r"none of the checkpoints \[2, 3\] can be read"):
         restore(saved)
 
 
-def test_directory_that_cannot_be_made(tmp_path):
+def test_a_directory_that_cannot_be_created_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="file/checkpoints: cannot make the checkpoint directory"):
+    with pytest.raises(UserError, match="file/checkpoints: the checkpoint directory cannot be created"):
         Checkpoints(tmp_path / "file" / "checkpoints")

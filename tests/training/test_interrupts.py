@@ -1,3 +1,5 @@
+"""Signals as a flag that the training loop reads."""
+
 import os
 import signal
 
@@ -7,7 +9,7 @@ from deeptalk_jax.training.interrupts import Interrupts, Signalled
 
 
 @pytest.mark.parametrize("number", Interrupts.SIGNALS)
-def test_first_signal_is_remembered_second_acts_as_usual(number):
+def test_the_first_signal_sets_a_flag_and_the_second_acts_as_usual(number):
     seen = []
     before = signal.signal(number, lambda *_: seen.append(number))
     try:
@@ -22,15 +24,15 @@ def test_first_signal_is_remembered_second_acts_as_usual(number):
         signal.signal(number, before)
 
 
-def test_long_work_is_given_up_at_once():
+def test_a_signal_stops_long_work_at_once():
     with Interrupts() as interrupts:
         with pytest.raises(Signalled, match="SIGTERM"), interrupts.raising():
             signal.raise_signal(signal.SIGTERM)
             raise AssertionError("went on")
-        with pytest.raises(Signalled), interrupts.raising():  # it came before the work
+        with pytest.raises(Signalled), interrupts.raising():  # the signal arrived before the work
             raise AssertionError("began")
     with Interrupts() as interrupts:
         with interrupts.raising():
             pass
-        signal.raise_signal(signal.SIGTERM)  # after the work it is remembered again
+        signal.raise_signal(signal.SIGTERM)  # after the work a signal sets the flag again
         assert interrupts.received == "SIGTERM"

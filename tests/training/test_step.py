@@ -1,4 +1,4 @@
-"""The step on several devices, its watch for non-finite terms, its schedule: on a model of two numbers."""
+"""The training step on several devices, non-finite terms, schedules and parameter patterns, on tiny models."""
 
 import jax
 import jax.numpy as jnp
@@ -8,27 +8,26 @@ import pytest
 from ml_collections import ConfigDict
 
 from deeptalk_jax.collectives import global_mean, global_sum
-from deeptalk_jax.errors import UserError
+from deeptalk_jax.errors import ConfigError
 from deeptalk_jax.training.mesh import (
     make_mesh,
     replicated,
-    rows_by_device,
     shard_batch,
     sharding_table,
     split_axis,
     state_sharding,
 )
-from deeptalk_jax.training.optimiser import make_optimiser, make_schedule
-from deeptalk_jax.training.path_patterns import joined, split_frozen
+from deeptalk_jax.training.optimiser import join_frozen, make_optimiser, make_schedule, split_frozen
+from deeptalk_jax.training.runner import jit_step, make_runner
 from deeptalk_jax.training.state import create_state, step_key
-from deeptalk_jax.training.step import REMAT, decode_audio, make_update, parallel_step
+from deeptalk_jax.training.step import REMAT, decode_audio, make_update
 
 NAMES = ["fit", "gradient_norm", "loss", "noise"]
 
 
-def loss_fn(params, model_state, frozen, batch, step, key):
+def loss_fn(params, model_state, constants, batch, step, key):
     noise = jax.random.normal(key, ())
-    fit = global_mean(jnp.square(batch["x"] * params["w"] - batch["y"] * frozen["scale"]))
+    fit = global_mean(jnp.square(batch["x"] * params["w"] - batch["y"] * constants["scale"]))
     total = fit + 0.01 * noise * params["w"]
     seen = model_state["seen"] + global_sum(jnp.sum(batch["x"]))
     return total, ({"seen": seen}, {"fit": fit, "noise": noise})
@@ -39,12 +38,11 @@ def run(num_devices, batches, parallel="jit", **options):
     optimiser = optax.adam(0.1)
     variables = {"params": {"w": jnp.array(0.5)}, "seen": jnp.zeros(())}
     state = jax.device_put(create_state(variables, optimiser, len(NAMES)), replicated(mesh))
-    frozen = jax.device_put({"scale": jnp.array(2.0)}, replicated(mesh))
+    constants = jax.device_put({"scale": jnp.array(2.0)}, replicated(mesh))
     update = make_update(lambda p, s, *rest: loss_fn(p, s, *rest), optimiser, seed=3, **options)
-    step = parallel_step(update, mesh, state, frozen, parallel)
-    to_devices = rows_by_device if parallel == "pmap" else shard_batch
+    runner = make_runner(parallel, update, mesh, state, constants)
     for batch in batches:
-        state, metrics = step(state, frozen, to_devices(batch, mesh))
+        state, metrics = runner.run(state, constants, runner.place(batch))
     return state, metrics
 
 
@@ -65,7 +63,7 @@ def test_eight_devices_equal_one(parallel):
     assert float(one[0].params["w"]) != 0.5
 
 
-def test_first_broken_step_and_its_terms_are_remembered():
+def test_the_first_step_with_non_finite_terms_is_recorded():
     state, _ = run(1, batches(4, bad=2))
     assert int(state.failed_step) == 2
     broken = dict(zip(NAMES, np.asarray(state.failed_terms), strict=True))
@@ -74,7 +72,7 @@ def test_first_broken_step_and_its_terms_are_remembered():
     assert int(healthy.failed_step) == -1
 
 
-def test_a_skipped_step_changes_nothing_but_the_count():
+def test_a_skipped_step_changes_only_the_step_count():
     state, metrics = run(8, batches(4, bad=3), skip_nonfinite=True)
     before, _ = run(8, batches(3), skip_nonfinite=True)
     assert np.isnan(metrics["loss"])
@@ -82,17 +80,17 @@ def test_a_skipped_step_changes_nothing_but_the_count():
     jax.tree.map(np.testing.assert_array_equal, state.replace(step=before.step), before)
     later, metrics = run(8, batches(4, bad=2), skip_nonfinite=True)
     assert np.isfinite(metrics["loss"])
-    assert float(later.params["w"]) != float(before.params["w"])  # training has gone on
+    assert float(later.params["w"]) != float(before.params["w"])  # steps after the skipped one count
 
 
-def test_sound_is_decoded_on_the_device():
+def test_int16_audio_becomes_float32():
     sound = np.array([[-32768, -1, 0, 1, 32767]], np.int16)
     decoded = decode_audio({"audio": jnp.asarray(sound), "viseme": jnp.asarray([3], jnp.int32)})
     np.testing.assert_array_equal(decoded["audio"], sound.astype(np.float32) * np.float32(1 / 32768))
     assert decoded["viseme"].dtype == jnp.int32
 
 
-def test_keys_differ_by_step_and_repeat():
+def test_step_keys_depend_on_seed_and_step_only():
     keys = [jax.random.key_data(step_key(0, step)).tolist() for step in (0, 1, 1)]
     assert keys[0] != keys[1] == keys[2]
 
@@ -112,7 +110,7 @@ def schedule(**changes):
     return make_schedule(config, 110)
 
 
-def test_schedules_by_hand():
+def test_schedules_equal_hand_computed_rates():
     cosine = schedule()
     np.testing.assert_allclose(
         [cosine(0), cosine(5), cosine(10), cosine(60), cosine(110)], [0, 0.5, 1, 0.55, 0.1], rtol=1e-5
@@ -121,18 +119,20 @@ def test_schedules_by_hand():
     np.testing.assert_allclose([steps(0), steps(19), steps(20), steps(45)], [1, 1, 0.5, 0.25])
     constant = schedule(schedule="constant")
     np.testing.assert_allclose([constant(1), constant(100)], [0.1, 1.0], rtol=1e-6)
-    with pytest.raises(ValueError, match="schedule='linear' is not one of"):
+    with pytest.raises(
+        ConfigError, match=r"optimiser.schedule='linear': expected one of constant, cosine, step"
+    ):
         schedule(schedule="linear")
 
 
 PARAMS = {"tower": {"layer_0": {"w": 1.0, "b": 2.0}, "layer_1": {"w": 3.0}}, "scale": 4.0}
 
 
-def test_parameters_are_split_by_pattern_and_joined():
+def test_split_and_join_of_frozen_parameters():
     trained, frozen = split_frozen(PARAMS, ("tower/layer_0/*", "scale"))
     assert trained == {"tower": {"layer_1": {"w": 3.0}}}
     assert frozen == {"tower": {"layer_0": {"w": 1.0, "b": 2.0}}, "scale": 4.0}
-    assert joined(trained, frozen) == PARAMS
+    assert join_frozen(trained, frozen) == PARAMS
     assert split_frozen(PARAMS, ()) == (PARAMS, {})
 
 
@@ -141,13 +141,13 @@ def test_parameters_are_split_by_pattern_and_joined():
     [
         (
             ("scale", "towr/*"),
-            "optimiser.frozen: 'towr/\\*' matches no parameter; at the top there are: scale, tower",
+            "optimiser.frozen: 'towr/\\*' matches no parameter; expected .* begin with: scale, tower",
         ),
-        (("tower/*", "s*"), r"optimiser.frozen: tower/\*, s\* leaves nothing to train"),
+        (("tower/*", "s*"), r"optimiser.frozen=\('tower/\*', 's\*'\): expected .* no pattern matches"),
     ],
 )
-def test_patterns_that_cannot_be(patterns, message):
-    with pytest.raises(UserError, match=message):
+def test_patterns_that_match_nothing_or_everything_are_rejected(patterns, message):
+    with pytest.raises(ConfigError, match=message):
         split_frozen(PARAMS, patterns)
 
 
@@ -158,8 +158,8 @@ def optimiser_config(**changes):
     )
 
 
-def test_layers_have_learning_rates_of_their_own():
-    """Adam's first step is the learning rate, whatever the gradient."""
+def test_rate_factors_scale_the_update_of_each_layer():
+    """The first step of Adam has the size of the learning rate, whatever the gradient."""
     factors = (("tower/layer_0/w", 0.5), ("tower/*", 0.25))
     optimiser = make_optimiser(optimiser_config(rate_factors=factors), 10)
     params = jax.tree.map(jnp.float32, PARAMS)
@@ -167,7 +167,7 @@ def test_layers_have_learning_rates_of_their_own():
     found = jax.tree.map(lambda x: round(float(x), 4), updates)
     layers = {"layer_0": {"w": -0.05, "b": -0.025}, "layer_1": {"w": -0.025}}
     assert found == {"tower": layers, "scale": -0.1}
-    with pytest.raises(UserError, match=r"optimiser.rate_factors: 'head/\*' matches no parameter"):
+    with pytest.raises(ConfigError, match=r"optimiser.rate_factors: 'head/\*' matches no parameter"):
         make_optimiser(optimiser_config(rate_factors=(("head/*", 0.5),)), 10).init(params)
 
 
@@ -175,9 +175,9 @@ WIDTH, ROWS, DEPTH = 64, 256, 6
 
 
 def deep_step(frozen_patterns=(), num_devices=1, **options):
-    """State before, state after, and memory of a step of a network of `DEPTH` layers."""
+    """Returns the state before and after a step of a network of `DEPTH` layers, and the bytes of its temporaries."""
 
-    def loss_fn(params, model_state, frozen, batch, step, key):
+    def loss_fn(params, model_state, constants, batch, step, key):
         x = batch["x"]
         for index in range(DEPTH):
             x = jnp.tanh(x @ params[f"layer_{index}"]["w"])
@@ -193,13 +193,13 @@ def deep_step(frozen_patterns=(), num_devices=1, **options):
     state = jax.device_put(state, state_sharding(mesh, state))
     batch = shard_batch({"x": np.random.default_rng(0).standard_normal((ROWS, WIDTH), np.float32)}, mesh)
     update = make_update(loss_fn, optimiser, 0, frozen_patterns, **options)
-    step = parallel_step(update, mesh, state, {}).lower(state, {}, batch).compile()
+    step = jit_step(update, mesh, state, {}).lower(state, {}, batch).compile()
     before = jax.device_get(state)
     return before, step(state, {}, batch)[0], step.memory_analysis().temp_size_in_bytes
 
 
-def test_frozen_layers_stand_still_and_cost_nothing():
-    """Neither Adam's moments nor the activations that their gradients would need."""
+def test_frozen_layers_stay_unchanged_and_take_no_memory():
+    """Frozen layers need neither Adam's moments nor activations for their gradients."""
     before, after, lean = deep_step(("layer_[0-3]/*",))
     for index in range(DEPTH):
         same = np.array_equal(before.params[f"layer_{index}"]["w"], after.params[f"layer_{index}"]["w"])
@@ -208,14 +208,14 @@ def test_frozen_layers_stand_still_and_cost_nothing():
     assert held == 2 * 2 * WIDTH**2  # two moments of two layers
     _, _, full = deep_step(())
     activation_bytes = 4 * ROWS * WIDTH
-    assert full - lean >= 3 * activation_bytes  # one of the four is always there: the layer at work
+    assert full - lean >= 3 * activation_bytes  # the fourth is always there, for the layer being computed
 
 
-def test_large_arrays_are_split_over_neighbours():
+def test_large_arrays_are_split_over_the_fsdp_axis():
     assert split_axis((3, 8192), 2) == 1
     assert split_axis((16384, 3), 2) == 0
-    assert split_axis((128, 127), 2) is None  # small
-    assert split_axis((129, 129), 2) is None  # neither divides
+    assert split_axis((128, 127), 2) is None  # too small to split
+    assert split_axis((129, 129), 2) is None  # no axis divides evenly
     assert split_axis((8192, 8192), 1) is None
     mesh = make_mesh(8, 4)
     tree = {"large": np.zeros((64, 512), np.float32), "small": np.zeros(3, np.float32)}
@@ -229,7 +229,7 @@ def test_large_arrays_are_split_over_neighbours():
     assert shard.data.shape == (64, 128)
 
 
-def test_split_weights_learn_alike(monkeypatch):
+def test_training_with_split_weights_equals_training_with_whole_ones(monkeypatch):
     monkeypatch.setattr("deeptalk_jax.training.mesh.MIN_SPLIT_SIZE", 1)
     _, whole, _ = deep_step()
     _, split, _ = deep_step(num_devices=4)
@@ -241,8 +241,8 @@ def test_split_weights_learn_alike(monkeypatch):
     )
 
 
-def test_accumulation_equals_the_whole_batch():
-    """The last part's mutable collections count, as if the parts had been batches."""
+def test_accumulation_over_parts_equals_the_whole_batch():
+    """Mutable collections pass from part to part, as if the parts were batches."""
     whole, _ = run(1, batches(3))
     for devices, parallel in ((1, "jit"), (2, "jit"), (2, "pmap")):
         parts, metrics = run(devices, batches(3), parallel, accumulate_steps=4)
@@ -253,9 +253,9 @@ def test_accumulation_equals_the_whole_batch():
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), whole.params, parts.params
     )
-    with pytest.raises(ValueError, match="accumulate_steps=3 does not divide the 8 rows"):
+    with pytest.raises(ConfigError, match="accumulate_steps=3: expected a divisor of the 8 rows"):
         run(1, batches(1), accumulate_steps=3)
-    with pytest.raises(ValueError, match="accumulate_steps=0 is too small"):
+    with pytest.raises(ConfigError, match="accumulate_steps=0: expected at least 1"):
         run(1, batches(1), accumulate_steps=0)
 
 
@@ -263,11 +263,11 @@ def test_accumulation_takes_less_memory():
     assert deep_step(accumulate_steps=8)[2] < 0.6 * deep_step()[2]
 
 
-def test_rematerialisation_keeps_no_scores_and_changes_nothing():
-    """Read from what the backward pass is given: a CPU's compiler merges what is computed twice."""
+def test_rematerialisation_keeps_no_attention_scores_and_changes_no_gradient():
+    """The test reads the residuals of the backward pass, because the CPU compiler merges what is computed twice."""
     rows, length, width = 4, 16, 8
 
-    def loss_fn(params, model_state, frozen, batch, step, key):
+    def loss_fn(params, model_state, constants, batch, step, key):
         x = batch["x"]
         for weights in params["w"]:
             x = jnp.einsum("btd,de->bte", x, weights)
@@ -290,20 +290,22 @@ def test_rematerialisation_keeps_no_scores_and_changes_nothing():
     np.testing.assert_allclose(found["products"]["w"], found["none"]["w"], rtol=1e-5, atol=1e-7)
 
 
-def test_ways_that_there_are_not():
-    with pytest.raises(ValueError, match="parallel='threads' is not one of"):
+def test_unknown_options_of_the_step_are_rejected():
+    with pytest.raises(ConfigError, match="parallel='threads': expected one of jit, pmap"):
         run(1, batches(1), "threads")
-    with pytest.raises(ValueError, match="remat='all' is not one of"):
+    with pytest.raises(ConfigError, match="remat='all': expected one of none, products"):
         run(1, batches(1), remat="all")
-    mesh = make_mesh(8, 2)
-    with pytest.raises(ValueError, match="fsdp_devices=2 needs parallel='jit', not 'pmap'"):
-        parallel_step(None, mesh, {}, {}, "pmap")
+    with pytest.raises(ConfigError, match="fsdp_devices=2: expected 1 with parallel='pmap'"):
+        make_runner("pmap", None, make_mesh(8, 2), {}, {})
 
 
-def test_mesh_and_batches_that_do_not_fit():
-    with pytest.raises(ValueError, match="num_devices=99, but there are 8"):
+def test_devices_and_rows_must_divide():
+    with pytest.raises(ConfigError, match="num_devices=99: expected at most 8"):
         make_mesh(99)
-    with pytest.raises(ValueError, match="fsdp_devices=3 does not divide 8 devices"):
+    with pytest.raises(ConfigError, match="fsdp_devices=3: expected a divisor of the 8 devices"):
         make_mesh(8, 3)
-    with pytest.raises(ValueError, match="a batch of 6 rows does not divide over 8 devices"):
-        shard_batch({"x": np.zeros(6)}, make_mesh(8))
+    for parallel in ("jit", "pmap"):
+        with pytest.raises(
+            ConfigError, match=r"a batch has 6 rows for the 8 devices .* expected a multiple of 8"
+        ):
+            run(8, [{"x": np.zeros(6)}], parallel)

@@ -1,3 +1,5 @@
+"""Rates of a run, figures of chips, and the trace of a few steps."""
+
 import time
 
 import jax
@@ -10,7 +12,7 @@ from deeptalk_jax.training.throughput import Throughput
 
 
 class Result:
-    """A device that is done, or not."""
+    """Stands for a result that is ready, or not."""
 
     def __init__(self, is_done):
         self.is_ready = lambda: is_done
@@ -29,7 +31,7 @@ def slow_batches():
         yield number
 
 
-def test_waiting_counts_when_the_device_stands_still():
+def test_reading_counts_as_waiting_only_if_the_device_has_nothing_to_do():
     throughput, batches = Throughput(32, jax.devices()[0]), slow_batches()
     assert throughput.next_batch(batches, None) == 0
     assert throughput.next_batch(batches, Result(True)) == 1
@@ -40,10 +42,10 @@ def test_waiting_counts_when_the_device_stands_still():
     assert hidden["data_wait"] == 0
     assert hidden["examples_per_s"] == pytest.approx(32 * hidden["steps_per_s"])
     assert 5 < hidden["steps_per_s"] < 50  # a step of 0.02 s
-    assert hidden["mfu"] is hidden["device_memory_bytes"] is None  # of a CPU
+    assert hidden["mfu"] is hidden["device_memory_bytes"] is None  # unknown for a CPU
 
 
-def test_utilisation_of_a_known_chip():
+def test_utilisation_and_memory_of_a_known_chip():
     throughput = Throughput(32, Chip())
     throughput.step_flops = 197e12 / 4
     time.sleep(0.05)
@@ -65,18 +67,18 @@ def test_utilisation_of_a_known_chip():
         ("cpu", None),
     ],
 )
-def test_peaks(device_kind, peak):
+def test_chips_are_found_by_device_kind(device_kind, peak):
     chip = find_chip(device_kind)
     assert (chip and chip.flops_per_s) == peak
 
 
 @pytest.mark.parametrize("text", ["10", "15:10", "0:3", "a:b", "1:2:3"])
-def test_steps_that_cannot_be_traced(text):
+def test_wrong_forms_of_profile_steps_are_rejected(text):
     with pytest.raises(UserError, match=f"--profile_steps={text}: expected FIRST:LAST"):
         parse_steps(text)
 
 
-def test_trace_of_steps(tmp_path):
+def test_only_the_requested_steps_are_traced(tmp_path):
     assert parse_steps("") is None
     with pytest.raises(UserError, match="--profile_steps=2:4, but the run takes only 3 steps"):
         StepTrace(tmp_path, (2, 4), 3)

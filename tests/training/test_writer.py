@@ -1,4 +1,4 @@
-"""Metrics on disks that are full, in runs that were killed, and in object stores."""
+"""The metric writer on full disks, after killed runs and in object stores; other files of a run in object stores."""
 
 import errno
 import json
@@ -15,7 +15,7 @@ from tensorboardX.proto.event_pb2 import Event
 
 from deeptalk_jax.assembly.model_dir import Part, load_part, save_model
 from deeptalk_jax.errors import UserError
-from deeptalk_jax.training.loop import claim_workdir
+from deeptalk_jax.training.workdir import claim_workdir
 from deeptalk_jax.training.writer import MetricWriter
 
 
@@ -24,7 +24,7 @@ def rows(workdir):
 
 
 def events(workdir):
-    """Events of all files: length (8 bytes), checksum (4), record, checksum (4)."""
+    """Reads all event files; a record is length (8 bytes), checksum (4), data, checksum (4)."""
     found = []
     for path in sorted(workdir.glob("events.out.tfevents.*")):
         data = path.read_bytes()
@@ -35,7 +35,7 @@ def events(workdir):
     return found
 
 
-def test_rows_and_events(tmp_path):
+def test_a_row_and_an_event_per_step_are_written(tmp_path):
     with MetricWriter(tmp_path) as writer:
         writer.write(3, {"loss": 0.5, "mfu": None}, prefix="train")
     assert rows(tmp_path) == [{"step": 3, "train/loss": 0.5, "train/mfu": None}]
@@ -46,7 +46,7 @@ def test_rows_and_events(tmp_path):
     assert [(value.tag, value.simple_value) for value in event.summary.value] == [("train/loss", 0.5)]
 
 
-def test_what_a_killed_run_wrote_after_its_checkpoint_is_removed(tmp_path):
+def test_rows_that_a_killed_run_wrote_after_its_checkpoint_are_removed(tmp_path):
     with MetricWriter(tmp_path) as writer:
         for step in (1, 2, 3):
             writer.write(step, {"loss": step}, prefix="train")
@@ -57,14 +57,14 @@ def test_what_a_killed_run_wrote_after_its_checkpoint_is_removed(tmp_path):
     assert [(row["step"], row["train/loss"]) for row in rows(tmp_path)] == [(1, 1), (2, 2), (3, 30)]
 
 
-def test_full_disk(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported(tmp_path, monkeypatch):
     real = Path.open
     monkeypatch.setattr(Path, "open", lambda _, mode: real(Path("/dev/full"), mode))
     with pytest.raises(UserError, match=f"{tmp_path}: metrics cannot be written .*No space left"):
         MetricWriter(tmp_path).write(1, {"loss": 1.0}, prefix="train")
 
 
-def test_read_only_directory(tmp_path, monkeypatch):
+def test_a_read_only_directory_is_reported(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(tmp_path))
 
@@ -75,7 +75,7 @@ def test_read_only_directory(tmp_path, monkeypatch):
 
 @pytest.fixture
 def bucket(tmp_path, monkeypatch):
-    """`gs://bucket`, which is a local directory behind fsspec, as etils.epath opens it without TensorFlow."""
+    """A local directory that fsspec serves as `gs://bucket`; etils.epath uses fsspec if there is no TensorFlow."""
     (tmp_path / "bucket").mkdir()
 
     class Store(DirFileSystem):
@@ -98,7 +98,7 @@ def bucket(tmp_path, monkeypatch):
     return epath.Path("gs://bucket"), tmp_path / "bucket"
 
 
-def test_object_store(bucket):
+def test_metrics_in_an_object_store_are_appended_across_runs(bucket):
     remote, local = bucket
     for first in (0, 1):
         with MetricWriter(remote, first_step=first) as writer:
@@ -108,12 +108,12 @@ def test_object_store(bucket):
 
 
 def test_config_and_model_in_an_object_store(bucket):
-    """What a run keeps there beside metrics; Orbax opens `gs://` by its own means, which nothing here stands in for."""
+    """Checkpoints are not covered: Orbax opens `gs://` with its own client, for which there is no stand-in here."""
     remote, local = bucket
     config = ConfigDict({"stage": "fer", "seed": 3})
     claim_workdir(remote / "fer", config)
     with config.unlocked():
-        config.data = {"cache_bytes": 0}  # how data are read may change
+        config.data = {"cache_bytes": 0}  # a key that may change
     claim_workdir(remote / "fer", config)
     del config.data
     assert json.loads((local / "fer" / "config.json").read_text()) == config.to_dict()
@@ -127,4 +127,4 @@ def test_config_and_model_in_an_object_store(bucket):
     np.testing.assert_array_equal(part.variables["params"]["layer"]["w"], weights["params"]["layer"]["w"])
     np.testing.assert_array_equal(part.statistics["mean"], [0, 0])
     names = sorted(path.name for path in (local / "fer" / "model").iterdir())
-    assert names == ["fer.safetensors", "fer.statistics.safetensors", "model.json"]  # and nothing temporary
+    assert names == ["fer.safetensors", "fer.statistics.safetensors", "model.json"]  # no temporary files

@@ -1,15 +1,16 @@
-"""The transformer layer of both speech encoders, and dropping of whole layers.
+"""Transformer layer of both pretrained speech encoders, and layer drop.
 
-It differs from `deeptalk_jax.models.transformer.TransformerLayer` in three ways that checkpoints of speech
-models need: norms before or after the branches, separate dropout rates, and layer norms in two passes.
+The layer differs from `deeptalk_jax.models.transformer.TransformerLayer` in three respects that the checkpoints of
+speech models need: norms before or after the branches, separate dropout rates, and layer norms in two passes.
 """
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array as KeyArray
 from jaxtyping import Bool, Float
 
-from deeptalk_jax.models.activations import gelu
+from deeptalk_jax.models.cpu_forms import gelu
 from deeptalk_jax.models.dropout import Dropout
 from deeptalk_jax.models.speech.frontend import channel_norm
 from deeptalk_jax.models.transformer import SelfAttention
@@ -17,18 +18,17 @@ from deeptalk_jax.types import Array
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention and a GELU feed-forward network, each with a residual.
+    """Self-attention and a GELU feed-forward network, each with a residual sum.
 
     Attributes:
         num_heads: attention heads.
         mlp_dim: width of the feed-forward network.
-        norm_first: norm the input of a branch ("stable layer norm") instead of the sum after it.
+        norm_first: whether the input of a branch is normalised ("stable layer norm") instead of the sum after it.
         norm_eps: added to variances.
-        dropout_rate: dropout of the branch outputs.
-        attention_dropout_rate: dropout of the attention weights.
-        activation_dropout_rate: dropout inside the feed-forward network.
-        dtype: compute type.
-        param_dtype: type of the stored weights.
+        dropout_rate: dropout probability of the branch outputs.
+        attention_dropout_rate: dropout probability of the attention weights.
+        activation_dropout_rate: dropout probability inside the feed-forward network.
+        dtype: compute type; softmax and the statistics of layer norms are float32.
     """
 
     num_heads: int = 12
@@ -39,7 +39,6 @@ class EncoderLayer(nn.Module):
     attention_dropout_rate: float = 0.1
     activation_dropout_rate: float = 0.0
     dtype: jnp.dtype = jnp.float32
-    param_dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(
@@ -50,33 +49,31 @@ class EncoderLayer(nn.Module):
         mask: Bool[Array, "b s"] | None = None,
         train: bool = False,
     ) -> Float[Array, "b s d"]:
-        """One layer.
+        """Applies the layer.
 
         Args:
-            x: `[b, s, d]`.
+            x: `[b, s, d]` features.
             bias: `[h, s, s]` added to the attention scores.
-            mask: `[b, s]`, true where a position may be attended to.
-            train: switches dropout on (stream `dropout`).
-
-        Returns:
-            `[b, s, d]`.
+            mask: `[b, s]`, true for positions that may be attended to.
+            train: whether dropout is applied (stream `dropout`).
         """
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
 
         def drop(y, rate=self.dropout_rate):
             return Dropout(rate)(y, train=train)
 
         def attend(y):
-            attention = SelfAttention(self.num_heads, self.attention_dropout_rate, name="attention", **types)
+            attention = SelfAttention(
+                self.num_heads, self.attention_dropout_rate, self.dtype, name="attention"
+            )
             return drop(attention(y, bias=bias, mask=mask, train=train))
 
         def feed_forward(y):
-            y = gelu(nn.Dense(self.mlp_dim, name="mlp_in", **types)(y))
+            y = gelu(nn.Dense(self.mlp_dim, dtype=self.dtype, name="mlp_in")(y))  # [b, s, mlp_dim]
             y = drop(y, self.activation_dropout_rate)
-            return drop(nn.Dense(x.shape[-1], name="mlp_out", **types)(y))
+            return drop(nn.Dense(x.shape[-1], dtype=self.dtype, name="mlp_out")(y))
 
-        attention_norm = channel_norm(self.norm_eps, **types, name="attention_norm")
-        mlp_norm = channel_norm(self.norm_eps, **types, name="mlp_norm")
+        attention_norm = channel_norm(self.norm_eps, self.dtype, name="attention_norm")
+        mlp_norm = channel_norm(self.norm_eps, self.dtype, name="mlp_norm")
         if self.norm_first:
             x = x + attend(attention_norm(x))
             return x + feed_forward(mlp_norm(x))
@@ -84,16 +81,18 @@ class EncoderLayer(nn.Module):
         return mlp_norm(x + feed_forward(x))
 
 
-def keep_or_skip(key: Array, rate: float, before: Array, after: Array) -> Array:
-    """Layer drop (Fan et al., ICLR 2020): with probability `rate` the whole batch skips the layer.
+def keep_or_skip(
+    key: KeyArray, rate: float, before: Float[Array, "b s d"], after: Float[Array, "b s d"]
+) -> Float[Array, "b s d"]:
+    """Applies layer drop (Fan et al., ICLR 2020): the whole batch skips the layer with probability `rate`.
 
     Args:
         key: random key of this layer and step.
-        rate: probability to skip.
+        rate: probability of skipping.
         before: input of the layer.
-        after: output of the layer, same shape.
+        after: output of the layer.
 
     Returns:
-        One of the two; the kept output is not rescaled, as in the published models.
+        `before` or `after`. The kept output is not rescaled, as in the published models.
     """
     return jnp.where(jax.random.bernoulli(key, 1.0 - rate), after, before)

@@ -1,4 +1,8 @@
-"""Grouped convolution of a batch that is split over devices."""
+"""Grouped convolution of a batch that is split over devices.
+
+XLA for CPUs and GPUs does not keep the split of the batch for grouped convolutions: under jit over a mesh, every device
+would gather the rows of all devices.
+"""
 
 from typing import Any
 
@@ -12,16 +16,15 @@ from deeptalk_jax.types import Array
 def grouped_conv(
     x: Float[Array, "b s d"], kernel: Float[Array, "k g e"], *arguments: Any, **options: Any
 ) -> Float[Array, "b s e"]:
-    """`jax.lax.conv_general_dilated`, by every device for its own rows.
+    """Computes `jax.lax.conv_general_dilated` on every device for its own rows.
 
-    Where channels come in groups, XLA for CPUs and GPUs does not keep the split of the batch: under jit over a mesh it
-    gathers the rows of all devices on each. Linen takes this as `nn.Conv(conv_general_dilated=...)`.
+    It can be passed to Flax as `nn.Conv(conv_general_dilated=grouped_conv)`.
 
     Args:
-        x: rows.
-        kernel: `g` input channels of a group, `e` output channels of all.
-        *arguments: strides and padding.
-        **options: dimension numbers, number of groups, ...
+        x: rows of the batch.
+        kernel: `[k, g, e]` with g input channels of one group and e output channels of all groups.
+        *arguments: strides and padding, as in `conv_general_dilated`.
+        **options: dimension numbers, number of groups and so on, as in `conv_general_dilated`.
     """
 
     def convolve(x, kernel):

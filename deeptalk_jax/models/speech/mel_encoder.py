@@ -1,7 +1,7 @@
-"""A small speech encoder that is trained from scratch: log-mel spectrogram, convolutions, transformer.
+"""Small speech encoder that is trained from scratch: log-mel spectrogram, convolutions and transformer.
 
-It stands in for the pretrained encoders (wav2vec2, emotion2vec) where their weights are not to be had or not worth
-their cost, and has their interface: waveform -> features, mask.
+It replaces the pretrained encoders (wav2vec2, emotion2vec) if their weights are not available or not worth their cost,
+and has the same interface: waveform -> `SpeechFeatures`. It is not part of DEEPTalk.
 """
 
 import math
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from deeptalk_jax.errors import ConfigError
 from deeptalk_jax.masks import length_mask, zero_padding
 from deeptalk_jax.models.attention_bias import symmetric_alibi
 from deeptalk_jax.models.speech.band_shift import random_shift
@@ -20,17 +21,22 @@ from deeptalk_jax.types import AUDIO_RATE_HZ, MOTION_RATE_HZ, Array, SpeechFeatu
 
 HOP_SAMPLES = 160  # 10 ms
 WINDOW_SAMPLES = 400  # 25 ms
+RATES_HZ = (2 * MOTION_RATE_HZ, MOTION_RATE_HZ)
 
 
 def fft_size(window_samples: int) -> int:
-    """Least power of two that holds a window."""
+    """Returns the smallest power of two that is not below `window_samples`."""
     return 1 << (window_samples - 1).bit_length()
 
 
 def mel_filterbank(
     num_mels: int, window_samples: int = WINDOW_SAMPLES, *, low_hz: float = 60.0, high_hz: float = 7600.0
 ) -> np.ndarray:
-    """`[fft_size / 2 + 1, num_mels]` triangular filters, peak 1, evenly spaced on the HTK mel scale."""
+    """Returns `[fft_size / 2 + 1, num_mels]` triangular filters with peak 1, evenly spaced on the HTK mel scale.
+
+    Equals `transformers.audio_utils.mel_filter_bank(..., norm=None, mel_scale="htk")` (tests/models/speech), which is
+    not used because importing transformers takes 0.9 s and inference must not import it.
+    """
 
     def to_mel(hz):
         return 2595.0 * np.log10(1.0 + hz / 700.0)
@@ -49,33 +55,35 @@ def log_mel(
     num_mels: int,
     window_samples: int = WINDOW_SAMPLES,
     hop_samples: int = HOP_SAMPLES,
-) -> Float[Array, "b s/h m"]:
-    """Log-mel energies, one frame a hop; frame i is centred on sample `(i + 1 / 2) * hop_samples`."""
+) -> Float[Array, "b f m"]:
+    """Returns log-mel energies, one frame per hop; frame i is centred on sample `(i + 1 / 2) * hop_samples`."""
     num_frames = math.ceil(waveform.shape[1] / hop_samples)
     margin = (window_samples - hop_samples) // 2
     padded = jnp.pad(waveform, ((0, 0), (margin, window_samples + hop_samples)))
     starts = np.arange(num_frames) * hop_samples
-    frames = padded[:, starts[:, None] + np.arange(window_samples)]  # [b, s, w]
+    frames = padded[:, starts[:, None] + np.arange(window_samples)]  # [b, f, w]
     window = np.hanning(window_samples + 1)[:-1].astype(np.float32)
+    # [b, f, w] -> [b, f, fft_size / 2 + 1]
     power = jnp.square(jnp.abs(jnp.fft.rfft(frames * window[None, None], fft_size(window_samples))))
-    # The floor keeps digital silence finite; it lies 60 dB under a full-scale normalised voice.
+    # The floor keeps digital silence finite; it is 60 dB below a full-scale normalised voice.
     return jnp.log(power @ mel_filterbank(num_mels, window_samples) + 1e-2)
 
 
 class MelEncoder(nn.Module):
-    """Log-mel spectrogram, convolutions of stride 2 down to the rate of the features, transformer layers.
+    """Log-mel spectrogram, convolutions of stride 2 down to the rate of the features, and transformer layers.
 
     Attributes:
-        dim: feature size.
-        num_mels: mel bands.
-        num_layers: transformer layers behind the convolutions.
+        dim: size of a feature.
+        num_mels: number of mel bands.
+        num_layers: transformer layers after the convolutions.
         num_heads: attention heads.
-        window_samples: of the spectrum. 25 ms, as usual, blur the harmonics of a voice; 64 ms show its pitch.
-        hop_samples: from frame to frame of the spectrum; each convolution doubles it, up to the hop of the features.
-        rate_hz: 50 or 25 features per second.
-        dropout_rate: of the transformer layers.
-        max_band_shift: mel bands by which training moves each clip up or down at random (`band_shift.py`); 0: none.
-        waveform_eps: of the normalisation of every clip to unit variance; None takes the waveform as it is.
+        window_samples: window of the spectrum. The common 25 ms blurs the harmonics of a voice; 64 ms resolves its
+            pitch.
+        hop_samples: hop of the spectrum. Each convolution doubles it, up to the hop of the features.
+        rate_hz: features per second, 50 or 25.
+        dropout_rate: dropout probability of the transformer layers.
+        max_band_shift: largest shift of each training clip in mel bands (`band_shift.py`); 0 means no shift.
+        waveform_eps: added to the variance when every clip is normalised to unit variance; None does not normalise.
         dtype: compute type of the layers; spectrogram and softmax are float32.
     """
 
@@ -93,7 +101,7 @@ class MelEncoder(nn.Module):
 
     @property
     def feature_dim(self) -> int:
-        """Channels of the output."""
+        """Size of one output feature."""
         return self.dim
 
     @nn.compact
@@ -105,26 +113,31 @@ class MelEncoder(nn.Module):
         num_frames: int | None = None,
         train: bool = False,
     ) -> SpeechFeatures:
-        """Features of a padded batch.
+        """Encodes a padded batch.
 
         Args:
-            waveform: 16 kHz, in [-1, 1].
-            num_samples: valid samples of every clip.
-            num_frames: static number of features to give; by default as many as the padded waveform holds.
-            train: dropout and the shift of bands on.
+            waveform: samples at 16 kHz in [-1, 1].
+            num_samples: number of valid samples of every clip.
+            num_frames: static number of output features; None means as many as the padded waveform gives.
+            train: whether dropout and the shift of bands are applied (stream `dropout`).
 
         Raises:
-            ValueError: `rate_hz` is neither 50 nor 25, `hop_samples` is not the hop of the features halved any number
-                of times, or windows leave gaps.
+            ConfigError: `rate_hz` is not 50 or 25, `hop_samples` times a power of two is not the hop of the features,
+                or `window_samples` is below `hop_samples`.
         """
-        if self.rate_hz not in (2 * MOTION_RATE_HZ, MOTION_RATE_HZ):
-            raise ValueError(f"rate_hz={self.rate_hz} is neither 50 nor 25")
+        if self.rate_hz not in RATES_HZ:
+            raise ConfigError(f"rate_hz={self.rate_hz} is not one of {RATES_HZ}")
         if self.window_samples < self.hop_samples:
-            raise ValueError(f"window_samples={self.window_samples} is less than a hop of {self.hop_samples}")
+            raise ConfigError(
+                f"window_samples={self.window_samples}: expected at least hop_samples={self.hop_samples}"
+            )
         stride_samples = AUDIO_RATE_HZ // self.rate_hz
         num_halvings = max(stride_samples // max(self.hop_samples, 1), 1).bit_length() - 1
         if self.hop_samples << num_halvings != stride_samples:
-            raise ValueError(f"hop_samples={self.hop_samples} does not double up to {stride_samples}")
+            raise ConfigError(
+                f"hop_samples={self.hop_samples}: expected {stride_samples} divided by a power of two, "
+                f"for rate_hz={self.rate_hz}"
+            )
         if num_frames is None:
             num_frames = math.ceil(waveform.shape[1] / stride_samples)
         missing = num_frames * stride_samples - waveform.shape[1]
@@ -132,10 +145,12 @@ class MelEncoder(nn.Module):
         num_samples = jnp.minimum(num_samples, waveform.shape[1])
 
         waveform, num_samples = prepare_waveform(waveform, num_samples, eps=self.waveform_eps)
+        # [b, s] -> [b, f, m]
         x = log_mel(waveform, self.num_mels, self.window_samples, self.hop_samples)
         if train and self.max_band_shift:
             x = random_shift(self.make_rng("dropout"), x, self.max_band_shift)
         lengths = -(-num_samples // self.hop_samples)
+        # [b, f, m] -> [b, t, d]
         x = nn.Dense(self.dim, dtype=self.dtype, name="mel_map")(x)
         for index in range(num_halvings):
             x = zero_padding(x, length_mask(lengths, x.shape[1]))
@@ -145,7 +160,7 @@ class MelEncoder(nn.Module):
             lengths = -(-lengths // 2)
             x = nn.LayerNorm(dtype=self.dtype, name=f"norm_{index}")(nn.gelu(x))
         mask = length_mask(lengths, x.shape[1])
-        # Distances, not positions: trained on short windows, used on clips of any length.
+        # A bias by distance instead of position codes, because training windows are short and clips have any length.
         bias = symmetric_alibi(self.num_heads, x.shape[1])
         x = TransformerEncoder(
             self.num_layers,

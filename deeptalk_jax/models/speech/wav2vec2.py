@@ -1,11 +1,11 @@
-"""wav2vec 2.0 (Baevski et al., NeurIPS 2020) as the content encoder of DEEPTalk.
+"""wav2vec 2.0 (Baevski et al., NeurIPS 2020), the content encoder of DEEPTalk (docs/method.md, section 5).
 
-Covers the base model (norms after the branches, group norm in front) and the large ones ("stable layer norm":
-norms before the branches). Between convolution stack and transformer the features may be resampled to the
-rate of the motion, as DEEPTalk does (SPEC section 4).
+Covers the base model (norms after the branches, group norm in the first convolution) and the large models ("stable
+layer norm": norms before the branches). Features can be resampled to the rate of the motion between the convolution
+stack and the transformer, as DEEPTalk does (section 4).
 
-Departures from the published code: waveforms are normalised per clip, not over the batch, and padding never
-reaches a valid frame. The masking vector and the heads of pre-training are left out.
+Departures from the published code: waveforms are normalised per clip instead of over the batch, and padding has no
+effect on valid frames. The masking vector and the heads for pre-training are omitted.
 """
 
 import math
@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from deeptalk_jax.errors import ConfigError
 from deeptalk_jax.masks import length_mask, zero_padding
-from deeptalk_jax.models.activations import gelu
+from deeptalk_jax.models.cpu_forms import gelu
 from deeptalk_jax.models.dropout import Dropout
 from deeptalk_jax.models.resample import resample_linear, resampled_length
 from deeptalk_jax.models.speech.encoder_layer import EncoderLayer, keep_or_skip
@@ -36,43 +37,42 @@ from deeptalk_jax.types import AUDIO_RATE_HZ, Array, SpeechFeatures
 class PositionalConv(nn.Module):
     """Position code from a wide grouped convolution with weight norm, then GELU.
 
-    The gain is one number per kernel tap: the norm runs over both channel axes. `lax.conv_general_dilated` with
-    groups is the fastest form on CPU (10 s of audio: 86 ms; unfold and einsum 285 ms, sum over taps 223 ms, FFT
-    307 ms; one convolution per group 46 ms, but five times slower on short batches).
+    The gain is one number per kernel tap, because the norm is taken over both channel axes. `flax.linen.WeightNorm`
+    names its parameters differently and adds an epsilon to the norm, so imported checkpoints would not be reproduced.
 
     Attributes:
-        kernel: taps, 128.
-        num_groups: groups of channels, 16.
-        dtype: compute type.
-        param_dtype: type of the stored weights.
+        kernel: number of taps.
+        num_groups: number of groups of channels.
+        dtype: compute type; the weight norm is float32.
     """
 
     kernel: int = 128
     num_groups: int = 16
     dtype: jnp.dtype = jnp.float32
-    param_dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b s d"]) -> Float[Array, "b s d"]:
-        """The code of every position; `x` must be zero in the padding."""
+        """Returns the code of every position; `x` must be zero in the padding.
+
+        Raises:
+            ConfigError: `num_groups` does not divide the feature size.
+        """
         dim = x.shape[-1]
         if dim % self.num_groups:
-            raise ValueError(f"num_groups={self.num_groups} does not divide the feature size {dim}")
+            raise ConfigError(f"num_groups={self.num_groups} does not divide the feature size {dim}")
         shape = (self.kernel, dim // self.num_groups, dim)
-        # The usual start: variance 4 / (taps * channels), and a gain that leaves the direction's size as it
-        # is.
-        direction = self.param(
-            "direction", nn.initializers.normal((4.0 / (self.kernel * dim)) ** 0.5), shape, self.param_dtype
-        )
-        gain = self.param(
-            "gain", lambda *_: jnp.sqrt(jnp.sum(direction**2, axis=(1, 2))), shape[:1], self.param_dtype
-        )
-        bias = self.param("bias", nn.initializers.zeros, (dim,), self.param_dtype)
-        # float32: a sum of 37 000 squares.
-        size = jnp.sqrt(jnp.sum(direction.astype(jnp.float32) ** 2, axis=(1, 2), keepdims=True))
+        # Initialised as in the published code: variance 4 / (taps * channels), and a gain equal to the norm of the
+        # direction.
+        direction = self.param("direction", nn.initializers.normal((4.0 / (self.kernel * dim)) ** 0.5), shape)
+        gain = self.param("gain", lambda *_: jnp.sqrt(jnp.sum(direction**2, axis=(1, 2))), shape[:1])
+        bias = self.param("bias", nn.initializers.zeros, (dim,))
+        # float32, because it is a sum of 37 000 squares.
+        size = jnp.sqrt(jnp.sum(direction**2, axis=(1, 2), keepdims=True))
         kernel = direction * (gain[:, None, None] / size)
-        # One tap less behind than in front when the kernel is even, so that the length stays.
+        # If the kernel is even, one frame less is padded at the end, so that the length is kept.
         padding = (self.kernel // 2, (self.kernel - 1) // 2)
+        # A grouped convolution is the fastest general form on a CPU: 86 ms for 10 s of audio, against 223 ms for a sum
+        # over taps, 285 ms for unfold and einsum, and 307 ms by FFT.
         y = grouped_conv(
             x.astype(self.dtype),
             kernel.astype(self.dtype),
@@ -93,24 +93,24 @@ class Wav2Vec2(nn.Module):
         num_heads: attention heads.
         mlp_dim: width of the feed-forward networks.
         conv_channels: channels of the convolution stack.
-        kernels: its kernel sizes.
-        strides: its strides.
-        conv_norm: its norm, `group` or `layer`; see `ConvFrontend`.
-        conv_bias: whether its convolutions have a bias.
-        stable_layer_norm: norms before the branches and one at the end (large models) instead of after them.
+        kernels: kernel sizes of the convolution stack.
+        strides: strides of the convolution stack.
+        conv_norm: norm of the convolution stack, "group" or "layer"; see `ConvFrontend`.
+        conv_bias: whether the convolution stack has biases.
+        stable_layer_norm: whether norms come before the branches, with one more at the end (large models), instead of
+            after the branches.
         positional_kernel: taps of the positional convolution.
-        positional_groups: its groups.
+        positional_groups: groups of the positional convolution.
         norm_eps: added to variances.
-        waveform_eps: added to the variance of the waveform; None feeds samples as they come.
-        resample_to_hz: rate of the output, reached before the feature projection; None keeps 50 Hz.
-        rounding: how resampled lengths are rounded, `published` or `exact`; see `resampled_length`.
-        dropout_rate: dropout of the transformer's input and branches.
-        attention_dropout_rate: dropout of the attention weights.
-        activation_dropout_rate: dropout inside the feed-forward networks.
-        projection_dropout_rate: dropout after the feature projection.
+        waveform_eps: added to the variance of the waveform; None does not normalise waveforms.
+        resample_to_hz: rate of the output, applied before the feature projection; None keeps 50 Hz.
+        rounding: rounding of resampled lengths, "published" or "exact"; see `resampled_length`.
+        dropout_rate: dropout probability of the transformer's input and branches.
+        attention_dropout_rate: dropout probability of the attention weights.
+        activation_dropout_rate: dropout probability inside the feed-forward networks.
+        projection_dropout_rate: dropout probability after the feature projection.
         layer_drop_rate: probability that a training step skips a layer.
-        dtype: compute type; norms, softmax and waveform statistics are float32 at all times.
-        param_dtype: type of the stored weights.
+        dtype: compute type; statistics of norms and waveforms, and softmax, are float32.
     """
 
     num_layers: int = 12
@@ -135,7 +135,6 @@ class Wav2Vec2(nn.Module):
     projection_dropout_rate: float = 0.1
     layer_drop_rate: float = 0.1
     dtype: jnp.dtype = jnp.float32
-    param_dtype: jnp.dtype = jnp.float32
 
     @property
     def feature_dim(self) -> int:
@@ -144,7 +143,7 @@ class Wav2Vec2(nn.Module):
 
     @property
     def conv_rate_hz(self) -> float:
-        """Rate of the convolution stack: 50 Hz."""
+        """Rate of the convolution stack, 50 Hz by default."""
         return AUDIO_RATE_HZ / math.prod(self.strides)
 
     @property
@@ -165,26 +164,24 @@ class Wav2Vec2(nn.Module):
         """Encodes clips.
 
         Args:
-            waveform: `[b, s]` float32 in [-1, 1] at 16 kHz. A clip under 400 samples counts as 400, zeros
-                behind.
-            num_samples: `[b]` valid samples of every clip; None if the batch has no padding.
-            num_frames: static length of the output. After every clip is resampled over its own length, frames
-                beyond are cut and missing ones filled with zeros, whose mask is false. None keeps what the
-                longest possible clip gives.
-            stretch: spread every clip over exactly `num_frames` instead, which is what the published code does
-                when asked for a length; the rate of the output then depends on the clip.
-            train: switches dropout and layer drop on (stream `dropout`).
+            waveform: `[b, s]` samples in [-1, 1] at 16 kHz. Zeros are appended to clips shorter than 400 samples.
+            num_samples: `[b]` number of valid samples of every clip; None if the batch has no padding.
+            num_frames: static length of the output. Every clip is resampled over its own length; then further frames
+                are cut, and missing frames are zero with a false mask. None keeps the length that the padded waveform
+                gives.
+            stretch: whether every clip is stretched to exactly `num_frames` instead, as the published code does when
+                it is asked for a length. The rate of the output then depends on the clip.
+            train: whether dropout and layer drop are applied (stream `dropout`).
 
         Returns:
-            Features `[b, s', dim]` at `rate_hz` and their mask.
+            Features `[b, t, dim]` at `rate_hz` and their mask.
 
         Raises:
-            ValueError: a waveform or a count of the wrong shape, a field with an unknown value, or `stretch`
-                without a length.
+            ConfigError: a field has an unknown value.
+            ValueError: `waveform` or `num_samples` has a wrong shape, or `stretch` is true without `num_frames`.
         """
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         waveform, num_samples = prepare_waveform(waveform, num_samples, eps=self.waveform_eps)
-        # [b s] -> [b s' conv_channels] at 50 Hz
+        # [b, s] -> [b, u, conv_channels] at 50 Hz
         x, lengths = ConvFrontend(
             self.conv_channels,
             self.kernels,
@@ -192,14 +189,15 @@ class Wav2Vec2(nn.Module):
             self.conv_norm,
             self.conv_bias,
             self.norm_eps,
+            self.dtype,
             name="frontend",
-            **types,
         )(waveform, num_samples)
+        # [b, u, conv_channels] -> [b, t, conv_channels] at `rate_hz`
         x, mask = self._at_output_rate(x, lengths, num_frames, stretch=stretch)
         self.sow("intermediates", "resampled", x)
-        # [b s' conv_channels] -> [b s' dim]
-        x = channel_norm(self.norm_eps, **types, name="feature_norm")(x)
-        x = nn.Dense(self.dim, name="feature_projection", **types)(x)
+        # [b, t, conv_channels] -> [b, t, dim]
+        x = channel_norm(self.norm_eps, self.dtype, name="feature_norm")(x)
+        x = nn.Dense(self.dim, dtype=self.dtype, name="feature_projection")(x)
         x = zero_padding(Dropout(self.projection_dropout_rate)(x, train=train), mask)
         x = self._transform(x, mask, train=train)
         return SpeechFeatures(zero_padding(x, mask), mask)
@@ -207,16 +205,16 @@ class Wav2Vec2(nn.Module):
     def _at_output_rate(
         self, x: Float[Array, "b s d"], lengths: Int[Array, " b"], num_frames: int | None, *, stretch: bool
     ) -> tuple[Float[Array, "b t d"], Bool[Array, "b t"]]:
-        """Resamples every clip over its own length, then cuts or fills to `num_frames`."""
+        """Resamples every clip over its own length, then cuts or pads it to `num_frames`."""
         if stretch:
             if num_frames is None:
-                raise ValueError("stretch=True needs num_frames, the length to stretch every clip to")
+                raise ValueError("stretch=True needs num_frames, the length that every clip is stretched to")
             new_lengths = jnp.full_like(lengths, num_frames)
         elif self.resample_to_hz is None:
             new_lengths = lengths
             num_frames = x.shape[1] if num_frames is None else num_frames
         else:
-            # Lengths may be traced, and the published rounding needs double precision: look them up.
+            # The published rounding needs double precision and lengths may be traced, so they are looked up.
             table = resampled_length(
                 np.arange(x.shape[1] + 1),
                 from_hz=self.conv_rate_hz,
@@ -233,12 +231,11 @@ class Wav2Vec2(nn.Module):
     def _transform(
         self, x: Float[Array, "b s d"], mask: Bool[Array, "b s"], *, train: bool
     ) -> Float[Array, "b s d"]:
-        """Position code, transformer layers and the one layer norm outside of them."""
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        """Applies the position code, the transformer layers and the layer norm before or after them."""
         x = x + PositionalConv(
-            self.positional_kernel, self.positional_groups, name="positional_conv", **types
+            self.positional_kernel, self.positional_groups, self.dtype, name="positional_conv"
         )(x)
-        encoder_norm = channel_norm(self.norm_eps, **types, name="encoder_norm")
+        encoder_norm = channel_norm(self.norm_eps, self.dtype, name="encoder_norm")
         if not self.stable_layer_norm:
             x = encoder_norm(x)
         x = Dropout(self.dropout_rate)(x, train=train)
@@ -251,8 +248,8 @@ class Wav2Vec2(nn.Module):
                 self.dropout_rate,
                 self.attention_dropout_rate,
                 self.activation_dropout_rate,
+                self.dtype,
                 name=f"layer_{index}",
-                **types,
             )(x, mask=mask, train=train)
             if train and self.layer_drop_rate:
                 after = keep_or_skip(self.make_rng("dropout"), self.layer_drop_rate, x, after)

@@ -1,10 +1,10 @@
-"""A table of ablations: trains and evaluates a config with each of its ABLATIONS, over some seeds.
+"""Study: trains and evaluates a config with each of its ABLATIONS over several seeds, and tabulates the metrics.
 
     python -m deeptalk_jax.studies.ablation --config=configs/motion_prior.py:variant=mini \
         --workdir=outputs/ablation --seeds=3
 
-Writes ablation.md, ablation.csv and ablation.png after every run. The same command again goes on where it stopped;
-docs/ablations.md says more.
+Writes ablation.md, ablation.csv and ablation.png after each run. The same command resumes an interrupted study; see
+docs/ablations.md.
 """
 
 import sys
@@ -18,24 +18,24 @@ from deeptalk_jax.errors import UserError
 from deeptalk_jax.studies.ablation.hosts import share, this_host
 from deeptalk_jax.studies.ablation.rows import Ablations, plan
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "FILE[:variant=mini|base], of any stage.")
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Config of any stage: FILE[:variant=mini|base].")
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Gets the table, and the work directory of every run in rows/."
+    "workdir", None, "Directory for the table, and for the work directories of the runs (in rows/)."
 )
-_ROWS = flags.DEFINE_list(
-    "rows", None, "Ablations to run, and `none` for the config as it is; by default all."
-)
-_SEEDS = flags.DEFINE_integer("seeds", 3, "How many seeds, from config.seed on.", lower_bound=1)
+_ROWS = flags.DEFINE_list("rows", None, "Ablations to run; `none` is the unchanged config. Default: all.")
+_SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds, counted up from config.seed.", lower_bound=1)
 _SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Split to evaluate on.")
-_METRICS = flags.DEFINE_list(
-    "metrics", None, "Metrics of the picture; by default the main ones of the stage."
+_METRICS = flags.DEFINE_list("metrics", None, "Metrics to draw; default: the main metrics of the stage.")
+_TABLE_ONLY = flags.DEFINE_bool(
+    "table_only", False, "Write the table of the finished runs without running any."
 )
-_TABLE_ONLY = flags.DEFINE_bool("table_only", False, "Write the table of what is finished, and run nothing.")
-_LIST = flags.DEFINE_bool("list", False, "Print the rows with what they change, and run nothing.")
-_HOST_INDEX = flags.DEFINE_integer("host_index", None, "Which of --num_hosts this machine is, from 0.")
-_NUM_HOSTS = flags.DEFINE_integer("num_hosts", None, "Machines that share the runs and the work directory.")
+_LIST = flags.DEFINE_bool("list", False, "Print each row with its changes without running any.")
+_HOST_INDEX = flags.DEFINE_integer("host_index", None, "Index of this machine among --num_hosts, from 0.")
+_NUM_HOSTS = flags.DEFINE_integer(
+    "num_hosts", None, "Number of machines that share the runs and the work directory."
+)
 _DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "Let jax.distributed say which machine of how many this is."
+    "distributed", False, "Get the index and the number of machines from jax.distributed."
 )
 flags.mark_flag_as_required("config")
 
@@ -47,7 +47,7 @@ def _ablate() -> int:
     rows = ablations.choose(_ROWS.value)
     runs = plan(rows, ablations.seeds(_SEEDS.value))
     for run in runs:
-        ablations.config(run)  # an override that would undo a row ends it here
+        ablations.config(run)  # raises if an override would undo a row
     if _LIST.value:
         _print_rows(ablations, rows)
         return 0
@@ -81,7 +81,7 @@ def _print_rows(ablations: Ablations, rows: tuple[str, ...]) -> None:
     width = max(map(len, rows))
     for row in rows:
         changes = ", ".join(f"{key}={value!r}" for key, value in ablations.changes(row).items())
-        note = " (as the config has it anyway)" if ablations.is_redundant(row) else ""
+        note = " (same as the config without ablation)" if ablations.is_redundant(row) else ""
         print(f"{row:{width}}  {changes}{note}".rstrip())
 
 

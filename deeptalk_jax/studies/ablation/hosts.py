@@ -1,4 +1,4 @@
-"""Which part of the runs this machine makes, where several share them."""
+"""Division of the runs among several machines."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -9,21 +9,21 @@ _Item = TypeVar("_Item")
 
 
 def this_host(host_index: int | None, num_hosts: int | None, *, distributed: bool) -> tuple[int, int]:
-    """Index of this host and number of hosts.
+    """Returns the index of this host and the number of hosts.
 
     Args:
-        host_index: given by the person; None where not.
-        num_hosts: as many hosts there are, likewise.
-        distributed: ask `jax.distributed`, which knows Slurm, Open MPI, Kubernetes and TPU slices. All hosts must start
-            together.
+        host_index: value of the flag; None if not given.
+        num_hosts: value of the flag; None if not given.
+        distributed: whether to ask `jax.distributed`, which recognises Slurm, Open MPI, Kubernetes and TPU slices. All
+            hosts must start together.
 
     Raises:
-        UserError: only one of the numbers is given, they contradict each other, or there is no cluster.
+        UserError: only one number is given, the index is out of range, or no cluster is found.
     """
     if distributed:
         if (host_index, num_hosts) != (None, None):
             raise UserError(
-                "--distributed tells the hosts apart by itself; leave out --host_index and --num_hosts"
+                "--distributed finds the index and the number of hosts; leave out --host_index and --num_hosts"
             )
         return _from_jax()
     if (host_index, num_hosts) == (None, None):
@@ -36,19 +36,19 @@ def this_host(host_index: int | None, num_hosts: int | None, *, distributed: boo
 
 
 def share(items: Sequence[_Item], host_index: int, num_hosts: int) -> list[_Item]:
-    """Every `num_hosts`-th item: all hosts together have each once."""
+    """Returns every `num_hosts`-th item; all hosts together have each item once."""
     return list(items[host_index::num_hosts])
 
 
 def _from_jax() -> tuple[int, int]:
     import jax
 
-    # This process only asks; the accelerators are for the processes of the runs.
+    # This process does not compute; the accelerators are left to the processes of the runs.
     jax.config.update("jax_platforms", "cpu")
     try:
         jax.distributed.initialize()
     except (RuntimeError, ValueError) as error:
         raise UserError(f"--distributed: no cluster is found ({str(error).splitlines()[0]})") from error
     place = jax.process_index(), jax.process_count()
-    jax.distributed.shutdown()  # from here on every host goes its own pace
+    jax.distributed.shutdown()  # the hosts need no further communication
     return place

@@ -1,27 +1,28 @@
-"""The files of an ablation study, written anew from whatever runs are finished."""
+"""Table, CSV file and chart of an ablation study, rewritten from all finished runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from deeptalk_jax.assembly.stage_table import stage_row
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.files import replace_when_whole
 from deeptalk_jax.studies.ablation.plot import draw
 from deeptalk_jax.studies.ablation.results import Failure, Result, read_all
 from deeptalk_jax.studies.ablation.rows import Ablations
-from deeptalk_jax.studies.ablation.table import MAIN_METRICS, long_form, markdown, metric_names
+from deeptalk_jax.studies.ablation.table import long_form, markdown, metric_names
 
-# Overrides that say where things lie, not what they are.
+# Overrides of paths, which the title leaves out.
 _PLACES = ("data.data_dir", "upstream.", "pretrained.")
 
 
 class Report:
-    """ablation.md, ablation.csv and ablation.png in the work directory of a table.
+    """Writes ablation.md, ablation.csv and ablation.png to the work directory of a study.
 
     Args:
-        ablations: the configs.
-        root: work directory of the table.
-        split: whose metrics.
-        metrics: panels of the picture; None for the main metrics of the stage.
+        ablations: configs of the rows.
+        root: work directory of the study.
+        split: split that the metrics are computed on.
+        metrics: metrics to draw; None for the main metrics of the stage.
     """
 
     def __init__(self, ablations: Ablations, root: Path, split: str, metrics: Sequence[str] | None):
@@ -29,18 +30,18 @@ class Report:
 
     @property
     def path(self) -> Path:
-        """The table in Markdown."""
+        """Path of the table in Markdown."""
         return self._root / "ablation.md"
 
     def write(self) -> None:
-        """Writes all files from the finished runs of any row and seed, made by whichever host.
+        """Writes all files from the finished runs of all rows, seeds and hosts.
 
         Raises:
-            UserError: the directory cannot be written, a run has another config than its row has now, or a metric of
-                the picture is given by no run.
+            UserError: the directory cannot be written, a run was started with another config than its row has now, or
+                no run has a metric that is to be drawn.
         """
         written = None
-        # Another host may finish a run and write its table while this one writes an older one: look again.
+        # Another host may finish a run and write its table while this one writes an older one, so check again.
         while written != (texts := self._texts()):
             try:
                 self._root.mkdir(parents=True, exist_ok=True)
@@ -78,9 +79,9 @@ class Report:
             self._replace("ablation.png", draw(results, panels, self._title))
 
     def _panels(self, there: Sequence[str]) -> list[str]:
-        """Metrics of the picture."""
+        """Returns the metrics to draw, given those that the runs have."""
         if self._metrics is None:
-            return [name for name in MAIN_METRICS[self._ablations.stage] if name in there]
+            return [name for name in stage_row(self._ablations.stage).main_metrics if name in there]
         for name in self._metrics if there else ():
             if name not in there:
                 raise UserError(f"--metrics: unknown metric {name!r}; there are: {', '.join(there)}")

@@ -1,4 +1,4 @@
-"""What runs leave in their work directories, read back: metrics, size and time, or why there are none."""
+"""Results of finished and failed runs, read from their work directories."""
 
 import json
 import math
@@ -11,19 +11,19 @@ from safetensors import safe_open
 from deeptalk_jax.assembly.model_dir import INDEX, read_index
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.studies.ablation.rows import Ablations, Run
-from deeptalk_jax.training.loop import check_workdir
+from deeptalk_jax.training.workdir import check_workdir
 
-FAILURE_FILE = "failure.txt"  # its first line is the reason, the rest a traceback
+FAILURE_FILE = "failure.txt"  # the reason in the first line, then a traceback
 
 
 class Result(NamedTuple):
     """A finished run.
 
     Attributes:
-        run: which one.
-        metrics: by name, as `eval.py` gives them.
-        num_parameters: numbers in the trained parameters and the codebooks.
-        train_s: seconds of training steps, compilation included; evaluation and loading are not.
+        run: row and seed.
+        metrics: values by name, as `eval.py` computes them.
+        num_parameters: number of trained parameters and codebook entries.
+        train_s: seconds of the training steps, including compilation but not evaluation or loading.
     """
 
     run: Run
@@ -36,7 +36,7 @@ class Failure(NamedTuple):
     """A run that ended with an error.
 
     Attributes:
-        run: which one.
+        run: row and seed.
         reason: one line.
     """
 
@@ -47,10 +47,10 @@ class Failure(NamedTuple):
 def read_all(
     ablations: Ablations, root: Path, rows: Sequence[str], split: str
 ) -> tuple[list[Result], list[Failure]]:
-    """Every finished and every failed run of some rows below the table's work directory, by row and seed.
+    """Reads all finished and all failed runs of the given rows, sorted by row and seed.
 
     Raises:
-        UserError: a run was begun with another config than its row has now.
+        UserError: a run was started with another config than its row has now.
     """
     results, failures = [], []
     for row in rows:
@@ -68,30 +68,30 @@ def read_all(
 
 
 def check_config(ablations: Ablations, run: Run, root: Path) -> None:
-    """Holds the config that a run was begun with, if it was, against the one that it has now.
+    """Checks that a run that was started has the same config as its row has now.
 
     Raises:
-        UserError: see `training.loop.check_workdir`.
+        UserError: the configs differ.
     """
     check_workdir(run.workdir(root), ablations.config(run))
 
 
 def read_result(run: Run, root: Path, split: str) -> Result | None:
-    """A run's result on a split; None where it is not finished or its metrics are of an older model."""
+    """Returns a run's result on a split; None if it is not finished or its metrics belong to an older model."""
     workdir = run.workdir(root)
     path, index = workdir / "metrics.json", workdir / "model" / INDEX
     try:
         report = json.loads(path.read_text())
         if report.pop("split") != split or path.stat().st_mtime < index.stat().st_mtime:
             return None
-    except (FileNotFoundError, json.JSONDecodeError):  # not there, or cut off while it was written
+    except (FileNotFoundError, json.JSONDecodeError):  # missing, or truncated
         return None
     stage = report.pop("stage")
     return Result(run, report, count_parameters(workdir / "model", stage), training_seconds(workdir))
 
 
 def read_failure(run: Run, root: Path) -> str | None:
-    """The reason why a run failed when it was last tried, None where it did not."""
+    """Returns the reason why the last attempt of a run failed, or None if it did not fail."""
     try:
         return (run.workdir(root) / FAILURE_FILE).read_text().partition("\n")[0]
     except FileNotFoundError:
@@ -99,18 +99,18 @@ def read_failure(run: Run, root: Path) -> str | None:
 
 
 def count_parameters(model: Path, part: str) -> int:
-    """Numbers in the parameters and codebooks of a part of a model directory."""
+    """Counts the parameters and codebook entries of a part of a model directory."""
     weights = read_index(model)["parts"][part]["weights"]
     with safe_open(model / weights, framework="numpy") as file:
         return sum(
             math.prod(file.get_slice(key).get_shape())
-            for key in file.keys()  # noqa: SIM118 (it is no mapping)
+            for key in file.keys()  # noqa: SIM118 (a safetensors file is not a mapping)
             if key.startswith("params/") or (key.startswith("codebook/") and key.endswith("/embedding"))
         )
 
 
 def training_seconds(workdir: Path) -> float:
-    """Seconds of training steps from `metrics.jsonl`; steps that an interruption made twice count once."""
+    """Sums the time of the training steps in `metrics.jsonl`; steps repeated after an interruption count once."""
     rates = {}
     try:
         for line in (workdir / "metrics.jsonl").read_text().splitlines():

@@ -1,4 +1,4 @@
-"""The rows of an ablation table: one config for every entry of a config file's ABLATIONS and every seed."""
+"""Rows of an ablation table: a config for each entry of a config file's ABLATIONS and each seed."""
 
 import importlib.util
 import os
@@ -15,7 +15,7 @@ PLAIN = "none"  # the row without an ablation
 
 
 class Run(NamedTuple):
-    """One training of the table.
+    """One training run of the table.
 
     Attributes:
         row: name of the ablation, or `PLAIN`.
@@ -26,7 +26,7 @@ class Run(NamedTuple):
     seed: int
 
     def workdir(self, root: str | os.PathLike) -> Path:
-        """Work directory of the run below that of the table."""
+        """Returns the work directory of the run, below that of the study."""
         return Path(root) / "rows" / self.row / f"seed_{self.seed}"
 
     def __str__(self) -> str:
@@ -34,42 +34,42 @@ class Run(NamedTuple):
 
 
 class Ablations:
-    """The configs of one config file.
+    """Configs of all rows, made from one config file.
 
     Args:
         path: config file with `ABLATIONS` (name -> overrides by dotted key) and `get_config(arg)`.
-        arg: argument of `get_config` that holds for every row, such as `variant=mini`; "" for none.
-        overrides: values by dotted key that hold for every row.
+        arg: argument of `get_config` for all rows, such as `variant=mini`, or "".
+        overrides: values for all rows, by dotted key.
 
     Attributes:
         rows: `PLAIN` and the names of the ablations, in the order of the file.
         stage: name of the stage that is ablated.
 
     Raises:
-        UserError: the file has no `ABLATIONS`, or what holds for every row names an ablation.
+        UserError: the file has no `ABLATIONS`, or `arg` or `overrides` choose an ablation.
     """
 
     def __init__(self, path: str | os.PathLike, arg: str, overrides: Mapping[str, Any]):
         self.path, self.arg, self.overrides = Path(path), arg, dict(overrides)
         if "ablation" in overrides or any(item.startswith("ablation=") for item in arg.split(",")):
-            raise UserError(
-                "--config names an ablation; it holds for every row, so choose with --rows instead"
-            )
+            raise UserError("--config chooses an ablation for all rows; choose with --rows instead")
         self._module = _load_module(self.path)
         if not isinstance(getattr(self._module, "ABLATIONS", None), Mapping):
-            raise UserError(f"--config={path}: has no table ABLATIONS, so there is nothing to ablate")
+            raise UserError(
+                f"--config={path}: the file has no table ABLATIONS; expected a dict of overrides by name"
+            )
         self.rows = (PLAIN, *self._module.ABLATIONS)
         self.stage = self._config(PLAIN).stage
 
     def changes(self, row: str) -> dict[str, Any]:
-        """What a row sets, by dotted key; nothing for `PLAIN`."""
+        """Returns the overrides of a row by dotted key; empty for `PLAIN`."""
         return {} if row == PLAIN else dict(self._module.ABLATIONS[row])
 
     def config(self, run: Run) -> ConfigDict:
-        """Locked config of a run.
+        """Returns the locked config of a run.
 
         Raises:
-            UserError: an override holds for a key that the row is there to change.
+            UserError: an override sets a key that the row changes.
         """
         config = self._config(run.row)
         with config.unlocked():
@@ -77,22 +77,22 @@ class Ablations:
         return config
 
     def is_redundant(self, row: str) -> bool:
-        """Whether a row other than `PLAIN` sets only what the config has anyway."""
+        """Returns whether a row other than `PLAIN` leaves the config unchanged."""
         config, plain = self._config(row), self._config(PLAIN)
         with config.unlocked():
             config.ablation = plain.ablation
         return row != PLAIN and config == plain
 
     def seeds(self, num_seeds: int) -> range:
-        """The config's seed and those after it."""
+        """Returns `num_seeds` seeds, counted up from the config's seed."""
         first = self._config(PLAIN).seed
         return range(first, first + num_seeds)
 
     def choose(self, names: Sequence[str] | None) -> tuple[str, ...]:
-        """Checked names of rows, each once; all rows for None.
+        """Returns the rows with the given names, without repetitions; all rows for None.
 
         Raises:
-            UserError: an unknown name; the message lists what there is.
+            UserError: a name is unknown; the message lists the names of all rows.
         """
         for name in names or ():
             if name not in self.rows:
@@ -114,7 +114,7 @@ class Ablations:
 
 
 def plan(rows: Sequence[str], seeds: Sequence[int]) -> list[Run]:
-    """All runs, the first seed of every row before the second: a whole table is there early."""
+    """Returns all runs, sorted by seed first, so that a table of all rows is complete early."""
     return [Run(row, seed) for seed in seeds for row in rows]
 
 

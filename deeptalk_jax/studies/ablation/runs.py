@@ -1,9 +1,9 @@
-"""Trains and evaluates runs one after the other, each in a process of its own.
+"""Trains and evaluates the runs one after the other, each in its own process.
 
-A process of its own gives its memory back, takes nothing with it when it is killed for memory, and knows the devices
-of this machine only: rows on different hosts share no collective. (One runtime over all hosts would not do: Orbax
-writes a state that lives on one host from process 0 only.) The processes are forked from one that has imported
-everything and has touched no device, so that a start costs next to nothing; compiled programs are shared through the
+A separate process returns its memory, does not take the others down when it is killed for memory, and uses the devices
+of this machine only, so that rows on different hosts share no collective. (One JAX runtime over all hosts would not
+work: Orbax writes a state that lives on a single host from process 0 only.) The processes are forked from one that has
+imported everything and has used no device, so starting one costs little. Compiled programs are shared through the
 compilation cache on disk.
 """
 
@@ -34,20 +34,20 @@ def execute(
     split: str,
     after_each: Callable[[], None],
 ) -> list[Run]:
-    """Executes runs in turn; a line on stderr says which, how many are left and for about how long.
+    """Executes runs in turn, and prints the progress and the remaining time to stderr.
 
     Args:
-        runs: what to do.
-        config_of: config of a run.
-        root: work directory of the table.
-        split: what to evaluate on.
-        after_each: called after every run, failed ones too.
+        runs: runs to execute.
+        config_of: returns the config of a run.
+        root: work directory of the study.
+        split: split to evaluate on.
+        after_each: called after each run, also after a failed one.
 
     Returns:
-        The runs that failed; their work directories say why (`results.read_failure`).
+        The runs that failed; `results.read_failure` returns the reason.
 
     Raises:
-        Interrupted: SIGINT or SIGTERM came; the run under way has saved its state.
+        Interrupted: SIGINT or SIGTERM arrived; the current run has saved its state.
     """
     failed, start = [], time.monotonic()
     for number, run in enumerate(runs):
@@ -66,14 +66,14 @@ def _progress(run: Run, number: int, total: int, elapsed_s: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time for people: `40 s`, `12 min`, `3.5 h`."""
+    """Formats a time: `40 s`, `12 min`, `3.5 h`."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _execute_one(run: Run, config: ConfigDict, root: Path, split: str) -> bool:
-    """Whether a run in a process of its own succeeded."""
+    """Executes a run in its own process and returns whether it succeeded."""
     workdir = run.workdir(root)
     (workdir / FAILURE_FILE).unlink(missing_ok=True)
     context = multiprocessing.get_context("forkserver")
@@ -84,17 +84,17 @@ def _execute_one(run: Run, config: ConfigDict, root: Path, split: str) -> bool:
         while process.is_alive():
             process.join(_POLL_S)
             if interrupts.received is not None:
-                process.terminate()  # the training saves its state and ends
+                process.terminate()  # the training saves its state and exits
                 process.join()
     if process.exitcode == _EXIT_INTERRUPTED or interrupts.received is not None:
-        raise Interrupted(f"interrupted in {run}; run again to go on")
-    if process.exitcode and read_failure(run, root) is None:  # killed, perhaps for its memory
+        raise Interrupted(f"interrupted in {run}; run the same command again to resume")
+    if process.exitcode and read_failure(run, root) is None:  # killed, possibly for lack of memory
         _write_failure(workdir, f"its process ended with status {process.exitcode}")
     return process.exitcode == 0
 
 
 def _train_and_evaluate(config: ConfigDict, workdir: Path, split: str) -> None:
-    """What `train.py` and then `eval.py` do; exits with a status that `_execute_one` knows."""
+    """Does the work of `train.py` and `eval.py`; exits with a status that `_execute_one` understands."""
     import jax
 
     from deeptalk_jax.cli import use_compilation_cache
@@ -105,14 +105,14 @@ def _train_and_evaluate(config: ConfigDict, workdir: Path, split: str) -> None:
     try:
         if jax.process_count() > 1:
             raise UserError(
-                f"this process sees the devices of {jax.process_count()} hosts; a row must have one host's alone"
+                f"this process uses the devices of {jax.process_count()} hosts; expected those of one host"
             )
         train(config, workdir)
         evaluate(config, workdir, split)
     except Interrupted as interrupted:
         _say(str(interrupted))
         sys.exit(_EXIT_INTERRUPTED)
-    except Exception as error:  # whatever is wrong with one row, the others go on
+    except Exception as error:  # the other rows run even if one fails
         reason = (str(error).splitlines() or [""])[0]
         kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
         _write_failure(workdir, kind + reason[:_MAX_REASON], traceback.format_exc())

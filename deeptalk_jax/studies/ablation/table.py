@@ -1,4 +1,4 @@
-"""The table of an ablation study: means and deviations over seeds as Markdown, every run as CSV."""
+"""Table of an ablation study: means and deviations over seeds as Markdown, and all runs as CSV."""
 
 import csv
 import fnmatch
@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from deeptalk_jax.studies.ablation.results import Failure, Result
 
-# First pattern that fits a metric: -1 where lower is better, 1 where higher is, 0 where neither: references that
-# depend on the data alone, and counts.
+# Direction of a metric by the first pattern that matches: -1 if lower is better, 1 if higher is better, 0 for counts
+# and for references that depend only on the data.
 DIRECTIONS = (
     ("chance*", 0),
     ("majority", 0),
@@ -31,20 +31,10 @@ DIRECTIONS = (
     ("*_rank", -1),
     ("ece", -1),
     ("brier_skill", 1),
-    ("*_intensity_spearman", -1),  # of variance or entropy: faint emotion is ambiguous
+    ("*_intensity_spearman", -1),  # of variance or entropy: weak emotions should be ambiguous
     ("perplexity_*", 1),
     ("used_*", 1),
 )
-# What the picture shows of every stage unless --metrics says otherwise.
-MAIN_METRICS = {
-    "fer": ("frame_accuracy", "class_mean_accuracy", "clip_accuracy"),
-    "dee": ("speech_to_motion_r1", "motion_to_speech_r1", "ece", "motion_variance_intensity_spearman"),
-    "motion_prior": ("vertex_error_mm", "lip_error_mm", "used_top", "used_bottom"),
-    "lip_reader": ("frame_accuracy", "class_mean_accuracy"),
-    "deeptalk": ("jaw_correlation", "lip_error_mm", "vertex_error_mm", "emotion_accuracy"),
-    "deeptalk_stage2": ("emotion_accuracy", "speech_to_motion_r1", "lip_error_mm", "jaw_correlation"),
-}
-
 _ARROWS = {-1: " ↓", 0: "", 1: " ↑"}
 _SIGNIFICANT_DIGITS = 4
 _MISSING = "–"
@@ -55,8 +45,8 @@ class Summary(NamedTuple):
 
     Attributes:
         mean: arithmetic mean.
-        deviation: sample standard deviation (n - 1); None for a single seed.
-        values: of every seed.
+        deviation: sample standard deviation (with n - 1); None for a single seed.
+        values: value of each seed.
     """
 
     mean: float
@@ -73,18 +63,18 @@ class Summary(NamedTuple):
 
 
 def direction(metric: str) -> int:
-    """-1 where lower is better, 1 where higher is, 0 where neither or where it is not known."""
+    """Returns -1 if lower is better, 1 if higher is better, and 0 if neither or unknown."""
     return next((sign for pattern, sign in DIRECTIONS if fnmatch.fnmatchcase(metric, pattern)), 0)
 
 
 def summarise(values: Sequence[float]) -> Summary:
-    """Mean and sample standard deviation of one number per seed."""
+    """Summarises one number per seed."""
     deviation = statistics.stdev(values) if len(values) > 1 else None
     return Summary(statistics.fmean(values), deviation, tuple(values))
 
 
 def summaries(results: Sequence[Result]) -> dict[str, dict[str, Summary]]:
-    """By row and metric, in the order of first appearance; a row lacks the metrics that its runs do not give."""
+    """Summarises by row and metric, in the order of first appearance; a row has only the metrics of its runs."""
     values: dict[str, dict[str, list[float]]] = {}
     for result in results:
         row = values.setdefault(result.run.row, {})
@@ -97,12 +87,12 @@ def summaries(results: Sequence[Result]) -> dict[str, dict[str, Summary]]:
 
 
 def metric_names(results: Sequence[Result]) -> list[str]:
-    """Every metric that any run gives, in the order of first appearance."""
+    """Returns the metrics of all runs, in the order of first appearance."""
     return list(dict.fromkeys(name for result in results for name in result.metrics))
 
 
 def best_rows(means: Mapping[str, float], sign: int) -> set[str]:
-    """Rows with the best mean; none where nothing is better, or where all are equal."""
+    """Returns the rows with the best mean; none if the metric has no direction or all means are equal."""
     finite = {row: mean for row, mean in means.items() if math.isfinite(mean)}
     if not sign or len(set(finite.values())) < 2:
         return set()
@@ -116,13 +106,13 @@ def markdown(
     failures: Sequence[Failure],
     changes: Mapping[str, Mapping[str, Any]],
 ) -> str:
-    """The table as Markdown.
+    """Formats the table as Markdown.
 
     Args:
-        title: first heading.
+        title: heading.
         results: finished runs.
         failures: failed runs.
-        changes: of every row, what it sets by dotted key.
+        changes: overrides of each row by dotted key.
     """
     table, names = summaries(results), metric_names(results)
     best = {
@@ -135,7 +125,7 @@ def markdown(
     lines = [
         f"# {title}",
         "",
-        "Mean ± sample standard deviation over the seeds. **Bold** is the best mean of a column whose arrow says "
+        "Mean ± sample standard deviation over the seeds. **Bold** marks the best mean of a column; the arrow tells "
         "whether lower (↓) or higher (↑) is better.",
         "",
         "| " + " | ".join(["row", "seeds", *header, "parameters", "training, s"]) + " |",
@@ -164,7 +154,7 @@ def _bold(cell: object, best: bool) -> str:
 
 
 def long_form(results: Sequence[Result]) -> str:
-    """Every run as a line of CSV: row, seed, parameters, train_s, and its metrics; empty where it gives none."""
+    """Formats each run as a line of CSV: row, seed, parameters, train_s and metrics; a missing metric is empty."""
     text = io.StringIO()
     fields = ["row", "seed", "parameters", "train_s", *metric_names(results)]
     writer = csv.DictWriter(text, fields, lineterminator="\n")

@@ -1,9 +1,9 @@
-"""Which level of the motion prior holds emotion, and which the mouth: a picture made by exchanging codes of clips.
+"""Study: which level of the motion prior encodes emotion, and which the motion of the mouth.
 
     python -m deeptalk_jax.studies.prior_levels --model=outputs/demo/model --out=outputs/prior_levels.png
 
-Two clips are encoded; the top codes of one are decoded with the bottom codes of the other. Writes a picture, and its
-numbers in a JSON file beside it; docs/prior_levels.md says how to read them.
+Pairs of clips are encoded, and the top codes of one clip are decoded with the bottom codes of the other. Writes a chart
+and its numbers in a JSON file beside it; docs/prior_levels.md explains how to read them.
 """
 
 import json
@@ -15,13 +15,13 @@ from deeptalk_jax.studies.figure_file import figure_path, write_figure
 
 _MODEL = flags.DEFINE_string("model", None, "Model directory with the parts fer, dee and motion_prior.")
 _OUT = flags.DEFINE_string(
-    "out", "outputs/prior_levels.png", "Picture to write; its numbers go beside it as .json."
+    "out", "outputs/prior_levels.png", "Chart to write, .png; its numbers go to a .json file beside it."
 )
 _DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Root of all datasets; by default that of the prior's training."
+    "data_dir", None, "Root directory of the datasets; default: the one that the prior was trained on."
 )
 _SPLIT = flags.DEFINE_string("split", "test", "Split to take clips from.")
-_NUM_PAIRS = flags.DEFINE_integer("num_pairs", 64, "Pairs of clips of each kind, at the most.", lower_bound=1)
+_NUM_PAIRS = flags.DEFINE_integer("num_pairs", 64, "Maximum number of clip pairs per kind.", lower_bound=1)
 flags.mark_flag_as_required("model")
 
 

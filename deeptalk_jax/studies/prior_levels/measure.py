@@ -1,4 +1,4 @@
-"""Exchanging codes between clips, to see which level of the motion prior holds what; see `metrics.code_swap`."""
+"""Exchange of codes between clips, which shows what each level of the motion prior encodes; see `metrics.code_swap`."""
 
 import itertools
 from collections import defaultdict
@@ -33,26 +33,26 @@ from deeptalk_jax.models.motion_prior import MotionPrior
 from deeptalk_jax.types import MOTION_DIM
 
 PAIR_KINDS = ("other_emotion", "other_sentence")
-_SEED = 0  # of the choice among more pairs than are wanted
+_SEED = 0  # seed of the random choice of pairs
 
 
 class Pair(NamedTuple):
-    """Motions of two clips, `[t, 53]`, of the same whole number of windows."""
+    """Motions `[t, 53]` of two clips, cut to the same whole number of windows."""
 
     first: np.ndarray
     second: np.ndarray
 
 
 class Models(NamedTuple):
-    """What exchanges codes and what judges the result; all take padded batches.
+    """Functions that exchange codes and that judge the result.
 
     Attributes:
-        swap: motions `[b, t, 53]` of two clips -> motions by (clip of the top codes, clip of the bottom codes), 0 or 1.
-        embed: motion `[b, t, 53]`, num_frames `[b]` -> mean of DEE's Gaussian, `[b, d]`.
-        classify: motion `[b, t, 53]`, num_frames `[b]` -> FER's emotion of the clip, `[b]`.
+        swap: two motions `[b, t, 53]` -> mixed motions by (clip of the top codes, clip of the bottom codes), 0 or 1.
+        embed: padded motion `[b, t, 53]`, num_frames `[b]` -> mean of DEE's Gaussian, `[b, d]`.
+        classify: padded motion `[b, t, 53]`, num_frames `[b]` -> FER's class of the clip, `[b]`.
         vertices: motion `[t, 53]` -> `[t, v, 3]`.
-        lips: indices of lip vertices.
-        window_frames: length that the prior was trained on.
+        lips: indices of the lip vertices.
+        window_frames: number of frames of the windows that the prior was trained on.
     """
 
     swap: Callable
@@ -64,21 +64,24 @@ class Models(NamedTuple):
 
 
 def is_pair(kind: str, first: Record, second: Record) -> bool:
-    """Whether two clips differ in what the kind says and agree in the rest.
+    """Returns whether two clips form a pair of a kind, one of `PAIR_KINDS`.
+
+    `other_emotion` pairs have one sentence in two emotions, `other_sentence` pairs two sentences with the same emotion,
+    intensity and speaker.
 
     Raises:
-        ValueError: an unknown kind.
+        ValueError: the kind is unknown.
     """
     same = {name: first.labels[name] == second.labels[name] for name in ("emotion", "intensity", "speaker")}
-    if kind == "other_emotion":  # by any speaker: few sentences are said twice
+    if kind == "other_emotion":  # of any speakers, because few sentences occur twice
         return bool(first.text) and first.text == second.text and not same["emotion"]
     if kind == "other_sentence":
         return all(same.values()) and first.text != second.text
-    raise ValueError(f"kind={kind!r} is not one of {PAIR_KINDS}")
+    raise ValueError(f"kind={kind!r}: expected one of {PAIR_KINDS}")
 
 
 def find_pairs(records: Sequence[Record], kind: str, limit: int, window_frames: int) -> list[Pair]:
-    """Pairs of a kind, cut to the whole windows that both have; a random choice where there are more than wanted.
+    """Returns up to `limit` pairs of a kind, chosen at random and cut to the whole windows that both clips have.
 
     Raises:
         UserError: there is no such pair.
@@ -86,7 +89,9 @@ def find_pairs(records: Sequence[Record], kind: str, limit: int, window_frames: 
     long_enough = [record for record in records if len(record.motion) >= window_frames]
     pairs = [pair for pair in itertools.combinations(long_enough, 2) if is_pair(kind, *pair)]
     if not pairs:
-        raise UserError(f"no two clips make a pair of kind {kind!r} with {window_frames} frames or more")
+        raise UserError(
+            f"no two clips of at least {window_frames} frames form a pair of kind {kind!r}; take a larger split"
+        )
     order = np.random.default_rng(_SEED).permutation(len(pairs))[:limit]
     cut = []
     for index in sorted(order):
@@ -97,10 +102,13 @@ def find_pairs(records: Sequence[Record], kind: str, limit: int, window_frames: 
 
 
 def study(models: Models, records: Sequence[Record], num_pairs: int) -> dict[str, dict[str, Any]]:
-    """Measures of both kinds of pairs: medians and quartiles over at most so many pairs, and shares of FER's classes.
+    """Measures up to `num_pairs` pairs of both kinds.
+
+    Returns:
+        For each kind the number of pairs, the median and quartiles of each measure, and the shares of FER's classes.
 
     Raises:
-        UserError: see `find_pairs`.
+        UserError: there is no pair of a kind.
     """
     report = {}
     for kind in PAIR_KINDS:
@@ -113,14 +121,14 @@ def study(models: Models, records: Sequence[Record], num_pairs: int) -> dict[str
 
 
 def measure(models: Models, pairs: Sequence[Pair]) -> dict[str, list[float]]:
-    """One number per pair and measure, the mean of both exchanges (A's top with B's bottom, and the reverse).
+    """Computes each measure for each pair, averaged over both mixtures of a pair's codes.
 
     Returns:
-        Positions between the clip of the bottom codes (0) and that of the top codes (1): `emotion_embedding` (mean of
-        DEE's motion Gaussian), `mean_face` (vertices, mean over time), `jaw_motion` and `lip_motion` (less their means
-        over time). Correlations of the same motions with each source: `jaw_top`, `jaw_bottom`, `lip_top`, `lip_bottom`,
-        and of the sources with one another: `jaw_sources`, `lip_sources`. `class_top`, `class_bottom`: share of the
-        exchanges whose FER class is that of the source, NaN where both sources have the same.
+        Values by name. Positions between the clip of the bottom codes (0) and the clip of the top codes (1):
+        `emotion_embedding` (mean of DEE's motion Gaussian), `mean_face` (vertices averaged over time), `jaw_motion` and
+        `lip_motion` (without their means over time). Correlations of jaw and lip motion with either source: `jaw_top`,
+        `jaw_bottom`, `lip_top`, `lip_bottom`; between the sources: `jaw_sources`, `lip_sources`. Shares of mixtures
+        with the FER class of a source: `class_top`, `class_bottom`; NaN if both sources have the same class.
     """
     num_frames = np.array([len(pair.first) for pair in pairs])
     padded = np.zeros((2, len(pairs), num_frames.max(), MOTION_DIM), np.float32)
@@ -163,21 +171,21 @@ def measure(models: Models, pairs: Sequence[Pair]) -> dict[str, list[float]]:
 
 
 def _both(view: dict, judge: Callable) -> float:
-    """Mean of `judge(mixed, clip of the top codes, clip of the bottom codes)` over both exchanges."""
+    """Averages `judge(mixed, clip of the top codes, clip of the bottom codes)` over both mixtures."""
     return (judge(view[0, 1], view[0, 0], view[1, 1]) + judge(view[1, 0], view[1, 1], view[0, 0])) / 2
 
 
 def _share(values: Sequence[float]) -> dict[str, float | None]:
-    """Mean of the finite values (None where there are none), and how many there are."""
+    """Returns the mean of the finite values (None if there are none) and their number."""
     finite = [value for value in values if np.isfinite(value)]
     return {"mean": float(np.mean(finite)) if finite else None, "num": len(finite)}
 
 
 def load_models(directory: str) -> Models:
-    """The models of a model directory.
+    """Loads FER, DEE and the motion prior from a model directory.
 
     Raises:
-        UserError: a part is missing or damaged, or the prior has not two levels.
+        UserError: a part is missing or damaged, or the prior does not have two levels.
     """
     fer, dee, prior = (load_part(directory, name) for name in ("fer", "dee", "motion_prior"))
     fer_model, dee_model, prior_model = (
@@ -187,7 +195,7 @@ def load_models(directory: str) -> Models:
     )
     if not isinstance(prior_model, MotionPrior):
         raise UserError(
-            f"{directory}: its motion prior is a {type(prior_model).__name__}, without two levels of codes"
+            f"{directory}: the motion prior is a {type(prior_model).__name__}; expected one with two levels of codes"
         )
     initialise = {
         "fer": partial(init_fer, fer_model),
@@ -202,7 +210,7 @@ def load_models(directory: str) -> Models:
 
     @jax.jit
     def swap(first, second):
-        # Windows, as in training, are what the prior encodes and decodes.
+        # The prior encodes and decodes windows, as in training.
         windows = einops.rearrange(jnp.stack([first, second]), "c b (w t) d -> (c b w) t d", t=window)
         top, bottom = prior_model.apply(prior.variables, windows, method=MotionPrior.encode)
         top, bottom = (einops.rearrange(x.codes, "(c n) k d -> c n k d", c=2) for x in (top, bottom))

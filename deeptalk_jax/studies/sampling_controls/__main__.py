@@ -1,9 +1,9 @@
-"""What the controls of sampling do on held-out clips: a picture of spread and lip error, control by control.
+"""Study: how each sampling control changes the spread of the samples and their lip error on held-out clips.
 
     python -m deeptalk_jax.studies.sampling_controls --model=outputs/demo/model --out=outputs/sampling_controls.png
 
-Every clip is animated several times for every value of alpha, temperature_top, temperature_bottom and top_p. Writes a
-picture, and its numbers in a JSON file beside it; docs/sampling.md says how to read them.
+Each clip is animated several times for each value of alpha, temperature_top, temperature_bottom and top_p. Writes a
+chart and its numbers in a JSON file beside it; docs/sampling.md explains how to read them.
 """
 
 import json
@@ -15,16 +15,16 @@ from deeptalk_jax.studies.figure_file import figure_path, write_figure
 
 _MODEL = flags.DEFINE_string("model", None, "Model directory, as written by training.")
 _OUT = flags.DEFINE_string(
-    "out", "outputs/sampling_controls.png", "Picture to write; its numbers go beside it as .json."
+    "out", "outputs/sampling_controls.png", "Chart to write, .png; its numbers go to a .json file beside it."
 )
 _DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Root of all datasets; by default that of the generator's training."
+    "data_dir", None, "Root directory of the datasets; default: the one that the generator was trained on."
 )
 _SPLIT = flags.DEFINE_string("split", "test", "Split to take clips from.")
 _NUM_CLIPS = flags.DEFINE_integer(
-    "num_clips", 32, "Clips, evenly over the split, at the most.", lower_bound=1
+    "num_clips", 32, "Maximum number of clips, evenly spaced over the split.", lower_bound=1
 )
-_NUM_SAMPLES = flags.DEFINE_integer("num_samples", 6, "Motions of every clip.", lower_bound=2)
+_NUM_SAMPLES = flags.DEFINE_integer("num_samples", 6, "Number of motions per clip.", lower_bound=2)
 flags.mark_flag_as_required("model")
 
 

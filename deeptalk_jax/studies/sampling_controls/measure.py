@@ -1,4 +1,4 @@
-"""What the controls of sampling do: spread of the samples of a clip, and their errors, control by control."""
+"""Measures how each sampling control changes the spread of the samples of a clip, and their lip error."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -16,7 +16,7 @@ from deeptalk_jax.metrics.diversity import REGIONS, Diversity, diversity_factors
 from deeptalk_jax.metrics.motion import MotionErrors
 from deeptalk_jax.types import INT16_SCALE
 
-# Values of every control; what else is set is 0, but for the nucleus, which needs something to cut.
+# Values of each control. The other controls are 0, except for top_p, which has no effect on temperature 0.
 SWEEPS = MappingProxyType({
     "alpha": (0.0, 0.5, 1.0, 2.0, 4.0),
     "temperature_top": (0.0, 0.25, 0.5, 1.0, 2.0),
@@ -32,18 +32,18 @@ def study(
     num_samples: int,
     sweeps: Mapping[str, Sequence[float]] = SWEEPS,
 ) -> dict[str, Any]:
-    """Every control by itself.
+    """Varies one control at a time.
 
     Args:
-        model: whose controls.
-        clips: with true motion.
-        num_samples: motions of every clip, 2 or more.
-        sweeps: rising values of every control.
+        model: model to sample from.
+        clips: clips with true motion.
+        num_samples: motions per clip, at least 2.
+        sweeps: increasing values by control.
 
     Returns:
-        Of every control `values`, and for each of them `lips_mm` and `face_mm` (mean distance of two samples) and
-        `lip_error_mm` (mean over samples, against the true motion); and whether both distances `rise` from each value
-        to the next.
+        Columns by control: its `values`, and for each value `lips_mm` and `face_mm` (mean distance between two
+        samples, mm) and `lip_error_mm` (against the true motion, mean over samples, mm). `rise` tells whether both
+        distances increase from each value to the next.
     """
     judge = _Judge(model.head, num_samples)
     report = {}
@@ -63,16 +63,14 @@ def study(
 def _samples(
     model: DeepTalk, clips: Sequence[Record], num_samples: int, settings: dict[str, float]
 ) -> list[list[Motion]]:
-    sounds = (clip.audio * INT16_SCALE for clip in clips)
+    sounds = [clip.audio * INT16_SCALE for clip in clips]
     if any(settings.values()):
-        return model.sample_many(sounds, num_samples, **settings)
-    return [
-        [motion] * num_samples for motion in model.animate_many(sounds)
-    ]  # the most likely, whatever the seed
+        return model.animate(sounds, num_samples=num_samples, **settings)
+    return [[motion] * num_samples for motion in model.animate(sounds)]  # the most likely, whatever the seed
 
 
 class _Judge:
-    """Measures of samples on one head."""
+    """Measures samples on one head."""
 
     def __init__(self, head: HeadModel, num_samples: int):
         self._factors = diversity_factors(head)
@@ -80,7 +78,7 @@ class _Judge:
         self._names = [f"sample_{number}" for number in range(num_samples)]
 
     def measures(self, clips: Sequence[Record], made: Sequence[Sequence[Motion]]) -> dict[str, float]:
-        """Distances of samples and their mean lip error, mm."""
+        """Returns the distances between samples and their mean lip error, in mm."""
         diversity, errors = Diversity(self._factors), MotionErrors(self._lips)
         for clip, motions in zip(clips, made, strict=True):
             frames = np.stack([motion.frames() for motion in motions])[:, : len(clip.motion)]

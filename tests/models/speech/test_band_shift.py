@@ -1,4 +1,4 @@
-"""Random shift of mel bands against hand-computed rows."""
+"""Random shift of mel bands by hand."""
 
 import jax
 import numpy as np
@@ -20,16 +20,16 @@ _BANDS = np.array([1.0, 2.0, 4.0, 8.0], np.float32)
         (9.0, [8.0, 8.0, 8.0, 8.0]),
     ],
 )
-def test_hand_computed_shifts(shift, expected):
-    x = np.stack([_BANDS, -_BANDS])[None]  # [1, 2, 4]: every frame of a clip moves alike
+def test_shifts_by_hand(shift, expected):
+    x = np.stack([_BANDS, -_BANDS])[None]  # [1, 2, 4]; all frames of a clip have the same shift
     actual = shift_bands(x, np.array([shift], np.float32))
     np.testing.assert_allclose(actual, [[expected, np.negative(expected)]], rtol=1e-6)
 
 
-def test_every_clip_moves_by_its_own_shift_within_the_bound():
+def test_every_clip_has_its_own_shift_within_the_limit():
     ramp = np.broadcast_to(np.arange(40, dtype=np.float32), (64, 1, 40))
     moved = np.asarray(random_shift(jax.random.key(0), ramp, 3.0)) - ramp
-    shift = moved[:, 0, 20]  # a ramp shows the shift itself, away from its ends
+    shift = moved[:, 0, 20]  # the values of a ramp change by the shift, except at its ends
     assert np.abs(shift).max() <= 3.0
     assert len(np.unique(shift)) == 64
     assert shift.min() < -2.0

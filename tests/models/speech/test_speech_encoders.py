@@ -1,4 +1,4 @@
-"""What both encoders promise, at tiny widths."""
+"""Behaviour that both pretrained encoders share, at tiny widths: padding, lengths, gradients and dropout."""
 
 from functools import partial
 
@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from deeptalk_jax.errors import ConfigError
 from deeptalk_jax.models.attention_bias import alibi_slopes
 from deeptalk_jax.models.speech.emotion2vec import Emotion2Vec, scaled_alibi
-from deeptalk_jax.models.speech.frontend import num_features
 from deeptalk_jax.models.speech.wav2vec2 import Wav2Vec2
 
 LENGTHS = np.array([5003, 3001], np.int32)
@@ -20,8 +20,8 @@ def count_params(model):
     return sum(leaf.size for leaf in jax.tree.leaves(variables))
 
 
-def test_parameter_counts():
-    # The published files also count 768 numbers of a masking vector and 619,776 of a pre-training decoder.
+def test_parameter_counts_are_the_published_ones():
+    # The published files also contain a masking vector (768) and a decoder for pre-training (619,776).
     assert count_params(Wav2Vec2()) == 94_371_712 - 768
     assert count_params(Emotion2Vec()) == 93_790_988 - 619_776
     large = Wav2Vec2(
@@ -37,7 +37,7 @@ def test_parameter_counts():
 
 
 @pytest.mark.parametrize("resample_to_hz", [None, 25.0])
-def test_padded_batch_equals_single_clips(encoder, waveform, resample_to_hz):
+def test_padding_does_not_change_a_clip(encoder, waveform, resample_to_hz):
     if resample_to_hz:
         if not isinstance(encoder.model, Wav2Vec2):
             pytest.skip("emotion2vec stays at 50 Hz")
@@ -51,17 +51,17 @@ def test_padded_batch_equals_single_clips(encoder, waveform, resample_to_hz):
     assert not np.any(together.values[1, frames:])
 
 
-def test_output_length_and_rate(encoder, waveform):
+def test_output_has_the_computed_length_and_rate(encoder, waveform):
     model, variables = encoder
     features = jax.eval_shape(model.apply, variables, waveform)
     assert model.rate_hz == 50 and model.feature_dim == 12
-    num_frames = num_features(5003, model.kernels, model.strides)
-    assert features.values.shape == (2, num_frames, model.feature_dim)
-    assert features.mask.shape == (2, num_frames) and features.mask.dtype == bool
+    # Three convolutions without padding: 5003 samples -> 999 -> 125 -> 16 features.
+    assert features.values.shape == (2, 16, model.feature_dim)
+    assert features.mask.shape == (2, 16) and features.mask.dtype == bool
 
 
 @pytest.mark.parametrize("num_frames", [4, 11])
-def test_asked_number_of_frames(make_encoder, waveform, num_frames):
+def test_output_is_cut_or_padded_to_num_frames(make_encoder, waveform, num_frames):
     encoder = make_encoder("wav2vec2").clone(resample_to_hz=25.0)
     assert encoder.model.rate_hz == 25
     natural = encoder(waveform, LENGTHS)
@@ -69,12 +69,12 @@ def test_asked_number_of_frames(make_encoder, waveform, num_frames):
     assert features.values.shape == (2, num_frames, 12)
     np.testing.assert_array_equal(natural.mask.sum(1), [8, 5])
     np.testing.assert_array_equal(features.mask.sum(1), np.minimum([8, 5], num_frames))
-    if num_frames > 8:  # nothing is cut, so nothing changes
+    if num_frames > 8:  # no frame is cut
         np.testing.assert_allclose(features.values[:, :8], natural.values, rtol=1e-4, atol=1e-5)
         assert not np.any(features.values[:, 8:])
 
 
-def test_emotion2vec_is_cut_after_the_whole_clip_was_heard(make_encoder, waveform):
+def test_emotion2vec_cuts_frames_after_encoding_the_whole_clip(make_encoder, waveform):
     encoder = make_encoder("emotion2vec")
     whole = encoder(waveform)
     cut = encoder(waveform, num_frames=4)
@@ -83,14 +83,14 @@ def test_emotion2vec_is_cut_after_the_whole_clip_was_heard(make_encoder, wavefor
     assert longer.values.shape == (2, 20, 12)
 
 
-def test_stretch_gives_every_clip_all_frames(make_encoder, waveform):
+def test_stretch_spreads_every_clip_over_all_frames(make_encoder, waveform):
     encoder = make_encoder("wav2vec2").clone(resample_to_hz=25.0)
     assert np.all(encoder(waveform, LENGTHS, num_frames=11, stretch=True).mask)
     with pytest.raises(ValueError, match="stretch=True needs num_frames"):
         encoder(waveform, stretch=True)
 
 
-def test_very_short_clips_are_followed_by_zeros(encoder, waveform):
+def test_very_short_clips_are_padded_with_zeros(encoder, waveform):
     in_batch = encoder(waveform, np.array([1, 99]))
     np.testing.assert_array_equal(in_batch.mask.sum(1), [1, 1])
     short = encoder(waveform[1:, :99])
@@ -111,23 +111,23 @@ def test_gradient_reaches_every_parameter_and_the_waveform(encoder, waveform, ji
     gradient, audio_gradient = gradients(variables, waveform, LENGTHS)
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
         name = jax.tree_util.keystr(path)
-        if "key']['bias" in name:  # a constant added to all scores of a query changes nothing
+        if "key']['bias" in name:  # softmax does not change if a constant is added to all scores
             continue
         assert np.any(np.abs(leaf) > 0), name
     assert np.any(audio_gradient[1, :3001]) and not np.any(audio_gradient[1, 3001:])
-    # A clip without a sample fills up a batch; it must not spoil the step.
+    # Batches can be filled up with clips of length 0, whose gradients must be finite.
     gradient, _ = gradients(variables, waveform, np.array([0, 5003], np.int32))
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
 
 
-def test_negative_alibi_scales_count_as_zero_and_stay_there():
+def test_negative_alibi_scales_count_as_zero_and_have_no_gradient():
     scale = jnp.array([-0.5, 2.0])
     bias, gradient = scaled_alibi(scale, 3, 1), jax.grad(lambda s: jnp.sum(scaled_alibi(s, 3, 1)))(scale)
     assert not np.any(bias[0]) and gradient[0] == 0 and gradient[1] < 0
 
 
 @pytest.mark.parametrize("kind", ["wav2vec2", "emotion2vec"])
-def test_dropout_only_in_training(make_encoder, waveform, kind):
+def test_dropout_is_applied_in_training_only(make_encoder, waveform, kind):
     encoder = make_encoder(kind)
     rngs = {"dropout": jax.random.key(1)}
     still = encoder(waveform)
@@ -146,17 +146,17 @@ def test_layer_drop_skips_layers(make_encoder, waveform):
 
 
 @pytest.mark.parametrize("kind", ["wav2vec2", "emotion2vec"])
-def test_bfloat16_computes_in_bfloat16_and_stays_close(make_encoder, waveform, kind):
+def test_bfloat16_output_is_close_to_float32(make_encoder, waveform, kind):
     encoder = make_encoder(kind)
     exact = encoder(waveform, LENGTHS)
     rough = encoder.clone(dtype=jnp.bfloat16)(waveform, LENGTHS)
     assert rough.values.dtype == jnp.bfloat16
-    # 8 bits of mantissa through some twenty operations on values of order one
+    # The tolerance is for about twenty operations with an 8-bit mantissa on values of order one.
     difference = rough.values.astype(np.float32) - exact.values
     assert np.sqrt(np.mean(difference**2)) < 0.05
 
 
-def test_scaled_alibi_matches_the_published_bias(goldens):
+def test_scaled_alibi_equals_the_published_bias(goldens):
     published = goldens("masks")
     published.check("slopes_h8", np.array(alibi_slopes(8)))
     published.check("slopes_h12", np.array(alibi_slopes(12)))
@@ -165,7 +165,7 @@ def test_scaled_alibi_matches_the_published_bias(goldens):
     published.check("emotion2vec_alibi_h12_T16", scaled_alibi(jnp.ones(12), 16, 0))
 
 
-def test_groups_must_divide_the_width(waveform):
-    with pytest.raises(ValueError, match="num_groups=5 does not divide the feature size 12"):
+def test_groups_that_do_not_divide_the_width_are_rejected(waveform):
+    with pytest.raises(ConfigError, match="num_groups=5 does not divide the feature size 12"):
         model = Wav2Vec2(dim=12, num_heads=3, positional_groups=5)
         jax.eval_shape(model.init, jax.random.key(0), waveform)

@@ -10,8 +10,8 @@ from deeptalk_jax.collectives import over_mesh
 from deeptalk_jax.training.mesh import batch_sharding, make_mesh, replicated
 
 
-def test_every_device_keeps_to_its_rows(encoder, jit):
-    """Features and gradients of one device, while nothing but sums crosses devices."""
+def test_devices_exchange_nothing_but_sums(encoder, jit):
+    """Features and gradients equal those of one device."""
     model, variables = encoder
     mesh = make_mesh(8)
     waveforms = 0.1 * np.random.default_rng(0).standard_normal((16, 1203)).astype(np.float32)
@@ -36,7 +36,9 @@ def test_every_device_keeps_to_its_rows(encoder, jit):
     split = compiled(over_mesh(mesh))
     for kind in ("all-gather", "all-to-all", "collective-permute"):
         assert kind not in split.as_text()
-    assert "all-gather" in compiled(contextlib.nullcontext()).as_text(), "XLA keeps rows apart by itself now"
+    assert "all-gather" in compiled(contextlib.nullcontext()).as_text(), (
+        "XLA keeps rows apart without grouped_conv now"
+    )
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6),
         split(variables, waveforms, lengths),

@@ -1,4 +1,4 @@
-"""Full-size encoders with pseudo-weights against numbers of the official code (tests/goldens/README.md)."""
+"""Full-size encoders with pseudo-weights against outputs of the published code (tests/goldens/README.md)."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ SHOWN = {
 
 
 def shown(module, method):
-    """Outputs to keep: the large parts and every layer, not each linear map inside of them."""
+    """Returns whether an output is captured: those of the large parts and of every layer are."""
     name = module.name or ""
     layer = name.startswith(("layer_", "prenet_", "block_"))
     return method == "__call__" and (name in SHOWN or layer)
@@ -41,10 +41,11 @@ def only_output(intermediates):
     return np.asarray(intermediates["__call__"][0])
 
 
-def test_wav2vec2(goldens, pseudo):
+def test_wav2vec2_equals_the_published_code(goldens, pseudo):
     published = goldens("wav2vec2")
     state = {name: pseudo.pseudo_weight(name, shape) for name, shape in published.tensors}
-    # The official code normalises over the batch, hence raw input; row 2 is sample 0 in a batch of one.
+    # The published code normalises over the batch, so the waveforms are normalised here. Row 2 is sample 0 in a batch
+    # of one.
     model = Wav2Vec2(resample_to_hz=25.0, waveform_eps=None)
     params = wav2vec2_params(state, model, prefix="audio_model.model.")
     audio = pseudo.pseudo_audio("deeptalk", 2, 40960)
@@ -70,12 +71,12 @@ def test_wav2vec2(goldens, pseudo):
     published.check("desired_output_length_50_s0", stretched.values[:, ::8])
 
 
-def test_emotion2vec(goldens, pseudo):
+def test_emotion2vec_equals_the_published_code(goldens, pseudo):
     published = goldens("emotion2vec")
     state = {name: pseudo.pseudo_weight(name, shape) for name, shape in published.tensors}
     model = Emotion2Vec()
     params = emotion2vec_params(state, model)
-    # The short clip rides along as a padded row, which the official code never does.
+    # The short clip is a padded row of the batch here; the published code encodes it alone.
     short = np.pad(published["audio_short"], ((0, 0), (0, 20480 - 4000)), constant_values=3.0)
     waveform = np.concatenate([published["audio"], short])
     features, parts = forward(model, params, waveform, np.array([20480, 20480, 4000]))
@@ -92,5 +93,5 @@ def test_emotion2vec(goldens, pseudo):
     published.check("x_every4", features.values[:2, ::4])
     np.testing.assert_array_equal(features.mask.sum(1), [63, 63, 12])
     published.check("x_short", features.values[2:, :12])
-    # The root mean square tells the epsilon of the norms, 1e-5, from 1e-6.
+    # An epsilon of 1e-6 instead of 1e-5 in the norms would exceed this root mean square error.
     assert np.sqrt(np.mean((features.values[:2, ::4] - published["x_every4"]) ** 2)) < 1.5e-5

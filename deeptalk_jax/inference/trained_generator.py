@@ -1,4 +1,4 @@
-"""What a model directory holds for inference: DEE, the generator, and how to run them."""
+"""The trained generator of a model directory: DEE, predictor and prior, checked against their configs."""
 
 import os
 from collections.abc import Mapping
@@ -24,22 +24,22 @@ from deeptalk_jax.models.generator import Generator
 
 PyTree = Any
 
-# FER, which only reads motion, may be missing: DEEPTalk.pth holds everything else.
+# FER is needed only to take an emotion from a motion; a model imported from DEEPTalk.pth alone lacks it.
 _NEEDED_PARTS = ("dee", "motion_prior", "deeptalk")
 
 
-class LoadedGenerator(NamedTuple):
-    """Modules and variables, checked against one another.
+class TrainedGenerator(NamedTuple):
+    """Modules with their variables.
 
     Attributes:
-        dee: DEE.
-        dee_variables: its variables.
-        dee_statistics: centroids of the emotions, or empty.
+        dee: the emotion embedding.
+        dee_variables: variables of `dee`.
+        dee_statistics: emotion centroids of `dee`, or empty.
         model: the generator.
-        variables: of both of its halves.
-        config: of the part deeptalk.
+        variables: variables of `model`, both of its predictor and of its prior.
+        config: config of the part deeptalk.
         options: rules of inference.
-        head: reference, as `load_head` takes it.
+        head: head reference, as `load_head` takes it.
     """
 
     dee: DEE
@@ -52,11 +52,12 @@ class LoadedGenerator(NamedTuple):
     head: str
 
 
-def load_generator(directory: str | os.PathLike) -> LoadedGenerator:
-    """Reads the parts of a model directory that make motion from speech.
+def load_generator(directory: str | os.PathLike) -> TrainedGenerator:
+    """Loads the parts of a model directory that generate motion from speech.
 
     Raises:
-        UserError: no model directory, a damaged one, or one without dee, motion_prior or deeptalk.
+        UserError: the directory is not a model directory, is damaged, lacks one of the parts dee, motion_prior and
+            deeptalk, or holds variables that do not fit its configs.
     """
     index = read_index(directory)
     dee, prior, predictor = (load_part(directory, name) for name in _NEEDED_PARTS)
@@ -64,17 +65,17 @@ def load_generator(directory: str | os.PathLike) -> LoadedGenerator:
         dee_model = build_dee(dee.config)
         model = build_generator(predictor.config, prior.config)
         options = InferenceOptions.from_config(predictor.config)
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{directory}: a config in its index describes no model ({error})") from error
     embedding_dim = dee.config.model.embedding_dim
     motion_map = dee.variables.get("params", {}).get("motion_map", {}).get("kernel", np.zeros((1, 1)))
     for name, part, initialise in (
-        ("dee", dee, lambda key: init_dee(dee_model, motion_map.shape[0], key)),
-        ("motion_prior", prior, lambda key: init_motion_prior(model.prior, key)),
-        ("deeptalk", predictor, lambda key: init_predictor(model, embedding_dim, key)),
+        ("dee", dee, lambda: init_dee(dee_model, motion_map.shape[0], jax.random.key(0))),
+        ("motion_prior", prior, lambda: init_motion_prior(model.prior, jax.random.key(0))),
+        ("deeptalk", predictor, lambda: init_predictor(model, embedding_dim, jax.random.key(0))),
     ):
-        check_variables(name, part.variables, jax.eval_shape(initialise, jax.random.key(0)))
-    return LoadedGenerator(
+        check_variables(name, part.variables, jax.eval_shape(initialise))
+    return TrainedGenerator(
         dee=dee_model,
         dee_variables=dee.variables,
         dee_statistics=dee.statistics,

@@ -1,15 +1,15 @@
-"""Folders of files, with stand-ins for the model."""
+"""Animating folders of sound files, with stand-ins for the model."""
 
 from pathlib import Path
 
 import pytest
 
 from deeptalk_jax.errors import UserError
-from deeptalk_jax.inference.batch import Outcome, animate_files, outcome_table
+from deeptalk_jax.inference.animate_files import Outcome, animate_files, outcome_table
 
 
 class StandIn:
-    """Fifty frames that are saved as their name."""
+    """A motion of fifty frames that is saved as a text file with its name."""
 
     fps = 25
 
@@ -26,9 +26,9 @@ class StandIn:
 
 
 def one_by_one(animate):
-    """`animate_files` wants a model that takes many files; this one turns each into a sample or an exception."""
+    """Returns a stand-in for `DeepTalk.animate_each` that calls `animate` for every file."""
 
-    def sample_each(files, *, progress):
+    def animate_each(files, *, progress):
         for index, file in reversed(list(enumerate(files))):  # batches end in any order
             try:
                 samples = [animate(file)]
@@ -38,7 +38,7 @@ def one_by_one(animate):
                 progress(2.0)
             yield index, samples
 
-    return sample_each
+    return animate_each
 
 
 def test_good_and_bad_files_each_get_a_line(tmp_path):
@@ -73,7 +73,7 @@ def test_good_and_bad_files_each_get_a_line(tmp_path):
     ]
 
 
-def test_name_of_a_failed_file_is_free(tmp_path):
+def test_a_file_takes_the_name_of_a_failed_file_with_the_same_stem(tmp_path):
     def animate(path):
         if path.parent.name == "x":
             raise UserError(f"{path}: the file is empty")
@@ -84,17 +84,17 @@ def test_name_of_a_failed_file_is_free(tmp_path):
     assert (tmp_path / "a.npz").read_text() == "y/a.wav"
 
 
-def test_results_are_written_as_they_come(tmp_path):
-    def sample_each(files, *, progress):
+def test_results_are_written_as_soon_as_they_are_done(tmp_path):
+    def animate_each(files, *, progress):
         for index, file in enumerate(files):
             assert sorted(path.name for path in tmp_path.iterdir()) == [f"{n}.npz" for n in range(index)]
             yield index, [StandIn(str(file))]
 
     files = [Path(f"{number}.wav") for number in range(3)]
-    assert all(not outcome.problem for outcome in animate_files(sample_each, files, tmp_path, ["npz"]))
+    assert all(not outcome.problem for outcome in animate_files(animate_each, files, tmp_path, ["npz"]))
 
 
-def test_interrupt_is_no_bad_file(tmp_path):
+def test_an_interrupt_ends_the_run(tmp_path):
     def animate(path):
         raise KeyboardInterrupt
 
@@ -102,8 +102,8 @@ def test_interrupt_is_no_bad_file(tmp_path):
         animate_files(one_by_one(animate), [Path("a.wav"), Path("b.wav")], tmp_path, ["npz"])
 
 
-def test_samples_of_a_file_have_numbers(tmp_path):
-    def sample_each(files, *, progress):
+def test_several_motions_of_a_file_are_numbered(tmp_path):
+    def animate_each(files, *, progress):
         for index, file in enumerate(files):
             yield (
                 index,
@@ -111,7 +111,7 @@ def test_samples_of_a_file_have_numbers(tmp_path):
             )
 
     files = [Path(name) for name in ("a.wav", "a_0.wav", "b/a.wav", "full.wav")]
-    outcomes = animate_files(sample_each, files, tmp_path, ["npz", "mp4"])
+    outcomes = animate_files(animate_each, files, tmp_path, ["npz", "mp4"])
     problems = ["", "", "would overwrite the result of a.wav (same name)"]
     problems.append(f"{tmp_path}/full_0.mp4: cannot be written (No space left on device)")
     assert [outcome.problem for outcome in outcomes] == problems

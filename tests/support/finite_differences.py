@@ -1,4 +1,7 @@
-"""Gradients held against finite differences; one compilation, unlike `jax.test_util.check_grads`."""
+"""Comparison of gradients with finite differences.
+
+It compiles once, unlike `jax.test_util.check_grads`.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +9,14 @@ import numpy as np
 
 
 def check_gradients(function, *arguments, step=1e-2, rtol=1e-2):
-    """Derivative of a random mix of the outputs, along the gradient and some way off it."""
+    """Checks the derivative of a random combination of the outputs along a direction near the gradient.
+
+    Args:
+        function: function from arrays to an array.
+        *arguments: point at which the gradient is checked.
+        step: step of the central difference, as a multiple of the direction.
+        rtol: relative tolerance.
+    """
     rng = np.random.default_rng(0)
     arguments = [np.asarray(argument, np.float32) for argument in arguments]
     weights = rng.standard_normal(jax.eval_shape(function, *arguments).shape).astype(np.float32)

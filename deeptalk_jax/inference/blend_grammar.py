@@ -1,4 +1,7 @@
-"""Blends as text: items with weights, such as `happy:0.8,surprised@2:0.2` or `3:0.5,7:0.5`."""
+"""Text form of blends: items with weights, such as `happy:0.8,surprised@2:0.2` or `3:0.5,7:0.5`.
+
+Emotions (`emotion_blend`) and speaker identities (`identity`) share it.
+"""
 
 import math
 import re
@@ -10,12 +13,12 @@ _ITEM = re.compile(r"(?P<name>[^:]+)(?::(?P<weight>[^:]+))?")
 
 
 class BlendReader(NamedTuple):
-    """Reads blends of one kind of thing.
+    """Reads blends of one kind of item.
 
     Attributes:
-        kind: what is blended, for errors.
-        form: of an item, for errors.
-        known: what may be blended; ends every error.
+        kind: name of the kind, for errors.
+        form: expected form of an item, for errors.
+        known: sentence that lists the known items; it ends every error.
     """
 
     kind: str
@@ -23,18 +26,18 @@ class BlendReader(NamedTuple):
     known: str
 
     def error(self, text: str, problem: str) -> UserError:
-        """What is wrong with a blend."""
+        """Returns an error about a blend."""
         return UserError(f"{self.kind} {text!r}: {problem}; {self.known}")
 
     def malformed(self, text: str, item: str) -> UserError:
-        """An item of a blend has not the form."""
+        """Returns an error about an item that does not have the expected form."""
         return self.error(text, f"{item!r} is not {self.form}")
 
     def item(self, item: str, text: str) -> tuple[str, float | None]:
-        """Reads `NAME[:WEIGHT]`.
+        """Reads `NAME[:WEIGHT]`, an item of the blend `text`.
 
         Raises:
-            UserError: another form, or a weight that is no finite number from 0.
+            UserError: the item has another form, or its weight is not a finite number, 0 or above.
         """
         match = _ITEM.fullmatch(item.strip())
         if not match:
@@ -43,10 +46,10 @@ class BlendReader(NamedTuple):
         return name, None if weight is None else self.number(weight, "weight", text)
 
     def items(self, text: str) -> list[tuple[str, float]]:
-        """Reads `NAME[:WEIGHT]`, several with commas between; a weight that is not given is 1.
+        """Reads items `NAME[:WEIGHT]`, separated by commas; a weight that is not given is 1.
 
         Raises:
-            UserError: see `item`; or no weight is above 0.
+            UserError: an item cannot be read, see `item`; or no weight is above 0.
         """
         pairs = [self.item(item, text) for item in text.split(",")]
         blend = [(name, 1.0 if weight is None else weight) for name, weight in pairs]
@@ -55,10 +58,10 @@ class BlendReader(NamedTuple):
         return blend
 
     def number(self, value: str, what: str, text: str, highest: float = math.inf) -> float:
-        """Reads a finite number from 0 to `highest`.
+        """Reads a finite number from 0 to `highest`; `what` names it in errors.
 
         Raises:
-            UserError: it is none.
+            UserError: the value is not such a number.
         """
         try:
             number = float(value)
@@ -66,5 +69,5 @@ class BlendReader(NamedTuple):
             number = math.nan
         if not (0 <= number <= highest and math.isfinite(number)):
             expected = "0 or above" if highest == math.inf else f"from 0 to {highest}"
-            raise self.error(text, f"{what} {value!r} is no number {expected}")
+            raise self.error(text, f"{what} {value!r} is not a number {expected}")
         return number

@@ -1,4 +1,4 @@
-"""Many files in batches: a bad one is reported and the rest goes on."""
+"""Animates many sound files and writes their motions; a file that fails is reported and the others continue."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -12,12 +12,12 @@ from deeptalk_jax.inference.motion import Motion
 
 
 class Outcome(NamedTuple):
-    """What became of one file.
+    """Outcome of one file.
 
     Attributes:
-        audio: the input.
-        seconds: length of its motion, or of each of its samples; 0 on failure.
-        problem: what went wrong, without the name of the input; empty on success.
+        audio: the sound file.
+        seconds: length of each of its motions; 0 on failure.
+        problem: reason of the failure, without the name of the file; empty on success.
     """
 
     audio: Path
@@ -26,23 +26,24 @@ class Outcome(NamedTuple):
 
 
 def animate_files(
-    sample_each: Callable[..., Iterable[tuple[int, Sequence[Motion] | Exception]]],
+    animate_each: Callable[..., Iterable[tuple[int, Sequence[Motion] | Exception]]],
     files: Sequence[Path],
     out: Path,
     formats: Sequence[str],
 ) -> list[Outcome]:
-    """Writes `out/<stem>.<format>` for every file, as soon as its motion is there.
+    """Writes `out/<stem>.<format>` for every file, as soon as its motion is done.
 
-    Several samples of a file are written as `out/<stem>_<number>.<format>`, numbers from 0.
+    Several motions of a file are written as `out/<stem>_<number>.<format>`, with numbers from 0.
 
     Args:
-        sample_each: `(files, progress=) -> (index, samples or exception) ...`, in any order.
-        files: inputs. Of several with one stem the first that succeeds gives the result.
+        animate_each: `(files, progress=)` to pairs of index and motions or exception, in any order, such as
+            `DeepTalk.animate_each` with `num_samples`.
+        files: sound files. If several have the same stem, the first one that succeeds is written.
         out: an existing directory.
-        formats: of `motion.FORMATS`.
+        formats: formats to write, of `motion.FORMATS`.
 
     Returns:
-        One outcome for each file, in the order of the files.
+        One outcome per file, in the order of the files.
     """
     outcomes: dict[int, Outcome] = {}
     rounds = _rounds_of_distinct_stems(files)
@@ -64,9 +65,9 @@ def animate_files(
                 problem = f"would overwrite the result of {winner} (same name)"
                 outcomes[number] = Outcome(files[number], 0.0, problem)
                 bar.update()
-            for position, samples in sample_each([files[number] for number in free], progress=progress):
+            for position, motions in animate_each([files[number] for number in free], progress=progress):
                 number = free[position]
-                outcomes[number] = outcome = _write(files[number], samples, out, formats)
+                outcomes[number] = outcome = _write(files[number], motions, out, formats)
                 if not outcome.problem:
                     writers[files[number].stem] = files[number]
                 bar.update()
@@ -74,7 +75,10 @@ def animate_files(
 
 
 def _rounds_of_distinct_stems(files: Sequence[Path]) -> list[list[int]]:
-    """Numbers of the files in rounds: the n-th file of a stem is in round n, when the ones before it are done."""
+    """Groups file numbers into rounds of distinct stems; the n-th file of a stem is in round n.
+
+    A file runs only after the files of the same stem before it, because it is skipped if one of those succeeds.
+    """
     rounds: list[list[int]] = []
     seen = Counter()
     for number, file in enumerate(files):
@@ -85,25 +89,25 @@ def _rounds_of_distinct_stems(files: Sequence[Path]) -> list[list[int]]:
     return rounds
 
 
-def _write(file: Path, samples: Sequence[Motion] | Exception, out: Path, formats: Sequence[str]) -> Outcome:
-    """Saves motions in all formats; whatever goes wrong becomes the outcome's problem."""
+def _write(file: Path, motions: Sequence[Motion] | Exception, out: Path, formats: Sequence[str]) -> Outcome:
+    """Saves motions in all formats; any exception becomes the problem of the outcome."""
     try:
-        if isinstance(samples, Exception):
-            raise samples
-        # One rule for all files of a run: distinct stems give distinct names.
-        names = [file.stem] if len(samples) == 1 else [f"{file.stem}_{n}" for n in range(len(samples))]
-        for name, motion in zip(names, samples, strict=True):
+        if isinstance(motions, Exception):
+            raise motions
+        # All files of a run follow the same rule, so distinct stems give distinct names.
+        names = [file.stem] if len(motions) == 1 else [f"{file.stem}_{n}" for n in range(len(motions))]
+        for name, motion in zip(names, motions, strict=True):
             for kind in formats:
                 motion.save(out / f"{name}.{kind}")
     except UserError as error:
         return Outcome(file, 0.0, str(error).removeprefix(f"{file}: "))
-    except Exception as error:  # one strange file must not cost the rest of the folder
+    except Exception as error:  # one file must not end the whole run
         return Outcome(file, 0.0, f"{type(error).__name__}: {error}".splitlines()[0])
-    return Outcome(file, len(samples[0]) / samples[0].fps, "")
+    return Outcome(file, len(motions[0]) / motions[0].fps, "")
 
 
 def outcome_table(outcomes: Sequence[Outcome]) -> str:
-    """A line for every file, failures last, and a count."""
+    """Formats one line per file, failures last, and a count."""
     good = [outcome for outcome in outcomes if not outcome.problem]
     bad = [outcome for outcome in outcomes if outcome.problem]
     lines = [f"ok      {outcome.seconds:8.2f} s  {outcome.audio}" for outcome in good]

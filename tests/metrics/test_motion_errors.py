@@ -1,15 +1,16 @@
+"""Vertex errors by hand for simple motions, and the correlation of signals."""
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from deeptalk_jax.head.load import load_head
-from deeptalk_jax.metrics.codebook import CodebookUse
 from deeptalk_jax.metrics.motion import Correlation, MotionErrors, RegionErrors, jaw_opening
 
 
-def test_errors_of_a_translated_head_are_the_translation():
+def test_errors_of_a_translated_head_equal_the_translation():
     head = load_head("procedural")
-    # One expression direction that moves every vertex by (3, 4, 0) mm.
+    # The head has one expression direction, which moves every vertex by (3, 4, 0) mm.
     shifted = (
         jnp.zeros_like(jnp.asarray(head.expression_directions)).at[:, 0, 0].set(3e-3).at[:, 1, 0].set(4e-3)
     )
@@ -32,7 +33,7 @@ def test_errors_of_a_translated_head_are_the_translation():
         errors.add(truth[:3], moved=moved)
 
 
-def test_lip_error_takes_the_worst_lip_vertex():
+def test_lip_error_is_that_of_the_worst_lip_vertex():
     head = load_head("procedural")
     truth = np.zeros((2, 53), np.float32)
     opened = truth.copy()
@@ -43,7 +44,7 @@ def test_lip_error_takes_the_worst_lip_vertex():
     np.testing.assert_array_equal(jaw_opening(opened), 0.2 * np.ones(2, np.float32))
 
 
-def test_correlation():
+def test_correlation_pools_clips_and_is_zero_for_a_constant_signal():
     signal = np.sin(np.arange(20.0))
     both = Correlation()
     both.add(signal[:5], 2 * signal[:5] + 1)
@@ -52,10 +53,3 @@ def test_correlation():
     still = Correlation()
     still.add(np.ones(4), signal[:4])
     assert still.value == 0.0
-
-
-def test_codebook_use():
-    use = CodebookUse(4)
-    use.add(np.array([[0, 0, 1, 1]]))
-    assert use.perplexity == pytest.approx(2.0)
-    assert use.used_fraction == 0.5
