@@ -9,6 +9,9 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
+from deeptalk_jax.errors import UserError
+from deeptalk_jax.types import MOTION_RATE_HZ
+
 _PLACEHOLDER_RATIO = 1_000  # a promise of so many times the bytes present is no truncation but a placeholder
 _NEAR_LIMIT = 1 << 16  # writers subtract a header from the largest number of the field
 _ROUND_DECIMAL, _ROUND_BINARY = 1_000_000, 1 << 20
@@ -187,3 +190,11 @@ _READERS = {
     b"NIST": _nist,
     b"Creative Voi": _voc,
 }
+
+
+def check_length(promised_s: float, held_s: float, name: str) -> None:
+    """Raises `UserError` where a header promises at least a motion frame more than the file holds."""
+    if promised_s - held_s >= 1 / MOTION_RATE_HZ:
+        raise UserError(
+            f"{name}: cut short, its header promises {promised_s:.2f} s and it holds {held_s:.2f} s"
+        )
