@@ -1,17 +1,8 @@
 """The frame of the command-line tools: wrong flags end in one line that names the flag, help ends with status 0."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def run_command(*words):
-    return subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=240)
+from tests.support.commands import run_command
 
 
 @pytest.mark.parametrize(
@@ -47,16 +38,16 @@ def run_command(*words):
         ),
     ],
 )
-def test_wrong_flags_end_in_one_line(tmp_path, flags, message):
-    done = run_command("train.py", f"--workdir={tmp_path / 'run'}", *flags)
-    assert done.returncode == 2
+def test_wrong_flags_end_in_one_line(commands, tmp_path, flags, message):
+    done = commands.run("train.py", f"--workdir={tmp_path / 'run'}", *flags)
+    assert done.status == 2
     assert done.stderr.startswith(message) and done.stderr.count("\n") == 1, done.stderr
     assert not (tmp_path / "run").exists()
 
 
 @pytest.fixture
 def run_tool(tmp_path):
-    """`body -> finished process` of a tool whose work is one Python expression; it has an optional config flag."""
+    """Returns `body -> finished process`, which runs a tool that evaluates one expression and has a config flag."""
 
     def run(body):
         tool = tmp_path / "tool.py"
@@ -69,29 +60,26 @@ def run_tool(tmp_path):
             "    raise error\n"
             f"run_tool(lambda: {body})\n"
         )
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        return subprocess.run(
-            [sys.executable, tool], cwd=ROOT, env=environment, capture_output=True, text=True
-        )
+        return run_command(tool)
 
     return run
 
 
 def test_a_tool_with_a_config_flag_runs_without_a_config(run_tool):
     done = run_tool("print('config:', config.value)")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "config: None\n", "")
+    assert done == (0, "config: None\n", "")
 
 
 def test_user_errors_are_one_line_and_bugs_keep_their_traceback(run_tool):
     done = run_tool("fail(UserError('x.wav: no sound'))")
-    assert (done.returncode, done.stderr) == (2, "error: x.wav: no sound\n")
+    assert done == (2, "", "error: x.wav: no sound\n")
     done = run_tool("fail(ValueError('not for users'))")
-    assert done.returncode == 1
+    assert done.status == 1
     assert done.stderr.startswith("Traceback (most recent call last)")
 
 
 @pytest.mark.parametrize("word", ["--help", "-h"])
-def test_help_lists_the_flags_and_succeeds(word):
-    done = run_command("train.py", word)
-    assert done.returncode == 0
+def test_help_lists_the_flags_and_succeeds(commands, word):
+    done = commands.run("train.py", word)
+    assert done.status == 0
     assert "--workdir: Directory for the config, metrics, checkpoints" in done.stdout

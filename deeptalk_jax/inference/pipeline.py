@@ -33,7 +33,7 @@ Result = Any
 
 
 class Request(NamedTuple):
-    """What all clips of a call share.
+    """Settings that all clips of a call share.
 
     Attributes:
         identity: `[i]` identity vector.

@@ -2,7 +2,7 @@
 
 It adds two terms to those of stage 1 (docs/method.md, section 4.2): a lip-reading loss, and an emotion swap. The swap
 generates the same speech with the emotion of another clip; the motion must show that emotion while its lips still match
-the speech. The published config has a weight for the swap, but its computation is not published and is our own design.
+the speech. The published config has a weight for the swap, but how it is computed is not published; this is our design.
 """
 
 from collections.abc import Mapping

@@ -27,7 +27,7 @@ flags.mark_flags_as_required(["model", "audio", "motion", "out"])
 def _fit_identity() -> None:
     out = Path(_OUT.value)
     if out.suffix != ".json":
-        raise UserError(f"--out={out}: an identity is written as .json")
+        raise UserError(f"--out={out}: expected a file name that ends in .json")
 
     from deeptalk_jax.inference.api import DeepTalk
     from deeptalk_jax.inference.audio import read_audio

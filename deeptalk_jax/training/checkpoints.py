@@ -81,7 +81,7 @@ class Checkpoints:
         """Restores the newest readable checkpoint and deletes newer, damaged ones.
 
         Args:
-            state: state whose shapes, types and devices the restored one gets.
+            state: state with the shapes, types and devices of the restored one.
             iterator: data iterator; it is set to its position at the checkpoint.
 
         Returns:

@@ -56,7 +56,7 @@ def find_chip(device_kind: str) -> Chip | None:
 
     Args:
         device_kind: `jax.Device.device_kind`. The entry that matches the longest beginning of it is taken, because
-            the names of GPUs go on with memory size and socket.
+            the names of GPUs end with memory size and socket.
     """
     known = [name for name in _CHIPS if f"{device_kind} ".startswith((f"{name} ", f"{name}-"))]
     return _CHIPS[max(known, key=len)] if known else None

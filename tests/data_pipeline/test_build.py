@@ -162,8 +162,8 @@ def test_prepare_rejects_invalid_arguments(tmp_path, arguments, message):
         (["--num_clips=many"], "error: flag --num_clips=many: invalid literal"),
     ],
 )
-def test_command_reports_errors_in_one_line(tmp_path, flags, message):
-    done = run_command("-m", "data_pipeline.build", f"--data_dir={tmp_path}", *flags)
+def test_command_reports_errors_in_one_line(commands, tmp_path, flags, message):
+    done = commands.run("data_pipeline.build", f"--data_dir={tmp_path}", *flags)
     assert done.status == 2
     assert done.stderr.startswith(message) and done.stderr.count("\n") == 1
 

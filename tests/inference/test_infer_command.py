@@ -1,54 +1,11 @@
 """`infer.py`, started from the command line."""
 
-import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 
-import jax
 import numpy as np
 import soundfile
 
-ROOT = Path(__file__).resolve().parents[2]
-
-# Runs infer.py once for every list of flags, each in a fork, so that modules are imported once.
-_MANY_RUNS = """
-import json, os, runpy, sys
-import deeptalk_jax.inference.api
-results = []
-for number, flags in enumerate(json.loads(sys.argv[1])):
-    child = os.fork()
-    if not child:
-        sys.stderr.flush()
-        os.dup2(os.open(f"{number}.err", os.O_WRONLY | os.O_CREAT), 2)
-        sys.argv = ["infer.py", *flags]
-        try:
-            runpy.run_path(sys.path[0] + "/infer.py", run_name="__main__")
-        except SystemExit as end:
-            sys.stderr.flush()
-            os._exit(end.code)  # skips the interpreter's shutdown, which takes longer than most commands
-    status = os.waitpid(child, 0)[1]
-    results.append([os.waitstatus_to_exitcode(status), open(f"{number}.err").read()])
-print(json.dumps(results))
-"""
-
-
-def run_python(arguments, directory):
-    environment = os.environ | {
-        "DEEPTALK_CACHE_DIR": jax.config.jax_compilation_cache_dir,
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(ROOT),
-        "PYTHONSAFEPATH": "1",  # so that the repository leads sys.path
-    }
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=directory,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+from tests.support.commands import ROOT, run_command
 
 
 def test_a_folder_with_good_and_bad_files(model_directory, babble, tmp_path):
@@ -70,9 +27,9 @@ def test_a_folder_with_good_and_bad_files(model_directory, babble, tmp_path):
         "--formats=npz,mp4",
         "--emotion=happy@3:0.8,sad:0.2",
     ]
-    result = run_python([ROOT / "infer.py", *flags, second, missing], tmp_path)
+    result = run_command(ROOT / "infer.py", *flags, second, missing, directory=tmp_path)
 
-    assert result.returncode == 1, result.stderr
+    assert result.status == 1, result.stderr
     assert "Traceback" not in result.stderr
     assert result.stdout.splitlines() == [
         f"ok          0.32 s  {first}/hello.there.wav",
@@ -89,7 +46,7 @@ def test_a_folder_with_good_and_bad_files(model_directory, babble, tmp_path):
             assert motion["expression"].shape == (num_frames, 50) and motion["fps"] == 25
 
 
-def test_wrong_flags_end_in_one_line(model_directory, babble, tmp_path):
+def test_wrong_flags_end_in_one_line(commands, model_directory, babble, tmp_path):
     soundfile.write(tmp_path / "a.wav", babble(0.2), 16_000)
     (tmp_path / "file").write_text("")
     (tmp_path / "nothing").mkdir()
@@ -111,16 +68,10 @@ def test_wrong_flags_end_in_one_line(model_directory, babble, tmp_path):
         ({"temperature_top": "warm"}, "flag --temperature_top=warm: "),
         ({"colour": "red"}, "Unknown command line flag 'colour'"),
     ]
-    flags = [
-        [f"--{name}={value}" for name, value in (whole | changes).items() if value is not None]
-        for changes, _ in cases
-    ]
-    result = run_python(["-c", _MANY_RUNS, json.dumps(flags)], tmp_path)
-    assert result.returncode == 0, result.stderr
-    for (changes, message), (status, stderr) in zip(cases, json.loads(result.stdout), strict=True):
-        assert status == 2, (changes, stderr)
-        assert stderr.startswith("error: ") and message in stderr and stderr.count("\n") == 1, (
-            changes,
-            stderr,
-        )
+    for changes, message in cases:
+        flags = [f"--{name}={value}" for name, value in (whole | changes).items() if value is not None]
+        result = commands.run("infer.py", *flags, directory=tmp_path)
+        assert result.status == 2, (changes, result.stderr)
+        assert result.stderr.startswith("error: ") and message in result.stderr, (changes, result.stderr)
+        assert result.stderr.count("\n") == 1, (changes, result.stderr)
     assert not any((tmp_path / "out").glob("*"))

@@ -132,7 +132,6 @@ def test_rows_run_in_batches_of_their_bucket_and_a_bad_row_fails_alone():
 
 
 def test_a_failing_window_fails_its_clip_only_and_once(model, sounds, babble, monkeypatch):
-    """Both windows of the long clip fail, and so does the batch that the last one shares."""
     sample = model._animator.sample
     long = babble(25.0)
 

@@ -2,9 +2,6 @@
 
 import fnmatch
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -42,8 +39,8 @@ from deeptalk_jax.interop.published_parts import (
     split_generator,
 )
 
-ROOT = Path(__file__).parents[2]
-GOLDENS = ROOT / "tests" / "goldens"
+GOLDENS = Path(__file__).parents[1] / "goldens"
+COMMAND = "deeptalk_jax.tools.import_published"
 
 
 @pytest.fixture(scope="module")
@@ -110,13 +107,13 @@ def test_published_configs_select_the_published_behaviour():
     }
 
 
-def test_command_writes_a_model_directory(files, states, tmp_path):
+def test_command_writes_a_model_directory(commands, files, states, tmp_path):
     flags = [f"--fer={files['FER.pth']}", f"--prior={files['TH-VQVAE.pth']}", f"--out={tmp_path / 'model'}"]
     # The directory already has a DEE part, which is kept, and a FER part, which is replaced.
     small = Part(ConfigDict(), {"params": {"shift": np.float32(5)}})
     save_model(tmp_path / "model", {"dee": small, "fer": small}, head="procedural")
-    result = run(*flags)
-    assert result.returncode == 0 and not result.stderr
+    result = commands.run(COMMAND, *flags)
+    assert result.status == 0 and not result.stderr
     assert "fer              1,374,024 parameters  from" in result.stdout
     assert list(read_index(tmp_path / "model")["parts"]) == ["dee", "fer", "motion_prior"]
     for name, part in (
@@ -130,21 +127,9 @@ def test_command_writes_a_model_directory(files, states, tmp_path):
     assert stored.variables["codebook"]["quantizer_top"]["updates"] == 1
 
 
-def run(*flags):
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
-    return subprocess.run(
-        [sys.executable, "-m", "deeptalk_jax.tools.import_published", *flags],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
-def test_command_reports_a_wrong_file_in_one_line(files, tmp_path):
-    result = run(f"--dee={files['FER.pth']}", f"--out={tmp_path}")
-    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
+def test_command_reports_a_wrong_file_in_one_line(commands, files, tmp_path):
+    result = commands.run(COMMAND, f"--dee={files['FER.pth']}", f"--out={tmp_path}")
+    assert result.status == 2 and len(result.stderr.splitlines()) == 1
     assert "a file like FER.pth" in result.stderr and "pass it as --fer" in result.stderr
     assert not list(tmp_path.iterdir())
 

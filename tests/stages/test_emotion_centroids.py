@@ -1,9 +1,6 @@
 """Emotion centroids: computed by hand, and measured by a trained stage and by the command."""
 
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -16,8 +13,6 @@ from deeptalk_jax.inference.emotion_blend import EmotionTable
 from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.stages.dee_statistics import _centroids
 from deeptalk_jax.types import EMOTIONS
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_moments_by_hand():
@@ -56,7 +51,7 @@ def test_vectors_of_named_emotions_equal_those_of_inference():
     assert not vectors[4].any()  # no clips
 
 
-def test_training_saves_centroids_and_the_command_computes_the_same(trained, data_dir, tmp_path):
+def test_training_saves_centroids_and_the_command_computes_the_same(trained, data_dir, commands, tmp_path):
     part = load_part(trained / "dee" / "model", "dee")
     statistics = part.statistics
     records = list(open_split(data_dir, "synthetic_talk", "train"))
@@ -84,11 +79,9 @@ def test_training_saves_centroids_and_the_command_computes_the_same(trained, dat
 
     shutil.copytree(trained / "dee" / "model", tmp_path / "model")
     save_model(tmp_path / "model", {"dee": Part(part.config, part.variables)}, head="procedural")
-    command = ["deeptalk_jax.tools.emotion_centroids", "--model", tmp_path / "model", "--data_dir", data_dir]
-    ended = subprocess.run(
-        [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, timeout=300
-    )
-    assert ended.returncode == 0, ended.stderr
+    flags = ["--model", tmp_path / "model", "--data_dir", data_dir]
+    ended = commands.run("deeptalk_jax.tools.emotion_centroids", *flags)
+    assert ended.status == 0, ended.stderr
     assert ended.stdout.splitlines()[0].startswith("neutral    ") and len(ended.stdout.splitlines()) == 8
     made = load_part(tmp_path / "model", "dee").statistics
     for name, array in statistics.items():

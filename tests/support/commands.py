@@ -7,6 +7,10 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
+
+from deeptalk_jax.cli import CACHE_VARIABLE
+
 ROOT = Path(__file__).resolve().parents[2]
 _TIMEOUT_S = 300
 
@@ -65,12 +69,21 @@ class Finished(NamedTuple):
     stderr: str
 
 
+def _environment() -> dict[str, str]:
+    """Returns the environment of commands, which share the compilation cache of this process in any directory."""
+    return os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "PYTHONSAFEPATH": "1",  # the repository leads sys.path, not the current directory
+        CACHE_VARIABLE: jax.config.jax_compilation_cache_dir,
+    }
+
+
 def run_command(*words, directory: Path = ROOT, **environment: str) -> Finished:
     """Runs `python WORDS...` in a fresh process, where it matters which modules a command imports."""
     done = subprocess.run(
         [sys.executable, *map(str, words)],
         cwd=directory,
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        env=_environment() | environment,
         capture_output=True,
         text=True,
         timeout=_TIMEOUT_S,
@@ -90,6 +103,7 @@ class CommandServer:
         self._server = subprocess.Popen(
             [sys.executable, "-c", _SERVER, str(streams), str(ROOT), *_PRELOADED],
             cwd=ROOT,
+            env=_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
