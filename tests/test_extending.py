@@ -20,7 +20,17 @@ RECIPES = dict(re.findall(r"^## (Add [^\n]*)\n(.*?)(?=^## |\Z)", _TEXT, re.M | r
 _BLOCK = re.compile(
     r"(?P<before>(?:[^\n]+\n)+)\n```(?P<language>python|diff|sh)\n(?P<body>.*?)^```", re.M | re.S
 )
-_COPIED = ("benchmarks", "configs", "data_pipeline", "deeptalk_jax", "tests", "pyproject.toml")
+_COPIED = (
+    "benchmarks",
+    "configs",
+    "data_pipeline",
+    "deeptalk_jax",
+    "eval.py",
+    "infer.py",
+    "pyproject.toml",
+    "tests",
+    "train.py",
+)
 
 
 def edited(text, diff):

@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -128,7 +128,8 @@ class DeepTalk:
         A motion depends on its sound and on the arguments, never on the other sounds of a list.
 
         Args:
-            audio: a sound file, or `[s]` mono samples in [-1, 1]; or a list of these.
+            audio: a sound: a file, samples, or another form that `inference.audio.read_sound` takes; or a list of
+                sounds. An array or a tuple is always one sound.
             num_samples: number of motions per sound; motion i is drawn with `seed + i`. None gives a single motion
                 instead of a list.
             rate_hz: sample rate of `audio` and `emotion_audio`, where they are arrays.
@@ -229,7 +230,7 @@ class DeepTalk:
             UserError: `audio` is a single sound, an identity or an emotion cannot be used, or a number is out of
                 range. These are raised by the call, before the first sound is read.
         """
-        if isinstance(audio, (str, os.PathLike, np.ndarray)):
+        if isinstance(audio, (str, bytes, os.PathLike, np.ndarray, tuple, Mapping)) or hasattr(audio, "read"):
             raise UserError(
                 f"animate_each expects a list of sounds, got a single {type(audio).__name__}; "
                 "use animate for one sound"
