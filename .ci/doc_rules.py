@@ -50,7 +50,7 @@ EXPECTED_ERRORS = (
     ExpectedError("--generator=DEEPTalk.pth", "DEEPTalk.pth", "the published weights are licensed"),
     ExpectedError("--model=outputs/published", "outputs/published", "needs the import above"),
     ExpectedError(
-        "--emotion2vec=emotion2vec_base.pt", "emotion2vec_base.pt", "weights of 360 MB from the hub"
+        "--emotion2vec=emotion2vec_base.pt", "wav2vec2-base-960h", "weights of 360 MB from the hub"
     ),
     ExpectedError("--config.pretrained.speech=outputs/encoders", "outputs/", "needs the import above"),
     ExpectedError("--topology=v5e:16x16", 'pip install ".[aot]"', "libtpu is a package of 700 MB"),
