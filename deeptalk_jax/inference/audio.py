@@ -105,15 +105,15 @@ def read_sound(sound: Sound, rate_hz: int = AUDIO_RATE_HZ) -> np.ndarray:
                 f"sound: expected the keys array and sampling_rate, got {', '.join(map(str, sound))}"
             )
         sound = (sound["array"], sound["sampling_rate"])
-    if isinstance(sound, tuple):
+    if isinstance(sound, tuple) and any(np.ndim(item) for item in sound):
         sound, rate_hz = _samples_and_rate(sound)
     return to_model_rate(sound, rate_hz)
 
 
 def _samples_and_rate(pair: tuple) -> tuple[Any, Any]:
-    if len(pair) == 2 and np.ndim(pair[0]) == 0:
+    if len(pair) == 2 and not np.ndim(pair[0]):
         pair = pair[::-1]
-    if len(pair) != 2 or np.ndim(pair[1]) or not np.ndim(pair[0]):
+    if len(pair) != 2 or np.ndim(pair[1]):
         raise UserError(
             "a tuple is a single sound, (samples, rate); for several sounds give a list, "
             f"got a tuple of {len(pair)} items"

@@ -87,6 +87,8 @@ def _reader(file: BinaryIO, head: bytes, name: str):
         with soundfile.SoundFile(_SafeSeeks(file)) as sound:
             return _libsndfile_blocks if sound.frames > 0 else _ffmpeg_blocks
     except (soundfile.SoundFileError, ValueError):  # ValueError: GSM 6.10 and others that cannot be sought
+        if _is_text(head):  # FFmpeg would take a playlist for the files that it names
+            raise UserError(f"{name}: not sound but text") from None
         return _ffmpeg_blocks
 
 
@@ -106,6 +108,14 @@ def _is_one_vorbis_stream(file: BinaryIO) -> bool:
         else:
             file.seek(length, os.SEEK_CUR)
     return streams == 1
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether a file begins with printable characters only, as no sound file does."""
+    try:
+        return all(character.isprintable() or character in "\t\r\n\f" for character in head[:256].decode())
+    except UnicodeDecodeError:
+        return False
 
 
 class _SafeSeeks:

@@ -39,7 +39,14 @@ class FER(nn.Module):
     def setup(self):
         """Creates layers `dense_i`, `norm_i` and `classifier`."""
         if self.feature_path not in FEATURE_PATHS:
-            raise ConfigError(f"feature_path={self.feature_path!r} is not one of {FEATURE_PATHS}")
+            raise ConfigError(
+                f"model.feature_path={self.feature_path!r}: expected one of {', '.join(FEATURE_PATHS)}"
+            )
+        if not 0 <= self.feature_layer < len(self.hidden_dims):
+            raise ConfigError(
+                f"model.feature_layer={self.feature_layer}: expected the index of one of the {len(self.hidden_dims)} "
+                "layers of model.hidden_dims"
+            )
         self.dense = [nn.Dense(dim, dtype=self.dtype) for dim in self.hidden_dims]
         self.norm = [BatchNorm() for _ in self.hidden_dims]
         self.dropout = Dropout(self.dropout_rate)

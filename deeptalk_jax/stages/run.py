@@ -18,6 +18,7 @@ from deeptalk_jax.evaluation.result import Evaluation
 from deeptalk_jax.files import replace_when_whole
 from deeptalk_jax.stages.base import make_stage
 from deeptalk_jax.stages.precompute import precompute_features
+from deeptalk_jax.training.config_check import check_config
 from deeptalk_jax.training.loop import fit
 from deeptalk_jax.training.workdir import check_workdir, claim_workdir
 
@@ -45,6 +46,7 @@ def train(
         training.failures.NonFiniteError, errors.Interrupted: see `training.loop.fit`.
     """
     model = epath.Path(workdir) / "model"
+    check_config(config)
     check_workdir(workdir, config)
     if (model / INDEX).exists():
         return model

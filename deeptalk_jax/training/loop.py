@@ -15,8 +15,9 @@ from etils import epath
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from deeptalk_jax.errors import ConfigError, Interrupted
+from deeptalk_jax.errors import Interrupted
 from deeptalk_jax.training.checkpoints import Checkpoints
+from deeptalk_jax.training.config_check import check_config
 from deeptalk_jax.training.failures import StepWatch, averages
 from deeptalk_jax.training.interrupts import Interrupts, Signalled
 from deeptalk_jax.training.mesh import make_mesh, sharding_table, state_sharding
@@ -30,7 +31,6 @@ from deeptalk_jax.training.workdir import check_workdir, claim_workdir
 from deeptalk_jax.training.writer import MetricWriter
 
 PyTree = Any
-ON_NONFINITE = ("stop", "skip")
 
 
 class Trainer:
@@ -137,8 +137,7 @@ def fit(
         UserError: the work directory belongs to another config or cannot be written, or `profile_steps` are more
             than the run takes.
     """
-    if config.on_nonfinite not in ON_NONFINITE:
-        raise ConfigError(f"on_nonfinite={config.on_nonfinite!r}: expected one of {', '.join(ON_NONFINITE)}")
+    check_config(config)
     workdir = epath.Path(workdir)
     check_workdir(workdir, config)
     trainer = Trainer(stage, config, window_features)

@@ -221,8 +221,10 @@ def test_sounds_may_be_files_or_arrays_of_other_rates(model, clip, motion, tmp_p
     assert len(model.animate(np.repeat(clip, 3), rate_hz=48_000)) == len(motion)
     with pytest.raises(UserError, match=r"none.wav: no such file"):
         model.animate(clip, emotion_audio=tmp_path / "none.wav")
-    with pytest.raises(UserError, match="expected floats"):
-        model.animate((clip * 32_767).astype(np.int16))
+    integers = (clip * 32_767).astype(np.int16)
+    assert_same(model.animate(integers), model.animate(integers / np.float32(2**15)))
+    with pytest.raises(UserError, match="expected float or integer samples, got bool"):
+        model.animate(clip > 0)
 
 
 def test_npz_holds_coefficients_and_codes(motion, tmp_path):

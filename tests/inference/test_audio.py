@@ -127,7 +127,7 @@ def wav_bytes(samples, *, data_bytes=None):
 @pytest.mark.parametrize(
     ("name", "contents", "message"),
     [
-        ("text.wav", b"this is no sound\n" * 20, "text.wav: not a sound file that can be read"),
+        ("text.wav", b"this is no sound\n" * 20, "text.wav: not sound but text"),
         ("empty.wav", b"", "empty.wav: the file is empty"),
         ("header.wav", wav_bytes([]), "header.wav: holds no samples"),
         ("promise.wav", wav_bytes([], data_bytes=3200), "promise.wav: holds no samples"),

@@ -34,7 +34,7 @@ def test_a_folder_with_good_and_bad_files(model_directory, babble, tmp_path):
     assert result.stdout.splitlines() == [
         f"ok          0.32 s  {first}/hello.there.wav",
         f"ok          0.12 s  {first}/same.wav",
-        f"failed              {first}/bad.wav: not a sound file that libsndfile reads (Format not recognised.)",
+        f"failed              {first}/bad.wav: not sound but text",
         f"failed              {first}/empty.wav: the file is empty",
         f"failed              {second}/same.flac: would overwrite the result of {first}/same.wav (same name)",
         f"failed              {missing}: no such file",

@@ -83,7 +83,8 @@ def test_independent_and_silent_channels_are_averaged():
         ({"audio": WAVE}, "expected the keys array and sampling_rate, got audio"),
         ((WAVE, "16k"), "sample rate 16k Hz is not a whole number"),
         (b"", "sound: the file is empty"),
-        (b"no sound at all" * 9, "sound: not a sound file that can be read"),
+        (b"no sound at all" * 9, "sound: not sound but text"),
+        (b"\x00\x01\x02\x03" * 90, "sound: not a sound file that can be read"),
     ],
 )
 def test_unusable_forms_are_one_line(sound, message):

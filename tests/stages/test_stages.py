@@ -131,7 +131,18 @@ def test_a_finished_run_is_unchanged_and_another_config_is_refused(trained, tiny
         ({"num_devices": 99}, "num_devices=99: expected at most 8"),
         ({"optimiser.schedule": "linear"}, "optimiser.schedule='linear': expected one of"),
         ({"model.dtype": "float16"}, r"model.dtype='float16': expected one of float32, bfloat16"),
-        ({"model.feature_path": "none"}, "feature_path='none'"),
+        ({"model.feature_path": "none"}, "model.feature_path='none': expected one of published, normalised"),
+        ({"model.feature_layer": 7}, "model.feature_layer=7: expected the index of one of the 7 layers"),
+        ({"num_steps": 0}, "num_steps=0: expected 1 or more"),
+        ({"log_every_steps": 0}, "log_every_steps=0: expected 1 or more"),
+        ({"checkpoint_every_steps": 0}, "checkpoint_every_steps=0: expected 1 or more"),
+        ({"data.batch_size": 0}, "data.batch_size=0: expected 1 or more"),
+        ({"seed": -1}, r"seed=-1: expected 0 to 2\^32 - 1"),
+        ({"data.unpack_dir": "None"}, "data.unpack_dir=None: expected a directory"),
+        (
+            {"optimiser.rate_factors": ("dense_0/*", 0.1)},
+            "optimiser.rate_factors=.*: expected pairs of a pattern and",
+        ),
     ],
 )
 def test_a_config_value_that_cannot_be_used_leaves_no_work_directory(tiny_config, tmp_path, changes, message):
