@@ -3,7 +3,8 @@
 python infer.py --model=outputs/demo/model --audio=speech.wav --out=outputs/animated --formats=npz,mp4
 
 More sound files, or directories of them, may follow as plain arguments; files of similar length run together. Writes
-OUT/<file stem>.npz (and .mp4) as soon as a file is done; with --num_samples=N, OUT/<file stem>_0.npz and so on.
+OUT/<file stem>.npz (and .mp4) as soon as a file is done; with --num_samples=N, OUT/<file stem>_0.npz and so on. The
+sub-folders of a directory are repeated below OUT; where stems are equal, results have the whole file name (a.wav.npz).
 Exit status: 0 if all files were animated, 1 if some failed, 2 if nothing could be started.
 """
 
@@ -50,15 +51,15 @@ _EMOTION = {
 def _infer(more_audio: list[str]) -> int:
     from deeptalk_jax.inference.animate_files import animate_files, outcome_table
     from deeptalk_jax.inference.api import DeepTalk
-    from deeptalk_jax.inference.audio import find_audio_files
     from deeptalk_jax.inference.emotion_source import only_one
+    from deeptalk_jax.inference.find_sounds import find_sounds
     from deeptalk_jax.inference.motion import check_formats
 
     options = flags.FLAGS
     check_formats(options.formats)
-    files = find_audio_files(options.audio + more_audio)
     only_one(**{f"--{flag.name}": flag.value for flag in _EMOTION.values()})
     out = Path(options.out)
+    sounds, left_out = find_sounds(options.audio + more_audio, out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -69,8 +70,8 @@ def _infer(more_audio: list[str]) -> int:
     settings = {setting.name: setting.value for setting in _SETTINGS}
     animate_each = functools.partial(model.animate_each, emotion=emotion, **settings)
     animate_each([])  # checks the settings, so that an error comes before the progress bar
-    outcomes = animate_files(animate_each, files, out, options.formats)
-    print(outcome_table(outcomes))
+    outcomes = animate_files(animate_each, sounds, out, options.formats)
+    print(outcome_table(outcomes, left_out))
     return int(any(outcome.problem for outcome in outcomes))
 
 
