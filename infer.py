@@ -5,7 +5,8 @@ python infer.py --model=outputs/demo/model --audio=speech.wav --out=outputs/anim
 More sound files, or directories of them, may follow as plain arguments; files of similar length run together. Writes
 OUT/<file stem>.npz (and .mp4) as soon as a file is done; with --num_samples=N, OUT/<file stem>_0.npz and so on. The
 sub-folders of a directory are repeated below OUT; where stems are equal, results have the whole file name (a.wav.npz).
-Exit status: 0 if all files were animated, 1 if some failed, 2 if nothing could be started.
+Exit status: 0 if all files were animated, 1 if some failed, 2 if nothing could be started, 75 if Ctrl-C or SIGTERM
+ended the run (the files that are done are listed, and the others leave nothing behind).
 """
 
 import functools
@@ -14,7 +15,8 @@ from pathlib import Path
 from absl import flags
 
 from deeptalk_jax.cli import run_tool
-from deeptalk_jax.errors import UserError
+from deeptalk_jax.errors import Interrupted, UserError
+from deeptalk_jax.signals import received_signal
 
 flags.DEFINE_string("model", None, "Model directory written by training.", required=True)
 flags.DEFINE_string("out", None, "Output directory; created if missing.", required=True)
@@ -71,7 +73,12 @@ def _infer(more_audio: list[str]) -> int:
     animate_each = functools.partial(model.animate_each, emotion=emotion, **settings)
     animate_each([])  # checks the settings, so that an error comes before the progress bar
     outcomes = animate_files(animate_each, sounds, out, options.formats)
-    print(outcome_table(outcomes, left_out))
+    print(outcome_table(outcomes, left_out), flush=True)
+    if len(outcomes) < len(sounds):
+        missing = len(sounds) - len(outcomes)
+        raise Interrupted(
+            f"interrupted by {received_signal()}: {missing} of {len(sounds)} sounds are not done"
+        )
     return int(any(outcome.problem for outcome in outcomes))
 
 

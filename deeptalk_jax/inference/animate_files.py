@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from deeptalk_jax.errors import UserError
+from deeptalk_jax.errors import Interrupted, UserError
 from deeptalk_jax.files import printable
 from deeptalk_jax.inference.find_sounds import FoundSound, LeftOut, left_out_lines, result_path
 from deeptalk_jax.inference.motion import Motion
@@ -46,7 +46,8 @@ def animate_files(
         formats: formats to write, of `motion.FORMATS`.
 
     Returns:
-        One outcome per sound, in the order of the sounds.
+        One outcome per sound, in the order of the sounds. If a signal ends the run (`Interrupted`), outcomes of the
+        sounds that are done.
     """
     outcomes: dict[int, Outcome] = {}
     seconds_made = 0.0
@@ -59,9 +60,12 @@ def animate_files(
             seconds_made += seconds
             bar.set_postfix_str(f"{seconds_made:.0f} s of motion")
 
-        for number, motions in animate_each([sound.path for sound in sounds], progress=progress):
-            outcomes[number] = _write(sounds[number], motions, out, formats)
-            bar.update()
+        try:
+            for number, motions in animate_each([sound.path for sound in sounds], progress=progress):
+                outcomes[number] = _write(sounds[number], motions, out, formats)
+                bar.update()
+        except Interrupted:
+            pass  # the outcomes tell which sounds are done
     return [outcomes[number] for number in sorted(outcomes)]
 
 
