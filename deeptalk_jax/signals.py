@@ -8,13 +8,14 @@ import os
 import signal
 import sys
 import threading
+import time
 from types import FrameType
 
 from deeptalk_jax.errors import Interrupted
 
 EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_RETRY_S = 0.02
+_RETRY_S = 0.1
 
 
 class _State:
@@ -60,11 +61,17 @@ def raise_on_signals() -> None:
             report(unraisable)
             return
         _State.dropped = True
-        number = signal.Signals[_State.received]
-        timer = threading.Timer(_RETRY_S, signal.pthread_kill, (threading.main_thread().ident, number))
-        timer.daemon = True
-        timer.start()
+        threading.Thread(target=_repeat_dropped, daemon=True).start()
 
     sys.unraisablehook = raise_again
     for number in SIGNALS:
         signal.signal(number, handle)
+
+
+def _repeat_dropped() -> None:
+    """Sends the first signal to the main thread until its handler has run again."""
+    while True:
+        time.sleep(_RETRY_S)
+        if not _State.dropped:
+            return
+        signal.pthread_kill(threading.main_thread().ident, signal.Signals[_State.received])

@@ -29,7 +29,11 @@ def test_a_signal_ends_a_tool_in_one_line(tmp_path, name):
 
 
 def test_a_signal_inside_a_callback_of_the_garbage_collector_is_not_lost(tmp_path):
-    body = """gc.callbacks.append(lambda *_: (gc.callbacks.clear(), signal.raise_signal(signal.SIGINT)))
+    body = """def callback(*_):
+    gc.callbacks.clear()
+    signal.raise_signal(signal.SIGINT)
+    len('the handler runs here')
+gc.callbacks.append(callback)
 gc.collect()
 time.sleep(20)
 print('resumed')"""
