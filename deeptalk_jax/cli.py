@@ -12,6 +12,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
+import deeptalk_jax
 from deeptalk_jax.errors import Interrupted, LostProcess, UserError
 from deeptalk_jax.files import is_remote
 from deeptalk_jax.signals import EXIT_INTERRUPTED, raise_on_signals, received_signal
@@ -23,7 +24,10 @@ EXIT_USER_ERROR = 2
 _CONFIG_FLAG = "config"
 _CONFIG_WORD = re.compile(rf"--?{_CONFIG_FLAG}(=(?P<value>.*))?", re.DOTALL)
 _OVERRIDE_WORD = re.compile(rf"--?(no)?{_CONFIG_FLAG}\.(?P<key>[^=]+)(=.*)?", re.DOTALL)
-_HELP_WORDS = ("-h", "-?", "-help", "--help")
+_HELP_WORDS = ("-h", "-?", "-help", "--help", "-helpshort", "--helpshort")
+_FULL_HELP_WORDS = ("-helpfull", "--helpfull")
+_VERSION_WORDS = ("-version", "--version")
+_MISSING_FLAG = re.compile(r"Flag --(?P<name>\w+) must have a value other than None")
 
 
 def run_tool(command: Callable[..., int | None], *, takes_arguments: bool = False) -> None:
@@ -75,11 +79,21 @@ def _prepared(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]) 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
     if any(word in _HELP_WORDS for word in argv[1:]):
         app.usage(shorthelp=True, writeto_stdout=True, exitcode=0)  # absl's own --help exits with status 1
+    if any(word in _FULL_HELP_WORDS for word in argv[1:]):
+        app.usage(writeto_stdout=True, exitcode=0)
+    if any(word in _VERSION_WORDS for word in argv[1:]):
+        print(f"deeptalk_jax {deeptalk_jax.__version__}")
+        sys.exit(0)
     try:
         if _CONFIG_FLAG in flags.FLAGS:
             _check_config(flags.FLAGS.read_flags_from_files(list(argv), force_gnu=False))
         return flags.FLAGS(argv)
     except flags.Error as error:
+        if missing := _MISSING_FLAG.search(str(error)):
+            name = missing["name"]
+            raise UserError(
+                f"--{name}: required, give --{name}=VALUE ({flags.FLAGS[name].help.rstrip('.')})"
+            ) from error
         raise UserError(str(error).replace("\n", " ")) from error
 
 
