@@ -10,6 +10,7 @@ Each stage exports a model directory with its own part and its upstream parts, s
 
 import json
 import os
+import stat
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -109,7 +110,10 @@ def _write_arrays(path: epath.Path, arrays: Mapping[str, np.ndarray]) -> None:
         if is_remote(path):
             temporary.write_bytes(save(arrays))
         else:
+            temporary.touch()  # has the mode that the umask gives; `save_file` would leave 0600
+            mode = os.stat(temporary).st_mode
             save_file(arrays, temporary)
+            os.chmod(temporary, stat.S_IMODE(mode))
 
 
 def _write_index(directory: epath.Path, index: dict[str, Any]) -> None:

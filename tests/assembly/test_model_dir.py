@@ -1,6 +1,7 @@
 """Model directories: round trip, damaged files, statistics and several parts."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -129,3 +130,13 @@ def test_a_directory_without_write_access_is_refused(model, tmp_path, monkeypatc
     with pytest.raises(UserError, match=r"cannot write the model directory .*No space left"):
         save_model(model, {"dee": part}, head="procedural")
     assert not list(model.glob(".*"))
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o007, 0o660)])
+def test_files_have_the_mode_of_the_umask(model_parts, tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        save_model(tmp_path / "model", model_parts, head="procedural")
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o777 for file in (tmp_path / "model").iterdir()} == {mode}
