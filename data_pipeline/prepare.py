@@ -7,8 +7,12 @@ directory that looks complete.
 import os
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from absl import logging
 
 from data_pipeline import registry
 from deeptalk_jax.errors import UserError
@@ -51,7 +55,8 @@ def prepare(
     for name, value, least in (("num_workers", num_workers, 1), ("seed", seed, 0)):
         if value < least:
             raise UserError(f"--{name}={value}: expected at least {least}")
-    builder = factory(data_dir=data_dir, num_clips=num_clips, seed=seed, num_workers=num_workers)
+    with _only_errors_logged():
+        builder = factory(data_dir=data_dir, num_clips=num_clips, seed=seed, num_workers=num_workers)
     directory = Path(builder.data_dir)
     if directory.exists() and not overwrite:
         print(f"already built: {directory} ({_shards(builder)})")
@@ -77,12 +82,24 @@ def _download_and_prepare(builder: Any, num_shards: int, *, overwrite: bool) -> 
     """Runs TFDS, which builds into a temporary directory and moves it to the target at the end."""
     import tensorflow_datasets as tfds
 
+    builder._log_download_bytes = lambda: None  # prints sizes of a download, and nothing is downloaded
     tfds.disable_progress_bar()  # the builder shows a progress bar of its own, which knows the total
     modes = tfds.GenerateMode
     mode = modes.REUSE_CACHE_IF_EXISTS if overwrite else modes.REUSE_DATASET_IF_EXISTS
     config = tfds.download.DownloadConfig(num_shards=num_shards, download_mode=mode)
     with tempfile.TemporaryDirectory() as empty:  # TFDS requires a directory for downloads
         builder.download_and_prepare(download_dir=empty, download_config=config)
+
+
+@contextmanager
+def _only_errors_logged() -> Iterator[None]:
+    """Hides the warning of TFDS that a builder has a config of its own, as all builders here have."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def _check_writable(data_dir: str) -> None:
