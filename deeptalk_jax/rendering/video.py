@@ -14,6 +14,7 @@ from deeptalk_jax.files import replace_when_whole
 
 _CONSTANT_RATE_FACTOR = "18"  # visually lossless for smooth pictures
 _AUDIO_BITS_PER_S = 128_000
+_AAC_BLOCK = 1024  # samples of an AAC frame
 _AAC_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 
 
@@ -93,27 +94,33 @@ def _encode(
         if audio is not None:
             sound = container.add_stream("aac", rate=audio_rate_hz, layout="mono")
             sound.bit_rate = _AUDIO_BITS_PER_S
-        num_frames = 0
+        num_frames = num_samples = 0
         for picture in frames:
             _check_frame(picture, shape)
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             container.mux(video.encode(frame))
             num_frames += 1
+            if sound is not None:
+                # The sound follows its pictures, so that players can stream the file.
+                end = int(num_frames * audio_rate_hz / rate) // _AAC_BLOCK * _AAC_BLOCK
+                _encode_audio(container, sound, audio, num_samples, end)
+                num_samples = max(num_samples, end)
         container.mux(video.encode())
         if sound is not None:
-            num_samples = round(num_frames * audio_rate_hz / rate)
-            fitted = np.zeros(num_samples, np.float32)
-            fitted[: len(audio)] = audio[:num_samples]
-            _encode_audio(container, sound, fitted, audio_rate_hz)
+            _encode_audio(container, sound, audio, num_samples, round(num_frames * audio_rate_hz / rate))
+            container.mux(sound.encode())
     return num_frames
 
 
 def _encode_audio(
-    container: av.container.OutputContainer, sound: av.AudioStream, audio: np.ndarray, rate: int
+    container: av.container.OutputContainer, sound: av.AudioStream, audio: np.ndarray, first: int, end: int
 ) -> None:
-    block = 1024  # samples per AAC frame
-    for start in range(0, len(audio), block):
-        frame = av.AudioFrame.from_ndarray(audio[None, start : start + block], format="fltp", layout="mono")
-        frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
+    """Encodes samples `first` to `end`; beyond the end of `audio` they are silence."""
+    for start in range(first, end, _AAC_BLOCK):
+        length = min(_AAC_BLOCK, end - start)
+        block = np.zeros(length, np.float32)
+        held = audio[start : start + length]
+        block[: len(held)] = held
+        frame = av.AudioFrame.from_ndarray(block[None], format="fltp", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = sound.rate, start, Fraction(1, sound.rate)
         container.mux(sound.encode(frame))
-    container.mux(sound.encode())

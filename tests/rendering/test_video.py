@@ -47,6 +47,19 @@ def test_written_video_has_its_frames_and_sound_of_equal_duration(tmp_path, audi
         assert np.abs(sound[12000:18000]).max() < 0.02
 
 
+def test_sound_and_pictures_of_one_moment_are_close_in_the_file(tmp_path):
+    path = tmp_path / "clip.mp4"
+    write_video(path, pictures(25 * 30), audio=tone(30.0))
+    with av.open(str(path)) as file:
+        packets = [(p.pos, p.stream.type, float(p.pts * p.time_base)) for p in file.demux() if p.size]
+    times_s, worst_s = {"video": 0.0, "audio": 0.0}, 0.0
+    for _, kind, time_s in sorted(packets):
+        times_s[kind] = time_s
+        worst_s = max(worst_s, abs(times_s["video"] - times_s["audio"]))
+    # x264 buffers pictures before it returns the first one.
+    assert worst_s < 1.0 and min(times_s.values()) > 29.0
+
+
 def test_video_without_sound_has_no_audio_stream(tmp_path):
     path = tmp_path / "clip.mp4"
     write_video(path, pictures(3), fps=30)
