@@ -17,6 +17,7 @@ from deeptalk_jax.assembly.build import build_speech_encoder
 from deeptalk_jax.assembly.model_dir import Part, check_variables, load_part
 from deeptalk_jax.assembly.stage_table import stage_row
 from deeptalk_jax.errors import UserError
+from deeptalk_jax.stages.inputs import input_digests
 from deeptalk_jax.training.trainable import Trainable
 from deeptalk_jax.types import MOTION_DIM, SAMPLES_PER_FRAME
 
@@ -66,6 +67,10 @@ class Stage(Trainable):
     def constants(self) -> PyTree:
         """Returns the variables of the upstream parts."""
         return self.upstream_variables()
+
+    def input_digests(self) -> Mapping[str, str]:
+        """Returns the digest of every input of the run, see `stages.inputs`."""
+        return input_digests(self.config)
 
     def pretrained_speech(self) -> PyTree:
         """Returns imported weights for the speech encoder of `config.model.speech`; nothing for kind mel.

@@ -13,14 +13,17 @@ from ml_collections import ConfigDict
 
 from deeptalk_jax.assembly.model_dir import INDEX, check_variables, load_part, read_index, save_model
 from deeptalk_jax.assembly.stage_table import stage_row
+from deeptalk_jax.errors import UserError
 from deeptalk_jax.evaluation.page import render_page
 from deeptalk_jax.evaluation.result import Evaluation
 from deeptalk_jax.files import replace_when_whole
 from deeptalk_jax.stages.base import make_stage
+from deeptalk_jax.stages.inputs import check_run
 from deeptalk_jax.stages.precompute import precompute_features
+from deeptalk_jax.training.checkpoints import has_checkpoint
 from deeptalk_jax.training.config_check import check_config
 from deeptalk_jax.training.loop import fit
-from deeptalk_jax.training.workdir import check_workdir, claim_workdir
+from deeptalk_jax.training.workdir import claim_workdir
 
 
 def train(
@@ -30,7 +33,9 @@ def train(
     profile_steps: tuple[int, int] | None = None,
     features_dir: str | os.PathLike | None = None,
 ) -> epath.Path:
-    """Trains a stage and exports it; does nothing if the work directory already has a model.
+    """Trains a stage and exports it; does nothing if the work directory already has a model of this many steps.
+
+    A finished run with fewer steps than `config.num_steps` continues from its newest checkpoint and is exported anew.
 
     Args:
         config: resolved config of the stage.
@@ -42,17 +47,26 @@ def train(
         The model directory, `workdir/model`.
 
     Raises:
-        UserError: see `make_stage`, `training.loop.fit` and `precompute_features`.
+        UserError: see `make_stage`, `training.loop.fit` and `precompute_features`; or the run should continue, but its
+            checkpoints are gone.
         training.failures.NonFiniteError, errors.Interrupted: see `training.loop.fit`.
     """
     model = epath.Path(workdir) / "model"
     check_config(config)
-    check_workdir(workdir, config)
+    check_run(workdir, config)
     if (model / INDEX).exists():
-        return model
+        steps = read_index(model)["parts"][stage_row(config.stage).exported_part]["config"]["num_steps"]
+        if steps >= config.num_steps:
+            return model
+        if not has_checkpoint(epath.Path(workdir) / "checkpoints"):
+            raise UserError(
+                f"{workdir}: its {steps} steps cannot be continued to num_steps={config.num_steps}, because it has no "
+                "checkpoint; give another --workdir with --config.init_from=DIR to start from its weights"
+            )
     stage, features = make_stage(config), None
     if features_dir is not None:
-        claim_workdir(workdir, config)  # fails before hours of work if the directory cannot be written
+        # Now, because it fails before hours of work if the directory cannot be written.
+        claim_workdir(workdir, config, stage.input_digests())
         features = precompute_features(stage, features_dir)
     variables = fit(stage, config, workdir, features, profile_steps=profile_steps)
     if jax.process_index() == 0:

@@ -16,6 +16,12 @@ from deeptalk_jax.training.processes import may_be_lost
 from deeptalk_jax.training.state import TrainState
 
 
+def has_checkpoint(directory: epath.PathLike) -> bool:
+    """Returns whether a directory has a complete checkpoint; unfinished ones have longer names than their step."""
+    path = epath.Path(directory)
+    return path.is_dir() and any(child.name.isdigit() for child in path.iterdir())
+
+
 class Checkpoints:
     """Saves checkpoints in the background and restores the newest one that can be read.
 

@@ -27,7 +27,7 @@ from deeptalk_jax.training.step import stage_step
 from deeptalk_jax.training.step_trace import StepTrace
 from deeptalk_jax.training.throughput import Throughput
 from deeptalk_jax.training.trainable import Trainable
-from deeptalk_jax.training.workdir import check_workdir, claim_workdir
+from deeptalk_jax.training.workdir import check_workdir, claim_workdir, read_config
 from deeptalk_jax.training.writer import MetricWriter
 
 PyTree = Any
@@ -118,6 +118,8 @@ def fit(
 ) -> PyTree:
     """Trains a stage up to `config.num_steps`, resuming from the newest checkpoint of the work directory.
 
+    A run may be continued with a larger `config.num_steps`. The learning-rate schedule is then that of the longer run.
+
     Args:
         stage: stage to train.
         config: resolved config; written to `workdir/config.json`.
@@ -139,14 +141,17 @@ def fit(
     """
     check_config(config)
     workdir = epath.Path(workdir)
-    check_workdir(workdir, config)
+    digests = stage.input_digests()
+    check_workdir(workdir, config, digests.get)
     trainer = Trainer(stage, config, window_features)
-    claim_workdir(workdir, config)  # only now, so that a value that cannot be used leaves no directory behind
+    before = read_config(workdir)
+    claim_workdir(workdir, config, digests)  # last, so that a value that cannot be used leaves no directory
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         trainer.state = checkpoints.restore(trainer.state, trainer.iterator)
         first = trainer.step
         if first:
             logging.info("%s: resuming at step %d", stage.name, first)
+            _report_longer_run(stage.name, before, config)
         trace = StepTrace(workdir, profile_steps, config.num_steps - first)
         writes = jax.process_index() == 0
         with (
@@ -159,6 +164,18 @@ def fit(
             finally:
                 trace.stop()
     return trainer.variables()
+
+
+def _report_longer_run(name: str, before: ConfigDict | None, config: ConfigDict) -> None:
+    """Prints that the run is longer than when it was last started, and what happens to its learning rate."""
+    if before is None or before.num_steps >= config.num_steps or jax.process_index() != 0:
+        return
+    line = f"{name}: num_steps grows from {before.num_steps} to {config.num_steps}"
+    if config.optimiser.schedule == "cosine":
+        line += (
+            "; the cosine schedule of the learning rate is stretched to the new length, so the rate jumps up"
+        )
+    print(line, flush=True)
 
 
 def _run(

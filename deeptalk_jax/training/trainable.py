@@ -43,6 +43,10 @@ class Trainable(abc.ABC):
         """Returns top-level entries of `params` that replace those of `init`; none by default."""
         return {}
 
+    def input_digests(self) -> Mapping[str, str]:
+        """Returns a digest of each file or directory that the config names, see `workdir.claim_workdir`."""
+        return {}
+
     def constants(self) -> PyTree:
         """Returns arrays that the loss reads and no optimiser changes; none by default.
 

@@ -10,8 +10,8 @@ from safetensors import safe_open
 
 from deeptalk_jax.assembly.model_dir import INDEX, read_index
 from deeptalk_jax.errors import UserError
+from deeptalk_jax.stages.inputs import check_run
 from deeptalk_jax.studies.ablation.rows import Ablations, Run
-from deeptalk_jax.training.workdir import check_workdir
 
 FAILURE_FILE = "failure.txt"  # the reason in the first line, then a traceback
 
@@ -73,7 +73,7 @@ def check_config(ablations: Ablations, run: Run, root: Path) -> None:
     Raises:
         UserError: the configs differ.
     """
-    check_workdir(run.workdir(root), ablations.config(run))
+    check_run(run.workdir(root), ablations.config(run), may_grow=False)
 
 
 def read_result(run: Run, root: Path, split: str) -> Result | None:
