@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -23,10 +24,14 @@ EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h
 _CONFIG_FLAG = "config"
 _CONFIG_WORD = re.compile(rf"--?{_CONFIG_FLAG}(=(?P<value>.*))?", re.DOTALL)
 _OVERRIDE_WORD = re.compile(rf"--?(no)?{_CONFIG_FLAG}\.(?P<key>[^=]+)(=.*)?", re.DOTALL)
+_WORKDIR_WORD = re.compile(r"--?workdir(=(?P<value>.*))?", re.DOTALL)
+_OF_WORKDIR = Path(__file__).parents[1] / "configs" / "from_workdir.py"
 _HELP_WORDS = ("-h", "-?", "-help", "--help")
 
 
-def run_tool(command: Callable[..., int | None], *, takes_arguments: bool = False) -> None:
+def run_tool(
+    command: Callable[..., int | None], *, takes_arguments: bool = False, config_of_workdir: bool = False
+) -> None:
     """Parses the flags, runs a tool and exits.
 
     The exit status is 0 (or what the tool returns); 2, with one line on stderr, for a `UserError` or a flag that cannot
@@ -35,6 +40,7 @@ def run_tool(command: Callable[..., int | None], *, takes_arguments: bool = Fals
     Args:
         command: runs the tool; called after the flags are parsed.
         takes_arguments: the tool takes plain arguments besides flags; `command` gets them as a list.
+        config_of_workdir: without --config, the config is that of the run in --workdir.
     """
     flags.FLAGS.set_gnu_getopt(takes_arguments)
 
@@ -46,7 +52,10 @@ def run_tool(command: Callable[..., int | None], *, takes_arguments: bool = Fals
         return command()
 
     try:
-        app.run(lambda argv: sys.exit(_prepared(main, argv) or 0), flags_parser=_parse_flags)
+        app.run(
+            lambda argv: sys.exit(_prepared(main, argv) or 0),
+            flags_parser=partial(_parse_flags, config_of_workdir=config_of_workdir),
+        )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
@@ -65,15 +74,30 @@ def _prepared(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]) 
     return main(argv)
 
 
-def _parse_flags(argv: Sequence[str]) -> list[str]:
+def _parse_flags(argv: Sequence[str], *, config_of_workdir: bool) -> list[str]:
     if any(word in _HELP_WORDS for word in argv[1:]):
         app.usage(shorthelp=True, writeto_stdout=True, exitcode=0)  # absl's own --help exits with status 1
     try:
         if _CONFIG_FLAG in flags.FLAGS:
-            _check_config(flags.FLAGS.read_flags_from_files(list(argv), force_gnu=False))
+            argv = [argv[0], *flags.FLAGS.read_flags_from_files(list(argv[1:]), force_gnu=False)]
+            if config_of_workdir and not any(_CONFIG_WORD.fullmatch(word) for word in argv[1:]):
+                argv[1:1] = [f"--{_CONFIG_FLAG}={_OF_WORKDIR}:{path}" for path in _workdirs(argv)]
+            # config_flags looks for overrides here. It would not open a --flagfile, because it takes the name of the
+            # program for the end of the flags.
+            sys.argv[:] = argv
+            _check_config(argv)
         return flags.FLAGS(argv)
     except flags.Error as error:
         raise UserError(str(error).replace("\n", " ")) from error
+
+
+def _workdirs(argv: Sequence[str]) -> list[str]:
+    """Returns the last value of --workdir, or nothing."""
+    values = []
+    for word, following in itertools.pairwise([*argv[1:], ""]):
+        if match := _WORKDIR_WORD.fullmatch(word):
+            values = [following if match["value"] is None else match["value"]]
+    return values
 
 
 def _check_config(argv: Sequence[str]) -> None:

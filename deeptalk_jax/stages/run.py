@@ -17,13 +17,14 @@ from deeptalk_jax.errors import UserError
 from deeptalk_jax.evaluation.page import render_page
 from deeptalk_jax.evaluation.result import Evaluation
 from deeptalk_jax.files import replace_when_whole
-from deeptalk_jax.stages.base import make_stage
+from deeptalk_jax.stages.base import PyTree, Stage, make_stage
 from deeptalk_jax.stages.inputs import check_run
 from deeptalk_jax.stages.precompute import precompute_features
-from deeptalk_jax.training.checkpoints import has_checkpoint
+from deeptalk_jax.training.checkpoints import has_checkpoint, read_newest
 from deeptalk_jax.training.config_check import check_config
 from deeptalk_jax.training.loop import fit
-from deeptalk_jax.training.workdir import claim_workdir
+from deeptalk_jax.training.step import stage_step
+from deeptalk_jax.training.workdir import CONFIG_FILE, claim_workdir, metrics_file, read_config
 
 
 def train(
@@ -76,23 +77,52 @@ def train(
 
 
 def evaluate(config: ConfigDict, workdir: epath.PathLike, split: str) -> dict[str, float]:
-    """Evaluates the exported model of a work directory and writes `workdir/metrics.json`.
+    """Evaluates the exported model of a work directory and writes the metrics to `metrics_file(workdir, split)`.
 
-    Charts, if the stage has any, go to `workdir/eval`, see `write_evaluation`.
+    A run without an exported model is evaluated at its newest checkpoint. Charts, if the stage has any, go to
+    `workdir/eval`, see `write_evaluation`.
 
     Args:
-        config: config of the stage; only its section `data` is used, the rest comes from the exported model.
-        workdir: work directory with an exported model.
+        config: config of the stage; only its section `data` is used (and `upstream` for a run without an exported
+            model), the rest comes from the run.
+        workdir: work directory with an exported model or checkpoints.
         split: train, validation or test.
 
     Returns:
-        The metrics by name, with the keys `stage` and `split` in front.
+        The metrics by name, with the keys `stage` and `split` in front, and `step` for a checkpoint.
 
     Raises:
-        UserError: there is no exported model, or its weights do not fit its config.
+        UserError: there is neither an exported model nor a checkpoint, or the weights do not fit the config.
     """
     workdir = epath.Path(workdir)
-    model = workdir / "model"
+    report = {"stage": config.stage, "split": split}
+    if not (workdir / "model" / INDEX).exists() and has_checkpoint(workdir / "checkpoints"):
+        stage, variables, report["step"] = _newest_checkpoint(config, workdir)
+        print(f"{workdir} has no model yet: its checkpoint of step {report['step']} is evaluated", flush=True)
+    else:
+        stage, variables = _exported(config, workdir / "model")
+    evaluation = stage.evaluate(variables, split)
+    report |= evaluation.metrics
+    write_evaluation(workdir / "eval", f"{stage.name}_{split}", evaluation)
+    metrics_file(workdir, split).write_text(json.dumps(report, indent=2) + "\n")
+    return report
+
+
+def _newest_checkpoint(config: ConfigDict, workdir: epath.Path) -> tuple[Stage, PyTree, int]:
+    """Returns the stage of an unfinished run, and the variables and the step of its newest checkpoint."""
+    resolved = read_config(workdir)
+    if resolved is None:
+        raise UserError(f"{workdir}: not the work directory of a run (it has no {CONFIG_FILE})")
+    for section in ("data", "upstream"):
+        resolved[section].update(config[section])
+    stage = make_stage(resolved)
+    shapes = jax.eval_shape(stage_step(stage, resolved, stage.constants()).initial_state, jax.random.key(0))
+    state = read_newest(workdir / "checkpoints", shapes)
+    return stage, jax.device_get({"params": state.params, **state.model_state}), int(state.step)
+
+
+def _exported(config: ConfigDict, model: epath.Path) -> tuple[Stage, PyTree]:
+    """Returns the stage of a model directory and its variables."""
     read_index(model)
     part = load_part(model, stage_row(config.stage).exported_part)
     resolved = part.config.copy_and_resolve_references()
@@ -101,11 +131,7 @@ def evaluate(config: ConfigDict, workdir: epath.PathLike, split: str) -> dict[st
         resolved.upstream[upstream] = str(model)  # an export contains its upstream parts
     stage = make_stage(resolved)
     check_variables(stage.name, part.variables, jax.eval_shape(stage.init, jax.random.key(0)))
-    evaluation = stage.evaluate(part.variables, split)
-    report = {"stage": stage.name, "split": split, **evaluation.metrics}
-    write_evaluation(workdir / "eval", f"{stage.name}_{split}", evaluation)
-    (workdir / "metrics.json").write_text(json.dumps(report, indent=2) + "\n")
-    return report
+    return stage, part.variables
 
 
 def write_evaluation(directory: epath.Path, name: str, evaluation: Evaluation) -> None:

@@ -67,6 +67,11 @@ def read_config(workdir: epath.PathLike) -> ConfigDict | None:
     return None if stored is None else ConfigDict(stored)
 
 
+def metrics_file(workdir: epath.PathLike, split: str) -> epath.Path:
+    """Returns the file of the metrics of a split: `metrics.json` for test, `metrics_SPLIT.json` for others."""
+    return epath.Path(workdir) / ("metrics.json" if split == "test" else f"metrics_{split}.json")
+
+
 def check_workdir(
     workdir: epath.PathLike,
     config: ConfigDict,
