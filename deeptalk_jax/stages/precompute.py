@@ -41,12 +41,17 @@ def precompute_features(stage: Stage, directory: str | os.PathLike) -> WindowFea
 
     Raises:
         UserError: the directory is in an object store or has features of other windows or weights, the stage has no
-            such features, or `data.windows_per_clip` is 0.
+            such features, `data.windows_per_clip` is 0, or `init_from` is set.
     """
     data = stage.config.data
     if is_remote(directory):
         raise UserError(
             f"--precompute_features={directory}: object stores are not supported; give a directory"
+        )
+    if stage.config.init_from:
+        raise UserError(
+            f"--precompute_features={directory}: cannot be used with --config.init_from={stage.config.init_from}; "
+            "features are computed with the imported weights"
         )
     if data.windows_per_clip < 1:
         raise UserError(

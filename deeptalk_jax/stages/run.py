@@ -33,6 +33,7 @@ def train(
     *,
     profile_steps: tuple[int, int] | None = None,
     features_dir: str | os.PathLike | None = None,
+    source: str = "",
 ) -> epath.Path:
     """Trains a stage and exports it; does nothing if the work directory already has a model of this many steps.
 
@@ -43,6 +44,7 @@ def train(
         workdir: work directory, which may be in an object store (`gs://bucket/directory`).
         profile_steps: see `training.loop.fit`.
         features_dir: directory for precomputed features of frozen networks, see `precompute_features`.
+        source: config file and changed keys, which the run prints and writes to `workdir/run.json`.
 
     Returns:
         The model directory, `workdir/model`.
@@ -69,7 +71,7 @@ def train(
         # Now, because it fails before hours of work if the directory cannot be written.
         claim_workdir(workdir, config, stage.input_digests())
         features = precompute_features(stage, features_dir)
-    variables = fit(stage, config, workdir, features, profile_steps=profile_steps)
+    variables = fit(stage, config, workdir, features, profile_steps=profile_steps, source=source)
     if jax.process_index() == 0:
         save_model(model, stage.export_parts(variables), head=config.head)
         logging.info("%s: model written to %s", stage.name, model)
