@@ -17,7 +17,7 @@ LAYERS = (
     {"training", "losses", "metrics", "data_pipeline"},
     {"models", "head"},
     {"configs", "cli", "collectives", "masks"},
-    {"types", "errors", "files"},
+    {"types", "errors", "files", "progress"},
 )
 # The only imports within a layer.
 SIDEWAYS = {

@@ -5,10 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.inference.motion import Motion
+from deeptalk_jax.progress import progress_bar
 
 
 class Outcome(NamedTuple):
@@ -48,9 +47,7 @@ def animate_files(
     outcomes: dict[int, Outcome] = {}
     rounds = _rounds_of_distinct_stems(files)
     seconds_made = 0.0
-    with tqdm(
-        total=len(files), desc="animating", unit="file", dynamic_ncols=True, leave=len(files) > 1
-    ) as bar:
+    with progress_bar(total=len(files), desc="animating", unit="file", leave=len(files) > 1) as bar:
 
         def progress(seconds: float) -> None:
             nonlocal seconds_made

@@ -14,9 +14,9 @@ import optax
 from absl import logging
 from etils import epath
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from deeptalk_jax.errors import Interrupted
+from deeptalk_jax.progress import progress_bar
 from deeptalk_jax.training.checkpoints import Checkpoints, has_checkpoint
 from deeptalk_jax.training.config_check import check_config
 from deeptalk_jax.training.failures import StepWatch, averages
@@ -230,7 +230,7 @@ def _run(
     watch = StepWatch(stage, trainer.names, trainer.iterator, first)
     pending = []  # metrics of the steps since the last log, on the device
     trainer.throughput.restart()
-    with tqdm(total=num_steps, initial=first, desc=stage.name, unit="step", dynamic_ncols=True) as bar:
+    with progress_bar(total=num_steps, initial=first, desc=stage.name, unit="step") as bar:
         for step in range(first + 1, num_steps + 1):
             trace.before(step - first)
             pending.append(trainer.next_step())
