@@ -25,6 +25,12 @@ class _Lines(tqdm):
 
         return write
 
+    def close(self) -> None:
+        """Writes the last line, even of a task that is too short for any other, unless the bar leaves nothing."""
+        if self.leave and not self.disable:
+            self.last_print_t = max(self.last_print_t, self.start_t + self.delay)
+        super().close()
+
     def set_postfix(self, *arguments: Any, **values: Any) -> None:
         """Sets the text behind the bar for the next line."""
         super().set_postfix(*arguments, **{**values, "refresh": False})
@@ -35,7 +41,7 @@ class _Lines(tqdm):
 
 
 def progress_bar(*arguments: Any, **settings: Any) -> tqdm:
-    """Returns `tqdm(...)`, which writes a line at most every 30 s, and none before, if stderr is not a terminal."""
+    """Returns `tqdm(...)`, which writes a line at most every 30 s, and one at its end, if stderr is not a terminal."""
     if sys.stderr.isatty():
         return tqdm(*arguments, **{"dynamic_ncols": True, **settings})
     return _Lines(

@@ -21,11 +21,11 @@ class Screen(io.StringIO):
 def run_for(monkeypatch):
     """Returns `(seconds, terminal) -> stderr` of a bar that is updated once per second of a clock."""
 
-    def run(seconds, terminal):
+    def run(seconds, terminal, leave=True):
         clock = [1000.0]
         monkeypatch.setattr(std, "time", lambda: clock[0])
         monkeypatch.setattr(sys, "stderr", Screen(terminal))
-        with progress_bar(total=seconds, desc="fer", unit="step") as bar:
+        with progress_bar(total=seconds, desc="fer", unit="step", leave=leave) as bar:
             bar._time = lambda: clock[0]
             bar.start_t = bar.last_print_t = clock[0]
             for second in range(seconds):
@@ -43,8 +43,10 @@ def test_a_log_gets_a_line_every_30_seconds_and_the_last_one(run_for):
     assert lines[1].startswith("fer:  60%") and "loss=59" in lines[1]
 
 
-def test_a_short_task_writes_nothing_into_a_log(run_for):
-    assert run_for(20, terminal=False) == ""
+def test_a_short_task_writes_only_its_last_line_into_a_log(run_for):
+    (line,) = run_for(20, terminal=False).splitlines()
+    assert line.startswith("fer: 100%")
+    assert run_for(20, terminal=False, leave=False) == ""
 
 
 def test_a_terminal_shows_a_bar_in_one_line(run_for):

@@ -63,7 +63,7 @@ def input_digest(config: ConfigDict, name: str) -> str | None:
             _add_model(digest, value, _parts(config, name))
         else:
             _add_file(digest, epath.Path(value))
-    except (UserError, OSError):  # whoever loads the input reports what is wrong with it
+    except (ValueError, OSError):  # whoever loads the input reports what is wrong with it
         return None
     return digest.hexdigest()
 
