@@ -34,17 +34,13 @@ _SETTINGS = [
     flags.DEFINE_integer("num_samples", 1, "Motions per file; motion i is drawn with seed + i."),
     flags.DEFINE_integer("batch_size", 8, "Clips of 10 s that run together; fewer if clips are longer."),
 ]
-# Arguments of `DeepTalk.emotion`; see docs/emotion_control.md.
-_EMOTION = {
-    "blend": flags.DEFINE_string(
-        "emotion", None, "Named emotions: happy, happy@2 or happy:0.8,surprised:0.2."
-    ),
-    "audio": flags.DEFINE_string("emotion_audio", None, "Sound file to take the emotion from."),
-    "motion": flags.DEFINE_string(
-        "emotion_motion", None, "Motion to take the emotion from, .npz of infer.py."
-    ),
-    "track": flags.DEFINE_string("emotion_track", None, "CSV file of emotions over time."),
-}
+# These are arguments of `DeepTalk.animate_each`, too; see docs/emotion_control.md.
+_EMOTION = [
+    flags.DEFINE_string("emotion", None, "Named emotions: happy, happy@2 or happy:0.8,surprised:0.2."),
+    flags.DEFINE_string("emotion_audio", None, "Sound file to take the emotion from."),
+    flags.DEFINE_string("emotion_motion", None, "Motion to take the emotion from, .npz of infer.py."),
+    flags.DEFINE_string("emotion_track", None, "CSV file of emotions over time."),
+]
 
 
 def _infer(more_audio: list[str]) -> int:
@@ -57,17 +53,15 @@ def _infer(more_audio: list[str]) -> int:
     options = flags.FLAGS
     check_formats(options.formats)
     files = find_audio_files(options.audio + more_audio)
-    only_one(**{f"--{flag.name}": flag.value for flag in _EMOTION.values()})
+    only_one(**{f"--{flag.name}": flag.value for flag in _EMOTION})
     out = Path(options.out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out={out}: cannot be created ({error.strerror})") from error
     model = DeepTalk.load(options.model, head=options.head)
-    sources = {name: flag.value for name, flag in _EMOTION.items() if flag.value is not None}
-    emotion = model.emotion(**sources, batch_size=options.batch_size) if sources else None
-    settings = {setting.name: setting.value for setting in _SETTINGS}
-    animate_each = functools.partial(model.animate_each, emotion=emotion, **settings)
+    settings = {setting.name: setting.value for setting in _SETTINGS + _EMOTION}
+    animate_each = functools.partial(model.animate_each, **settings)
     animate_each([])  # checks the settings, so that an error comes before the progress bar
     outcomes = animate_files(animate_each, files, out, options.formats)
     print(outcome_table(outcomes))

@@ -1,13 +1,14 @@
 """`DeepTalk`: a trained model, loaded from its directory, that animates speech."""
 
-import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from deeptalk_jax.errors import UserError
-from deeptalk_jax.head.load import PROCEDURAL, load_head
+from deeptalk_jax.head.lazy import LazyHead
+from deeptalk_jax.head.load import PROCEDURAL
 from deeptalk_jax.head.model import HeadModel
 from deeptalk_jax.inference.animator import Animator, WindowMotion
 from deeptalk_jax.inference.audio import Sound, read_sound
@@ -18,8 +19,9 @@ from deeptalk_jax.inference.identity import Identity, read_identity
 from deeptalk_jax.inference.motion import Motion, split_motion
 from deeptalk_jax.inference.options import DEFAULT_BATCH_SIZE, Sampling
 from deeptalk_jax.inference.pipeline import Progress, Request, animate_clips
-from deeptalk_jax.inference.trained_generator import load_generator
-from deeptalk_jax.types import AUDIO_RATE_HZ, Gaussian
+from deeptalk_jax.inference.provenance import Provenance, model_digest, package_version, source_text
+from deeptalk_jax.inference.trained_generator import TrainedGenerator, load_generator
+from deeptalk_jax.types import AUDIO_RATE_HZ, EMOTIONS, MOTION_RATE_HZ, Gaussian
 
 # Named emotions, or a result of `DeepTalk.emotion`.
 Emotion = str | Gaussian | EmotionTrack
@@ -31,8 +33,22 @@ class DeepTalk:
     `animate` returns motions; `animate_each` yields the motions of many sounds as soon as they are done.
     """
 
-    def __init__(self, animator: Animator, space: EmotionSpace, load_head: Callable[[], HeadModel], config):
-        self._animator, self._space, self._load_head, self._config = animator, space, load_head, config
+    def __init__(
+        self,
+        animator: Animator,
+        space: EmotionSpace,
+        load_head: LazyHead,
+        parts: TrainedGenerator,
+        origin: str,
+    ):
+        self._animator, self._space, self._load_head = animator, space, load_head
+        self._config, self._trained_head, self._directory = parts.config, parts.head, origin
+        self._digest, self._version = model_digest(origin), package_version()
+
+    def __repr__(self) -> str:
+        return (
+            f"DeepTalk({self._directory}, {self.num_identities} identities, head {self._load_head.reference})"
+        )
 
     @classmethod
     def load(cls, directory: str | os.PathLike, *, head: str | None = None) -> "DeepTalk":
@@ -49,11 +65,10 @@ class DeepTalk:
         parts = load_generator(directory)
         animator = Animator((parts.dee, parts.dee_variables), (parts.model, parts.variables), parts.options)
         space = EmotionSpace(directory, animator, parts.dee_statistics)
-        reference = head or parts.head
-        load = functools.cache(functools.partial(load_head, reference))
-        if reference != PROCEDURAL:
+        load = LazyHead(head or parts.head)
+        if load.reference != PROCEDURAL:
             load()  # an error in a file must come now; the embedded head is built when it is first used
-        return cls(animator, space, load, parts.config)
+        return cls(animator, space, load, parts, os.fspath(directory))
 
     @property
     def head(self) -> HeadModel:
@@ -64,6 +79,21 @@ class DeepTalk:
     def num_identities(self) -> int:
         """Number of identities that the model was trained with."""
         return self._config.data.num_identities
+
+    @property
+    def emotions(self) -> tuple[str, ...]:
+        """Names of the emotions, in the order of `types.EMOTIONS`."""
+        return EMOTIONS
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Sample rate that sounds are converted to, and that of `Motion.waveform`."""
+        return AUDIO_RATE_HZ
+
+    @property
+    def fps(self) -> int:
+        """Frames per second of all motions."""
+        return MOTION_RATE_HZ
 
     def emotion(
         self,
@@ -249,7 +279,21 @@ class DeepTalk:
             emotion, emotion_audio, emotion_motion, emotion_track, rate_hz=rate_hz, batch_size=batch_size
         )
         request = Request(vector, sampling, chosen)
-        return self._results(audio, rate_hz, request, progress, as_list=num_samples is not None)
+        origin = Provenance(
+            head=self._trained_head,
+            model_index_sha256=self._digest,
+            emotion=source_text(
+                "speech", emotion, audio=emotion_audio, motion=emotion_motion, track=emotion_track
+            ),
+            identity=source_text("mean", identity),
+            seed=seed,
+            temperature_top=temperature_top,
+            temperature_bottom=temperature_bottom,
+            top_p=top_p,
+            alpha=alpha,
+            version=self._version,
+        )
+        return self._results(audio, rate_hz, request, progress, origin, as_list=num_samples is not None)
 
     def _chosen_emotion(
         self,
@@ -274,7 +318,13 @@ class DeepTalk:
         )
 
     def _results(
-        self, audio: Iterable[Sound], rate_hz: int, request: Request, progress: Progress | None, as_list: bool
+        self,
+        audio: Iterable[Sound],
+        rate_hz: int,
+        request: Request,
+        progress: Progress | None,
+        origin: Provenance,
+        as_list: bool,
     ) -> Iterator[tuple[int, Motion | list[Motion] | Exception]]:
         """Animates sounds with arguments that have been checked; see `animate_each`."""
         waveforms: dict[int, np.ndarray] = {}  # of the sounds whose motions are not done
@@ -294,13 +344,17 @@ class DeepTalk:
             if isinstance(result, Exception):
                 yield index, result
             else:
-                motions = [self._motion(waveform, sample) for sample in result]
+                seeds = request.sampling.seeds
+                motions = [
+                    self._motion(waveform, sample, replace(origin, seed=seed))
+                    for sample, seed in zip(result, seeds, strict=True)
+                ]
                 yield index, motions if as_list else motions[0]
 
     def _clip(self, sound: Sound, rate_hz: int) -> Clip:
         return Clip(read_sound(sound, rate_hz), self._animator.options)
 
-    def _motion(self, waveform: np.ndarray, result: WindowMotion) -> Motion:
+    def _motion(self, waveform: np.ndarray, result: WindowMotion, provenance: Provenance) -> Motion:
         expression, jaw_pose = split_motion(result.motion)
         return Motion(
             expression=expression,
@@ -309,4 +363,5 @@ class DeepTalk:
             indices_bottom=result.indices_bottom,
             waveform=waveform,
             load_head=self._load_head,
+            provenance=provenance,
         )
