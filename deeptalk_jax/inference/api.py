@@ -13,6 +13,7 @@ from deeptalk_jax.head.model import HeadModel
 from deeptalk_jax.inference.animator import Animator, WindowMotion
 from deeptalk_jax.inference.audio import Sound, read_sound
 from deeptalk_jax.inference.clip import Clip
+from deeptalk_jax.inference.emotion_blend import blend_text
 from deeptalk_jax.inference.emotion_source import EmotionSpace, MotionSource, TrackSource, only_one
 from deeptalk_jax.inference.emotion_track import EmotionTrack
 from deeptalk_jax.inference.identity import Identity, read_identity
@@ -23,8 +24,9 @@ from deeptalk_jax.inference.provenance import Provenance, model_digest, package_
 from deeptalk_jax.inference.trained_generator import TrainedGenerator, load_generator
 from deeptalk_jax.types import AUDIO_RATE_HZ, EMOTIONS, MOTION_RATE_HZ, Gaussian
 
-# Named emotions, or a result of `DeepTalk.emotion`.
-Emotion = str | Gaussian | EmotionTrack
+# Named emotions: text, or weights by name such as `{"happy": 0.8, "surprised": 0.2}`; or a result of the method
+# `DeepTalk.emotion`.
+Emotion = str | Mapping[str, float] | Gaussian | EmotionTrack
 
 
 class DeepTalk:
@@ -97,7 +99,7 @@ class DeepTalk:
 
     def emotion(
         self,
-        blend: str | None = None,
+        blend: str | Mapping[str, float] | None = None,
         *,
         audio: Sound | None = None,
         motion: MotionSource | None = None,
@@ -108,7 +110,8 @@ class DeepTalk:
         """Reads an emotion from exactly one of four sources, for the argument `emotion` of `animate`.
 
         Args:
-            blend: named emotions, such as `happy@2` or `happy:0.8,surprised:0.2`, see `inference.emotion_blend`.
+            blend: named emotions, such as `happy@2`, `happy:0.8,surprised:0.2` or the mapping
+                `{"happy": 0.8, "surprised": 0.2}`, see `inference.emotion_blend`.
             audio: speech: a sound file, or `[s]` mono samples in [-1, 1].
             motion: a `.npz` file of `Motion.save`, a `Motion`, or frames `[t, 53]` at 25 per second.
             track: an emotion that changes over time: a CSV file, see `inference.emotion_track`, or rows
@@ -283,7 +286,11 @@ class DeepTalk:
             head=self._trained_head,
             model_index_sha256=self._digest,
             emotion=source_text(
-                "speech", emotion, audio=emotion_audio, motion=emotion_motion, track=emotion_track
+                "speech",
+                blend_text(emotion) if isinstance(emotion, Mapping) else emotion,
+                audio=emotion_audio,
+                motion=emotion_motion,
+                track=emotion_track,
             ),
             identity=source_text("mean", identity),
             seed=seed,
@@ -309,7 +316,7 @@ class DeepTalk:
         only_one(emotion=emotion, emotion_audio=audio, emotion_motion=motion, emotion_track=track)
         if isinstance(emotion, EmotionTrack):
             return emotion
-        if emotion is not None and not isinstance(emotion, str):
+        if emotion is not None and not isinstance(emotion, (str, Mapping)):
             return self._space.checked(emotion)
         if all(source is None for source in (emotion, audio, motion, track)):
             return None
