@@ -18,7 +18,11 @@ from deeptalk_jax.errors import UserError
 flags.DEFINE_string("model", None, "Model directory written by training.", required=True)
 flags.DEFINE_string("out", None, "Output directory; created if missing.", required=True)
 flags.DEFINE_multi_string("audio", [], "Sound file or directory; more may follow as plain arguments.")
-flags.DEFINE_list("formats", ["npz"], "Output formats: npz (coefficients), mp4 (video).")
+flags.DEFINE_list(
+    "formats",
+    ["npz"],
+    "npz (coefficients), mp4 (video), emotions.json, emotions.srt (emotion of the speech).",
+)
 flags.DEFINE_string("head", None, "FLAME file or 'procedural'; by default the head of the model.")
 _IDENTITY = (
     "Speaker identity: a number, a blend such as 3:0.5,7:0.5, or a .json of fit_identity; default: mean."
@@ -47,11 +51,12 @@ def _infer(more_audio: list[str]) -> int:
     from deeptalk_jax.inference.animate_files import animate_files, outcome_table
     from deeptalk_jax.inference.api import DeepTalk
     from deeptalk_jax.inference.audio import find_audio_files
+    from deeptalk_jax.inference.emotion_classes import EMOTION_FORMATS
     from deeptalk_jax.inference.emotion_source import only_one
     from deeptalk_jax.inference.motion import check_formats
 
     options = flags.FLAGS
-    check_formats(options.formats)
+    check_formats(options.formats, EMOTION_FORMATS)
     files = find_audio_files(options.audio + more_audio)
     only_one(**{f"--{flag.name}": flag.value for flag in _EMOTION})
     out = Path(options.out)
@@ -63,7 +68,7 @@ def _infer(more_audio: list[str]) -> int:
     settings = {setting.name: setting.value for setting in _SETTINGS + _EMOTION}
     animate_each = functools.partial(model.animate_each, **settings)
     animate_each([])  # checks the settings, so that an error comes before the progress bar
-    outcomes = animate_files(animate_each, files, out, options.formats)
+    outcomes = animate_files(animate_each, files, out, options.formats, classify=model.classify_emotion)
     print(outcome_table(outcomes))
     return int(any(outcome.problem for outcome in outcomes))
 

@@ -14,6 +14,7 @@ from deeptalk_jax.inference.animator import Animator, WindowMotion
 from deeptalk_jax.inference.audio import Sound, read_sound
 from deeptalk_jax.inference.clip import Clip
 from deeptalk_jax.inference.emotion_blend import blend_text
+from deeptalk_jax.inference.emotion_classes import EmotionClasses, classify_clip
 from deeptalk_jax.inference.emotion_source import EmotionSpace, MotionSource, TrackSource, only_one
 from deeptalk_jax.inference.emotion_track import EmotionTrack
 from deeptalk_jax.inference.identity import Identity, read_identity
@@ -136,6 +137,21 @@ class DeepTalk:
         if blend is not None:
             return self._space.from_blend(blend)
         raise UserError("expected an emotion as blend, audio, motion or track; none is given")
+
+    def classify_emotion(
+        self, audio: Sound, *, rate_hz: int = AUDIO_RATE_HZ, batch_size: int = DEFAULT_BATCH_SIZE
+    ) -> EmotionClasses:
+        """Names the emotion of speech, with probabilities for the whole sound and for every second.
+
+        Args:
+            audio: a sound, see `animate`.
+            rate_hz: sample rate of `audio`, if it is an array.
+            batch_size: largest number of 10 s pieces of `audio` in one compiled call.
+
+        Raises:
+            UserError: the sound cannot be used, or the model directory does not hold emotion centroids.
+        """
+        return classify_clip(self._animator, self._space.table, self._clip(audio, rate_hz), batch_size)
 
     def animate(
         self,

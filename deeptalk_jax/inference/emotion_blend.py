@@ -123,6 +123,11 @@ class EmotionTable:
         self._variance = np.exp(np.float64(centroids.log_variance))
         self._num_clips = centroids.num_clips
 
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Names of the emotions that have training clips."""
+        return tuple(name for name, counts in zip(EMOTIONS, self._num_clips, strict=True) if counts.any())
+
     def gaussian(self, text: str) -> Gaussian:
         """Returns the Gaussian `[d]` of a blend.
 

@@ -89,7 +89,7 @@ class EmotionSpace:
         Raises:
             UserError: the blend cannot be read, or the directory does not hold emotion centroids.
         """
-        return self._table.gaussian(blend_text(blend) if isinstance(blend, Mapping) else blend)
+        return self.table.gaussian(blend_text(blend) if isinstance(blend, Mapping) else blend)
 
     def checked(self, gaussian: Gaussian) -> Gaussian:
         """Returns a caller's Gaussian unchanged, after checking that it fits the space.
@@ -118,7 +118,7 @@ class EmotionSpace:
                 emotion centroids.
         """
         if isinstance(source, (str, os.PathLike)):
-            return read_track(source, self._table)
+            return read_track(source, self.table)
         return track_of_rows([(second, self._moments(emotion)) for second, emotion in source])
 
     def _moments(self, emotion: str | Mapping[str, float] | Gaussian) -> Moments:
@@ -126,11 +126,16 @@ class EmotionSpace:
         if isinstance(emotion, Mapping):
             emotion = blend_text(emotion)
         if isinstance(emotion, str):
-            return self._table.moments(parse_blend(emotion))
+            return self.table.moments(parse_blend(emotion))
         return Moments.of(self.checked(emotion))
 
     @cached_property
-    def _table(self) -> EmotionTable:
+    def table(self) -> EmotionTable:
+        """Centroids of the named emotions.
+
+        Raises:
+            UserError: the directory does not hold emotion centroids.
+        """
         if set(self._statistics) != set(EmotionCentroids._fields):
             raise UserError(
                 f"{self._directory}: holds no emotion centroids; make them from training data with "

@@ -6,7 +6,7 @@ A motion is saved as `.npz` (coefficients, codes and their origin) or `.mp4` (th
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -236,10 +236,11 @@ class Motion:
         write_video(path, pictures, fps=self.fps, audio=sound, audio_rate_hz=AUDIO_RATE_HZ)
 
 
-def check_formats(formats: Sequence[str]) -> None:
-    """Raises `UserError` unless one or more formats are given that `Motion.save` writes."""
-    if not formats or not set(formats) <= set(FORMATS):
-        raise UserError(f"--formats={','.join(formats)}: expected any of {', '.join(FORMATS)}")
+def check_formats(formats: Sequence[str], others: Iterable[str] = ()) -> None:
+    """Raises `UserError` unless one or more formats are given that `Motion.save` writes, or one of `others`."""
+    known = (*FORMATS, *others)
+    if not formats or not set(formats) <= set(known):
+        raise UserError(f"--formats={','.join(formats)}: expected any of {', '.join(known)}")
 
 
 def split_motion(motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

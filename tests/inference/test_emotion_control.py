@@ -213,7 +213,7 @@ def test_the_examples_of_the_documentation_can_be_read(model, tmp_path):
         (tmp_path / "track.csv").write_text(block)
         track = model.emotion(track=tmp_path / "track.csv")
         assert np.isfinite(track.frames(0, 100).mean).all()
-    blends = re.findall(r'(?:--emotion=|emotion="|emotion\(")([^"`\s]+)', text)
+    blends = re.findall(r'(?:--emotion=|emotion="|\.emotion\(")([^"`\s]+)', text)
     assert {"happy:0.8,surprised:0.2", "happy@3"} <= set(blends)
     for blend in blends:
         assert model.emotion(blend).mean.shape == (6,)
