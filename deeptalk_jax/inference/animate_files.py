@@ -5,7 +5,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from deeptalk_jax.errors import UserError
+from deeptalk_jax.inference.emotion_classes import EMOTION_FORMATS, EmotionClasses, write_emotions
 from deeptalk_jax.inference.motion import Motion
 from deeptalk_jax.progress import progress_bar
 
@@ -29,17 +32,22 @@ def animate_files(
     files: Sequence[Path],
     out: Path,
     formats: Sequence[str],
+    *,
+    classify: Callable[[np.ndarray], EmotionClasses] | None = None,
 ) -> list[Outcome]:
     """Writes `out/<stem>.<format>` for every file, as soon as its motion is done.
 
-    Several motions of a file are written as `out/<stem>_<number>.<format>`, with numbers from 0.
+    Several motions of a file are written as `out/<stem>_<number>.<format>`, with numbers from 0. The formats of
+    `EMOTION_FORMATS` describe the sound, so a file has one of each.
 
     Args:
         animate_each: `(files, progress=)` to pairs of index and motions or exception, in any order, such as
             `DeepTalk.animate_each` with `num_samples`.
         files: sound files. If several have the same stem, the first one that succeeds is written.
         out: an existing directory.
-        formats: formats to write, of `motion.FORMATS`.
+        formats: formats to write, of `motion.FORMATS` and `emotion_classes.EMOTION_FORMATS`.
+        classify: names the emotion of a waveform at 16 kHz, such as `DeepTalk.classify_emotion`; needed for the formats
+            of `EMOTION_FORMATS` only.
 
     Returns:
         One outcome per file, in the order of the files.
@@ -64,7 +72,7 @@ def animate_files(
                 bar.update()
             for position, motions in animate_each([files[number] for number in free], progress=progress):
                 number = free[position]
-                outcomes[number] = outcome = _write(files[number], motions, out, formats)
+                outcomes[number] = outcome = _write(files[number], motions, out, formats, classify)
                 if not outcome.problem:
                     writers[files[number].stem] = files[number]
                 bar.update()
@@ -86,7 +94,13 @@ def _rounds_of_distinct_stems(files: Sequence[Path]) -> list[list[int]]:
     return rounds
 
 
-def _write(file: Path, motions: Sequence[Motion] | Exception, out: Path, formats: Sequence[str]) -> Outcome:
+def _write(
+    file: Path,
+    motions: Sequence[Motion] | Exception,
+    out: Path,
+    formats: Sequence[str],
+    classify: Callable[[np.ndarray], EmotionClasses] | None,
+) -> Outcome:
     """Saves motions in all formats; any exception becomes the problem of the outcome."""
     try:
         if isinstance(motions, Exception):
@@ -95,7 +109,12 @@ def _write(file: Path, motions: Sequence[Motion] | Exception, out: Path, formats
         names = [file.stem] if len(motions) == 1 else [f"{file.stem}_{n}" for n in range(len(motions))]
         for name, motion in zip(names, motions, strict=True):
             for kind in formats:
-                motion.save(out / f"{name}.{kind}")
+                if kind not in EMOTION_FORMATS:
+                    motion.save(out / f"{name}.{kind}")
+        if of_emotions := [kind for kind in formats if kind in EMOTION_FORMATS]:
+            classes = classify(motions[0].waveform)
+            for kind in of_emotions:
+                write_emotions(out / f"{file.stem}.{kind}", kind, classes)
     except UserError as error:
         return Outcome(file, 0.0, str(error).removeprefix(f"{file}: "))
     except Exception as error:  # one file must not end the whole run
