@@ -3,8 +3,10 @@
 python infer.py --model=outputs/demo/model --audio=speech.wav --out=outputs/animated --formats=npz,mp4
 
 More sound files, or directories of them, may follow as plain arguments; files of similar length run together. Writes
-OUT/<file stem>.npz (and .mp4) as soon as a file is done; with --num_samples=N, OUT/<file stem>_0.npz and so on.
-Exit status: 0 if all files were animated, 1 if some failed, 2 if nothing could be started.
+OUT/<file stem>.npz (and .mp4) as soon as a file is done; with --num_samples=N, OUT/<file stem>_0.npz and so on. The
+sub-folders of a directory are repeated below OUT; where stems are equal, results have the whole file name (a.wav.npz).
+Exit status: 0 if all files were animated, 1 if some failed, 2 if nothing could be started, 75 if Ctrl-C or SIGTERM
+ended the run (the files that are done are listed, and the others leave nothing behind).
 """
 
 import functools
@@ -13,7 +15,8 @@ from pathlib import Path
 from absl import flags
 
 from deeptalk_jax.cli import run_tool
-from deeptalk_jax.errors import UserError
+from deeptalk_jax.errors import Interrupted, UserError
+from deeptalk_jax.signals import received_signal
 
 flags.DEFINE_string("model", None, "Model directory written by training.", required=True)
 flags.DEFINE_string("out", None, "Output directory; created if missing.", required=True)
@@ -50,16 +53,16 @@ _EMOTION = [
 def _infer(more_audio: list[str]) -> int:
     from deeptalk_jax.inference.animate_files import animate_files, outcome_table
     from deeptalk_jax.inference.api import DeepTalk
-    from deeptalk_jax.inference.audio import find_audio_files
     from deeptalk_jax.inference.emotion_classes import EMOTION_FORMATS
     from deeptalk_jax.inference.emotion_source import only_one
+    from deeptalk_jax.inference.find_sounds import find_sounds
     from deeptalk_jax.inference.motion import check_formats
 
     options = flags.FLAGS
     check_formats(options.formats, EMOTION_FORMATS)
-    files = find_audio_files(options.audio + more_audio)
     only_one(**{f"--{flag.name}": flag.value for flag in _EMOTION})
     out = Path(options.out)
+    sounds, left_out = find_sounds(options.audio + more_audio, out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -68,8 +71,13 @@ def _infer(more_audio: list[str]) -> int:
     settings = {setting.name: setting.value for setting in _SETTINGS + _EMOTION}
     animate_each = functools.partial(model.animate_each, **settings)
     animate_each([])  # checks the settings, so that an error comes before the progress bar
-    outcomes = animate_files(animate_each, files, out, options.formats, classify=model.classify_emotion)
-    print(outcome_table(outcomes))
+    outcomes = animate_files(animate_each, sounds, out, options.formats, classify=model.classify_emotion)
+    print(outcome_table(outcomes, left_out), flush=True)
+    if len(outcomes) < len(sounds):
+        missing = len(sounds) - len(outcomes)
+        raise Interrupted(
+            f"interrupted by {received_signal()}: {missing} of {len(sounds)} sounds are not done"
+        )
     return int(any(outcome.problem for outcome in outcomes))
 
 

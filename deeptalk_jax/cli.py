@@ -15,10 +15,10 @@ from ml_collections import ConfigDict
 
 from deeptalk_jax.errors import Interrupted, LostProcess, UserError
 from deeptalk_jax.files import is_remote
+from deeptalk_jax.signals import EXIT_INTERRUPTED, raise_on_signals, received_signal
 
 CACHE_VARIABLE = "DEEPTALK_CACHE_DIR"
 EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h
 
 # Flag of the tools that take a config file; `ml_collections.config_flags` defines it.
 _CONFIG_FLAG = "config"
@@ -35,13 +35,15 @@ def run_tool(
     """Parses the flags, runs a tool and exits.
 
     The exit status is 0 (or what the tool returns); 2, with one line on stderr, for a `UserError` or a flag that cannot
-    be parsed; or 75, with one line on stderr, for `Interrupted` and `LostProcess`.
+    be parsed; or 75, with one line on stderr, for `Interrupted` and `LostProcess`. Ctrl-C and SIGTERM raise
+    `Interrupted`, see `signals.raise_on_signals`.
 
     Args:
         command: runs the tool; called after the flags are parsed.
         takes_arguments: the tool takes plain arguments besides flags; `command` gets them as a list.
         config_of_workdir: without --config, the config is that of the run in --workdir.
     """
+    raise_on_signals()
     flags.FLAGS.set_gnu_getopt(takes_arguments)
 
     def main(argv: Sequence[str]) -> int | None:
@@ -64,6 +66,11 @@ def run_tool(
         os._exit(EXIT_INTERRUPTED)  # a normal exit of JAX would wait for the other processes
     except Interrupted as interrupted:
         print(interrupted, file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+    except Exception:
+        if received_signal() is None:
+            raise
+        print(f"interrupted by {received_signal()}", file=sys.stderr)  # a library has replaced the exception
         sys.exit(EXIT_INTERRUPTED)
 
 

@@ -11,6 +11,8 @@ from etils import epath
 
 AnyPath = TypeVar("AnyPath", Path, epath.Path)
 
+_NAME_BYTES = 200  # bytes of a name that the name of its temporary file keeps
+
 
 def is_remote(path: epath.PathLike) -> bool:
     """Returns whether a path is in an object store, such as `gs://bucket/directory`; `etils.epath` opens it."""
@@ -21,9 +23,16 @@ def is_remote(path: epath.PathLike) -> bool:
 def replace_when_whole(path: AnyPath) -> Iterator[AnyPath]:
     """Yields a temporary path beside `path`, which replaces `path` on success and is removed on failure."""
     # The name is random, because hosts that share the directory may also share process ids.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    # It is cut, because names have at most 255 bytes on most file systems.
+    start = os.fsencode(path.name)[:_NAME_BYTES].decode(errors="ignore")
+    temporary = path.with_name(f".{start}.{uuid.uuid4().hex}.tmp")
     try:
         yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def printable(text: str) -> str:
+    """Escapes line breaks, control characters and undecodable bytes, which file names may hold."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

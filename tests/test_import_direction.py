@@ -17,6 +17,7 @@ LAYERS = (
     {"training", "losses", "metrics", "data_pipeline"},
     {"models", "head"},
     {"configs", "cli", "collectives", "masks"},
+    {"signals"},
     {"types", "errors", "files", "progress"},
 )
 # The only imports within a layer.

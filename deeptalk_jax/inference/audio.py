@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import soundfile
 
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.inference.channel_mix import mix_channels
@@ -24,26 +23,6 @@ Sound = str | os.PathLike | bytes | BinaryIO | np.ndarray | tuple | Mapping
 # Below the first rate the speech band is missing; no sound card records above the second.
 _RATES_HZ = (1_000, 768_000)
 _MAX_CHANNELS = 8
-# Endings of sound files and of videos with sound, besides the names of libsndfile's formats.
-_MORE_EXTENSIONS = {
-    *(
-        ".aac",
-        ".ac3",
-        ".aif",
-        ".aifc",
-        ".amr",
-        ".ape",
-        ".bwf",
-        ".m4a",
-        ".m4b",
-        ".mka",
-        ".mp2",
-        ".oga",
-        ".opus",
-    ),
-    *(".snd", ".sph", ".spx", ".wave", ".wma", ".wv"),
-    *(".3gp", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".ogv", ".ts", ".webm", ".wmv"),
-}
 # Integer samples that were cast to float without being scaled: 16 and 32 bit.
 _INTEGER_SCALES = (1 << 15, 1 << 31)
 _LOUD_FLOAT = 8.0  # floats up to this peak are loud sound, above it unscaled integers
@@ -220,31 +199,3 @@ def num_motion_frames(num_samples: int) -> int:
 def duration_s(num_samples: int) -> float:
     """Returns the length of a 16 kHz waveform in seconds."""
     return num_samples / AUDIO_RATE_HZ
-
-
-def find_audio_files(paths: list[str | os.PathLike]) -> list[Path]:
-    """Replaces every directory by the sound files directly in it, sorted by name; files are kept.
-
-    Raises:
-        UserError: no path is given, a directory cannot be read, or it holds no sound file, as judged by the
-            extensions.
-    """
-    if not paths:
-        raise UserError("no sound file is given; name sound files or directories with --audio=")
-    extensions = {f".{name.lower()}" for name in soundfile.available_formats()} | _MORE_EXTENSIONS
-    extensions.remove(".raw")  # does not tell its rate
-    found = []
-    for path in map(Path, paths):
-        if not path.is_dir():
-            found.append(path)
-            continue
-        try:
-            inside = sorted(
-                file for file in path.iterdir() if file.suffix.lower() in extensions and file.is_file()
-            )
-        except OSError as error:
-            raise UserError(f"{path}: the directory cannot be read ({error.strerror})") from error
-        if not inside:
-            raise UserError(f"{path}: the directory holds no sound file")
-        found.extend(inside)
-    return found

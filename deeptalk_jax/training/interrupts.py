@@ -5,19 +5,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 
+from deeptalk_jax.signals import SIGNALS, note_signal
+
 
 class Signalled(Exception):
     """A signal arrived inside `Interrupts.raising`."""
 
 
 class Interrupts:
-    """Catches the first signal while entered; a second one acts as it would without this class.
+    """Catches the first signal while entered; a second one acts as it would without this class, and ends a tool.
 
     Attributes:
         received: name of the signal that was caught, or None.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    SIGNALS = SIGNALS
 
     def __init__(self):
         self.received: str | None = None
@@ -26,6 +28,7 @@ class Interrupts:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number).name
+        note_signal(self.received)
         signal.signal(number, self._previous[number])
         if self._raises:
             raise Signalled(self.received)

@@ -7,6 +7,7 @@ import pytest
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.inference.animate_files import Outcome, animate_files, outcome_table
 from deeptalk_jax.inference.emotion_classes import EmotionClasses, EmotionSecond
+from deeptalk_jax.inference.find_sounds import find_sounds
 from deeptalk_jax.types import EMOTIONS
 
 
@@ -54,36 +55,26 @@ def test_good_and_bad_files_each_get_a_line(tmp_path):
     files = [
         Path(name) for name in ("x/bad.wav", "x/a.b.wav", "strange.wav", "full.wav", "y/a.b.flac", "c.wav")
     ]
-    outcomes = animate_files(one_by_one(animate), files, tmp_path, ["npz", "mp4"])
+    outcomes = animate_files(one_by_one(animate), find_sounds(files)[0], tmp_path, ["npz", "mp4"])
     assert outcomes == [
         Outcome(files[0], 0.0, "the file is empty"),
-        Outcome(files[1], 2.0, ""),
+        Outcome(files[1], 2.0, "", "a.b.wav.npz"),
         Outcome(files[2], 0.0, "MemoryError: too"),
         Outcome(files[3], 0.0, f"{tmp_path}/full.mp4: cannot be written (No space left on device)"),
-        Outcome(files[4], 0.0, "would overwrite the result of x/a.b.wav (same name)"),
+        Outcome(files[4], 2.0, "", "a.b.flac.npz"),
         Outcome(files[5], 2.0, ""),
     ]
-    assert (tmp_path / "a.b.npz").read_text() == (tmp_path / "a.b.mp4").read_text() == "x/a.b.wav"
+    assert (tmp_path / "a.b.wav.npz").read_text() == (tmp_path / "a.b.wav.mp4").read_text() == "x/a.b.wav"
+    assert (tmp_path / "a.b.flac.npz").read_text() == "y/a.b.flac"
     assert outcome_table(outcomes).splitlines() == [
-        "ok          2.00 s  x/a.b.wav",
+        "ok          2.00 s  x/a.b.wav -> a.b.wav.npz",
+        "ok          2.00 s  y/a.b.flac -> a.b.flac.npz",
         "ok          2.00 s  c.wav",
         "failed              x/bad.wav: the file is empty",
         "failed              strange.wav: MemoryError: too",
         f"failed              full.wav: {tmp_path}/full.mp4: cannot be written (No space left on device)",
-        "failed              y/a.b.flac: would overwrite the result of x/a.b.wav (same name)",
-        "2 animated, 4 failed",
+        "3 animated, 3 failed",
     ]
-
-
-def test_a_file_takes_the_name_of_a_failed_file_with_the_same_stem(tmp_path):
-    def animate(path):
-        if path.parent.name == "x":
-            raise UserError(f"{path}: the file is empty")
-        return StandIn(str(path))
-
-    outcomes = animate_files(one_by_one(animate), [Path("x/a.wav"), Path("y/a.wav")], tmp_path, ["npz"])
-    assert [outcome.problem for outcome in outcomes] == ["the file is empty", ""]
-    assert (tmp_path / "a.npz").read_text() == "y/a.wav"
 
 
 def test_results_are_written_as_soon_as_they_are_done(tmp_path):
@@ -93,7 +84,10 @@ def test_results_are_written_as_soon_as_they_are_done(tmp_path):
             yield index, [StandIn(str(file))]
 
     files = [Path(f"{number}.wav") for number in range(3)]
-    assert all(not outcome.problem for outcome in animate_files(animate_each, files, tmp_path, ["npz"]))
+    assert all(
+        not outcome.problem
+        for outcome in animate_files(animate_each, find_sounds(files)[0], tmp_path, ["npz"])
+    )
 
 
 def test_an_interrupt_ends_the_run(tmp_path):
@@ -101,7 +95,7 @@ def test_an_interrupt_ends_the_run(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        animate_files(one_by_one(animate), [Path("a.wav"), Path("b.wav")], tmp_path, ["npz"])
+        animate_files(one_by_one(animate), find_sounds(["a.wav", "b.wav"])[0], tmp_path, ["npz"])
 
 
 def test_several_motions_of_a_file_are_numbered(tmp_path):
@@ -112,12 +106,11 @@ def test_several_motions_of_a_file_are_numbered(tmp_path):
                 [StandIn(f"{file} {number}", {".mp4"} if file.stem == "full" else ()) for number in "ab"],
             )
 
-    files = [Path(name) for name in ("a.wav", "a_0.wav", "b/a.wav", "full.wav")]
-    outcomes = animate_files(animate_each, files, tmp_path, ["npz", "mp4"])
-    problems = ["", "", "would overwrite the result of a.wav (same name)"]
-    problems.append(f"{tmp_path}/full_0.mp4: cannot be written (No space left on device)")
+    files = [Path(name) for name in ("a.wav", "a_0.wav", "full.wav")]
+    outcomes = animate_files(animate_each, find_sounds(files)[0], tmp_path, ["npz", "mp4"])
+    problems = ["", "", f"{tmp_path}/full_0.mp4: cannot be written (No space left on device)"]
     assert [outcome.problem for outcome in outcomes] == problems
-    assert [outcome.seconds for outcome in outcomes] == [2.0, 2.0, 0.0, 0.0]
+    assert [outcome.seconds for outcome in outcomes] == [2.0, 2.0, 0.0]
     written = {path.name: path.read_text() for path in tmp_path.glob("a*.npz")}
     assert written == {
         "a_0.npz": "a.wav a", "a_1.npz": "a.wav b", "a_0_0.npz": "a_0.wav a", "a_0_1.npz": "a_0.wav b"
@@ -126,10 +119,10 @@ def test_several_motions_of_a_file_are_numbered(tmp_path):
 
 def test_emotions_of_the_sound_are_written_once_beside_its_motions(tmp_path):
     one = dict.fromkeys(EMOTIONS, 0.0) | {"fear": 1.0}
-    heard = []
+    classified = []
 
     def classify(waveform):
-        heard.append(waveform)
+        classified.append(waveform)
         return EmotionClasses(one, [EmotionSecond(0.0, 1.0, one)])
 
     def animate_each(files, *, progress):
@@ -138,8 +131,10 @@ def test_emotions_of_the_sound_are_written_once_beside_its_motions(tmp_path):
         yield 0, motions
 
     formats = ["npz", "emotions.json", "emotions.srt"]
-    (outcome,) = animate_files(animate_each, [Path("x/a.b.wav")], tmp_path, formats, classify=classify)
-    assert not outcome.problem and heard == ["sound"]
+    (outcome,) = animate_files(
+        animate_each, find_sounds(["x/a.b.wav"])[0], tmp_path, formats, classify=classify
+    )
+    assert not outcome.problem and classified == ["sound"]
     names = ["a.b.emotions.json", "a.b.emotions.srt", "a.b_0.npz", "a.b_1.npz"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert (tmp_path / "a.b.emotions.srt").read_text().splitlines()[2] == "fear 1.00"

@@ -11,7 +11,6 @@ import soundfile
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.inference.audio import (
     duration_s,
-    find_audio_files,
     num_motion_frames,
     read_audio,
     to_model_rate,
@@ -228,28 +227,3 @@ def test_motion_frames_are_seconds_times_25_rounded_up():
             resampled = to_model_rate(np.zeros(length, np.float32), rate_hz)
             assert num_motion_frames(len(resampled)) == -(-seconds * 25 // 1), (rate_hz, length)
             assert 0 <= duration_s(len(resampled)) - seconds < 1 / 16_000
-
-
-def test_directories_are_replaced_by_their_sound_files(tmp_path):
-    for name in ("c.wav", "a.FLAC", "b.Ogg", "d.mp3", "e.opus", "f.aif", "notes.txt", "raw.raw"):
-        (tmp_path / name).write_bytes(b"")
-    (tmp_path / "g.wav").mkdir()
-    (tmp_path / "g.wav" / "inside.wav").write_bytes(b"")
-    given = tmp_path / "not_there.xyz"
-    found = find_audio_files([given, str(tmp_path), tmp_path / "g.wav"])
-    assert found[0] == given
-    assert [path.name for path in found[1:]] == [
-        "a.FLAC",
-        "b.Ogg",
-        "c.wav",
-        "d.mp3",
-        "e.opus",
-        "f.aif",
-        "inside.wav",
-    ]
-
-
-def test_a_directory_without_sound_files_is_rejected(tmp_path):
-    (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(UserError, match=f"{re.escape(str(tmp_path))}: the directory holds no sound file"):
-        find_audio_files([tmp_path])

@@ -16,6 +16,7 @@ def test_a_folder_with_good_and_bad_files(model_directory, babble, tmp_path):
     soundfile.write(first / "same.wav", babble(0.1), 16_000)
     soundfile.write(second / "same.flac", babble(0.2), 16_000)
     (first / "bad.wav").write_text("no sound\n")
+    (first / "notes.txt").write_text("read me\n")
     (first / "empty.wav").write_bytes(b"")
     missing = tmp_path / "missing.wav"
     out = tmp_path / "deep" / "out"
@@ -33,15 +34,18 @@ def test_a_folder_with_good_and_bad_files(model_directory, babble, tmp_path):
     assert "Traceback" not in result.stderr
     assert result.stdout.splitlines() == [
         f"ok          0.32 s  {first}/hello.there.wav",
-        f"ok          0.12 s  {first}/same.wav",
+        f"ok          0.12 s  {first}/same.wav -> same.wav.npz",
+        f"ok          0.20 s  {second}/same.flac -> same.flac.npz",
         f"failed              {first}/bad.wav: not sound but text",
         f"failed              {first}/empty.wav: the file is empty",
-        f"failed              {second}/same.flac: would overwrite the result of {first}/same.wav (same name)",
         f"failed              {missing}: no such file",
-        "2 animated, 4 failed",
+        f"left out            {first}/notes.txt: not sound but text",
+        "3 animated, 3 failed, 1 left out",
     ]
-    assert sorted(os.listdir(out)) == ["hello.there.mp4", "hello.there.npz", "same.mp4", "same.npz"]
-    for name, num_frames in (("hello.there", 8), ("same", 3)):
+    assert sorted(os.listdir(out)) == [
+        f"{name}.{kind}" for name in ("hello.there", "same.flac", "same.wav") for kind in ("mp4", "npz")
+    ]
+    for name, num_frames in (("hello.there", 8), ("same.wav", 3), ("same.flac", 5)):
         with np.load(out / f"{name}.npz") as motion:
             assert motion["expression"].shape == (num_frames, 50) and motion["fps"] == 25
 
