@@ -18,6 +18,7 @@ from deeptalk_jax.files import is_remote
 from deeptalk_jax.signals import EXIT_INTERRUPTED, raise_on_signals, received_signal
 
 CACHE_VARIABLE = "DEEPTALK_CACHE_DIR"
+_CACHE_BYTES = 1 << 30  # a model of the demo takes 3 MB for three lengths of clips
 EXIT_USER_ERROR = 2
 
 # Flag of the tools that take a config file; `ml_collections.config_flags` defines it.
@@ -156,13 +157,33 @@ def _check_key(word: str, key: str, config: ConfigDict) -> None:
 
 
 def use_compilation_cache() -> None:
-    """Stores XLA's compiled programs in the directory DEEPTALK_CACHE_DIR, local or remote.
+    """Stores XLA's compiled programs on disk, so that the next process need not compile them again.
 
-    The default is `.cache/jax` in the current directory.
+    The directory is DEEPTALK_CACHE_DIR, local or remote. The default is `deeptalk_jax/jax` in the user's cache
+    directory, XDG_CACHE_HOME or `~/.cache`, which is kept below `_CACHE_BYTES`. A directory that
+    `jax_compilation_cache_dir` names already is kept. Where the directory cannot be written, programs are compiled in
+    every process.
     """
     import jax  # not at the top of the file, so that --help does not wait for it
+    from jax.experimental.compilation_cache import compilation_cache
 
-    directory = os.environ.get(CACHE_VARIABLE, ".cache/jax")
-    directory = directory if is_remote(directory) else str(Path(directory).absolute())
-    jax.config.update("jax_compilation_cache_dir", directory)
+    if jax.config.jax_compilation_cache_dir:
+        return
+    given = os.environ.get(CACHE_VARIABLE)
+    try:
+        directory = given or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "deeptalk_jax", "jax")
+        if not is_remote(directory):
+            directory = Path(directory).expanduser().absolute()
+            directory.mkdir(parents=True, exist_ok=True)
+            if not os.access(directory, os.W_OK | os.X_OK):
+                raise PermissionError(f"{directory} cannot be written")
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home directory
+        logging.warning("no cache of compiled programs: %s", error)
+        return
+    if not given:
+        # Not where the user names a directory: JAX cannot bound one that was filled without a bound before.
+        jax.config.update("jax_compilation_cache_max_size", _CACHE_BYTES)
+    jax.config.update("jax_compilation_cache_dir", str(directory))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    # JAX decides at the first compilation whether there is a cache, and a Python user may have compiled already.
+    compilation_cache.reset_cache()

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from deeptalk_jax.cli import use_compilation_cache
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.head.lazy import LazyHead
 from deeptalk_jax.head.load import PROCEDURAL
@@ -57,6 +58,8 @@ class DeepTalk:
     def load(cls, directory: str | os.PathLike, *, head: str | None = None) -> "DeepTalk":
         """Loads a model directory.
 
+        Compiled programs are kept on disk, see `cli.use_compilation_cache`.
+
         Args:
             directory: model directory written by training (`WORKDIR/model`).
             head: head to use instead of the model's own, as `load_head` takes it.
@@ -65,6 +68,7 @@ class DeepTalk:
             UserError: the directory is not a model directory, is damaged, or lacks one of the parts dee, motion_prior
                 and deeptalk; or the head cannot be loaded.
         """
+        use_compilation_cache()
         parts = load_generator(directory)
         animator = Animator((parts.dee, parts.dee_variables), (parts.model, parts.variables), parts.options)
         space = EmotionSpace(directory, animator, parts.dee_statistics)
