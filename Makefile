@@ -26,7 +26,8 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 test: setup
 	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# AUDIO=speech.wav animates a recording; TEXT="..." and EMOTION=sad set the sentence that is synthesised instead.
+# AUDIO=speech.wav animates a recording, with EMOTION=sad with that emotion of the face; TEXT="..." and EMOTION=sad set
+# the sentence that is synthesised instead.
 demo: setup
 	$(RUN) -m deeptalk_jax.tools.demo --out=$(DEMO_DIR) $(DEMO_FLAGS)
 

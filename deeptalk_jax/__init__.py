@@ -12,9 +12,16 @@ __all__ = ["DeepTalk"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports `DeepTalk` on first use, so that importing a subpackage does not import inference."""
+    """Finds `DeepTalk` and `__version__` on first use, so that importing a subpackage stays fast."""
     if name == "DeepTalk":
         from deeptalk_jax.inference.api import DeepTalk
 
         return DeepTalk
+    if name == "__version__":
+        from importlib import metadata
+
+        try:
+            return metadata.version("deeptalk_jax")
+        except metadata.PackageNotFoundError:  # a clone that is used without installation
+            return "0+unknown"
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,6 +13,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
+import deeptalk_jax
 from deeptalk_jax.errors import Interrupted, LostProcess, UserError
 from deeptalk_jax.files import is_remote
 from deeptalk_jax.signals import EXIT_INTERRUPTED, raise_on_signals, received_signal
@@ -27,7 +28,10 @@ _CONFIG_WORD = re.compile(rf"--?{_CONFIG_FLAG}(=(?P<value>.*))?", re.DOTALL)
 _OVERRIDE_WORD = re.compile(rf"--?(no)?{_CONFIG_FLAG}\.(?P<key>[^=]+)(=.*)?", re.DOTALL)
 _WORKDIR_WORD = re.compile(r"--?workdir(=(?P<value>.*))?", re.DOTALL)
 _OF_WORKDIR = Path(__file__).parents[1] / "configs" / "from_workdir.py"
-_HELP_WORDS = ("-h", "-?", "-help", "--help")
+_HELP_WORDS = ("-h", "-?", "-help", "--help", "-helpshort", "--helpshort")
+_FULL_HELP_WORDS = ("-helpfull", "--helpfull")
+_VERSION_WORDS = ("-version", "--version")
+_MISSING_FLAG = re.compile(r"Flag --(?P<name>\w+) must have a value other than None")
 
 
 def run_tool(
@@ -85,6 +89,11 @@ def _prepared(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]) 
 def _parse_flags(argv: Sequence[str], *, config_of_workdir: bool) -> list[str]:
     if any(word in _HELP_WORDS for word in argv[1:]):
         app.usage(shorthelp=True, writeto_stdout=True, exitcode=0)  # absl's own --help exits with status 1
+    if any(word in _FULL_HELP_WORDS for word in argv[1:]):
+        app.usage(writeto_stdout=True, exitcode=0)
+    if any(word in _VERSION_WORDS for word in argv[1:]):
+        print(f"deeptalk_jax {deeptalk_jax.__version__}")
+        sys.exit(0)
     try:
         if _CONFIG_FLAG in flags.FLAGS:
             argv = [argv[0], *flags.FLAGS.read_flags_from_files(list(argv[1:]), force_gnu=False)]
@@ -96,6 +105,11 @@ def _parse_flags(argv: Sequence[str], *, config_of_workdir: bool) -> list[str]:
             _check_config(argv)
         return flags.FLAGS(argv)
     except flags.Error as error:
+        if missing := _MISSING_FLAG.search(str(error)):
+            name = missing["name"]
+            raise UserError(
+                f"--{name}: required, give --{name}=VALUE ({flags.FLAGS[name].help.rstrip('.')})"
+            ) from error
         raise UserError(str(error).replace("\n", " ")) from error
 
 

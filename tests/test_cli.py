@@ -1,7 +1,10 @@
 """The frame of the command-line tools: wrong flags end in one line that names the flag, help ends with status 0."""
 
+from importlib import metadata
+
 import pytest
 
+import deeptalk_jax
 from tests.support.commands import run_command
 
 
@@ -78,8 +81,21 @@ def test_user_errors_are_one_line_and_bugs_keep_their_traceback(run_tool):
     assert done.stderr.startswith("Traceback (most recent call last)")
 
 
-@pytest.mark.parametrize("word", ["--help", "-h"])
+@pytest.mark.parametrize("word", ["--help", "-h", "--helpshort", "--helpfull"])
 def test_help_lists_the_flags_and_succeeds(commands, word):
     done = commands.run("train.py", word)
     assert done.status == 0
     assert "--workdir: Directory for the config, metrics, checkpoints" in done.stdout
+
+
+def test_version_is_that_of_the_package(commands):
+    assert commands.run("infer.py", "--version") == (0, f"deeptalk_jax {deeptalk_jax.__version__}\n", "")
+    assert deeptalk_jax.__version__[0].isdigit()
+
+
+def test_version_without_installation_is_unknown(monkeypatch):
+    def missing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    assert deeptalk_jax.__version__ == "0+unknown"

@@ -31,7 +31,9 @@ _AUDIO = flags.DEFINE_string("audio", None, "Sound file to animate; default: a s
 _TEXT = flags.DEFINE_string(
     "text", "I can hardly believe that you came all this way to see me!", "Sentence to synthesise."
 )
-_EMOTION = flags.DEFINE_enum("emotion", "happy", EMOTIONS, "Emotion of the synthesised voice.")
+_EMOTION = flags.DEFINE_enum(
+    "emotion", "happy", EMOTIONS, "Emotion of the synthesised voice; with --audio, emotion of the face."
+)
 _NUM_CLIPS = flags.DEFINE_integer("num_clips", 1600, "Number of clips of the synthetic corpus.")
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
@@ -78,6 +80,10 @@ def _write_report(path: Path, report: dict) -> None:
 
 def _demo() -> int:
     start = time.perf_counter()
+    if _AUDIO.value:
+        from deeptalk_jax.inference.audio import read_audio
+
+        read_audio(_AUDIO.value)  # a file that cannot be used is reported now, not after minutes of training
     out = Path(_OUT.value)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -98,7 +104,8 @@ def _demo() -> int:
     shutil.copytree(out / "deeptalk_stage2" / "model", out / "model", dirs_exist_ok=True)
 
     model = DeepTalk.load(out / "model")
-    motion = model.animate(speech)
+    # Without --emotion, the face takes its emotion from the speech.
+    motion = model.animate(speech, emotion=_EMOTION.value if _AUDIO.value and _EMOTION.present else None)
     motion.save(out / "talking_head.npz")
     motion.save(out / "talking_head.mp4")
     write_sheet(out / "contact_sheet.png", motion)

@@ -61,7 +61,7 @@ def test_wrong_flags_end_in_one_line(commands, model_directory, babble, tmp_path
         ({"audio": None}, "no sound file is given; name sound files or directories with --audio="),
         ({"audio": "nothing"}, "nothing: the directory holds no sound file"),
         ({"model": "nothing"}, "nothing: no model directory (it holds no model.json)"),
-        ({"model": None}, "Flag --model must have a value other than None."),
+        ({"model": None}, "--model: required, give --model=VALUE (Model directory written by training)"),
         ({"out": "file/out"}, "--out=file/out: cannot be created (Not a directory)"),
         ({"emotion_track": "gone.csv"}, "gone.csv: cannot be read (No such file or directory)"),
         (

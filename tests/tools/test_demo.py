@@ -23,3 +23,13 @@ def test_help_loads_no_heavy_module():
         "print({'flax', 'optax', 'orbax', 'grain', 'tensorflow_datasets', 'matplotlib', 'scipy'} & set(sys.modules))"
     )
     assert run_command("-c", program) == (0, "set()\n", "")
+
+
+def test_sound_and_emotion_are_checked_before_anything_is_built(commands, tmp_path):
+    (tmp_path / "bad.wav").write_text("<html>404</html>")
+    out = tmp_path / "out"
+    done = commands.run("deeptalk_jax.tools.demo", f"--out={out}", f"--audio={tmp_path / 'bad.wav'}")
+    assert done == (2, "", f"error: {tmp_path}/bad.wav: not sound but an HTML page\n")
+    done = commands.run("deeptalk_jax.tools.demo", f"--out={out}", "--emotion=cheerfull")
+    assert done.status == 2 and "cheerfull" in done.stderr and done.stderr.count("\n") == 1
+    assert not out.exists()
