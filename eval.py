@@ -1,8 +1,9 @@
 """Evaluates the trained model of a work directory and prints its metrics.
 
-python eval.py --config=configs/fer.py:variant=mini --workdir=outputs/fer --split=test
+python eval.py --workdir=outputs/fer
 
-The last line of the output is one JSON object, which is also written to WORKDIR/metrics.json. Stages with charts, such
+A run that is not finished is evaluated at its newest checkpoint. The last line of the output is one JSON object, which
+is also written to WORKDIR/metrics.json, or to metrics_SPLIT.json for other splits than test. Stages with charts, such
 as fer and dee (docs/dee.md), also write a page of them into WORKDIR/eval.
 """
 
@@ -16,14 +17,15 @@ from deeptalk_jax.cli import run_tool
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
-    "Config file of the stage, as in training. Only its section `data` is used; the rest comes from the model.",
+    "Config file with the section `data` to use, as in training; by default that of the run. Of an unfinished run, the "
+    "section `upstream` is used, too; the rest comes from the run. --config.data.KEY=VALUE changes a key.",
     lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Work directory of the training, which contains the model.")
 _SPLIT = flags.DEFINE_enum(
     "split", "test", ["train", "validation", "test"], "Split of the dataset to evaluate on."
 )
-flags.mark_flags_as_required(["config", "workdir"])
+flags.mark_flags_as_required(["workdir"])
 
 
 def _evaluate() -> None:
@@ -36,4 +38,4 @@ def _evaluate() -> None:
 
 
 if __name__ == "__main__":
-    run_tool(_evaluate)
+    run_tool(_evaluate, config_of_workdir=True)

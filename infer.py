@@ -21,7 +21,11 @@ from deeptalk_jax.signals import received_signal
 flags.DEFINE_string("model", None, "Model directory written by training.", required=True)
 flags.DEFINE_string("out", None, "Output directory; created if missing.", required=True)
 flags.DEFINE_multi_string("audio", [], "Sound file or directory; more may follow as plain arguments.")
-flags.DEFINE_list("formats", ["npz"], "Output formats: npz (coefficients), mp4 (video).")
+flags.DEFINE_list(
+    "formats",
+    ["npz"],
+    "npz (coefficients), mp4 (video), emotions.json, emotions.srt (emotion of the speech).",
+)
 flags.DEFINE_string("head", None, "FLAME file or 'procedural'; by default the head of the model.")
 _IDENTITY = (
     "Speaker identity: a number, a blend such as 3:0.5,7:0.5, or a .json of fit_identity; default: mean."
@@ -37,29 +41,26 @@ _SETTINGS = [
     flags.DEFINE_integer("num_samples", 1, "Motions per file; motion i is drawn with seed + i."),
     flags.DEFINE_integer("batch_size", 8, "Clips of 10 s that run together; fewer if clips are longer."),
 ]
-# Arguments of `DeepTalk.emotion`; see docs/emotion_control.md.
-_EMOTION = {
-    "blend": flags.DEFINE_string(
-        "emotion", None, "Named emotions: happy, happy@2 or happy:0.8,surprised:0.2."
-    ),
-    "audio": flags.DEFINE_string("emotion_audio", None, "Sound file to take the emotion from."),
-    "motion": flags.DEFINE_string(
-        "emotion_motion", None, "Motion to take the emotion from, .npz of infer.py."
-    ),
-    "track": flags.DEFINE_string("emotion_track", None, "CSV file of emotions over time."),
-}
+# These are arguments of `DeepTalk.animate_each`, too; see docs/emotion_control.md.
+_EMOTION = [
+    flags.DEFINE_string("emotion", None, "Named emotions: happy, happy@2 or happy:0.8,surprised:0.2."),
+    flags.DEFINE_string("emotion_audio", None, "Sound file to take the emotion from."),
+    flags.DEFINE_string("emotion_motion", None, "Motion to take the emotion from, .npz of infer.py."),
+    flags.DEFINE_string("emotion_track", None, "CSV file of emotions over time."),
+]
 
 
 def _infer(more_audio: list[str]) -> int:
     from deeptalk_jax.inference.animate_files import animate_files, outcome_table
     from deeptalk_jax.inference.api import DeepTalk
+    from deeptalk_jax.inference.emotion_classes import EMOTION_FORMATS
     from deeptalk_jax.inference.emotion_source import only_one
     from deeptalk_jax.inference.find_sounds import find_sounds
     from deeptalk_jax.inference.motion import check_formats
 
     options = flags.FLAGS
-    check_formats(options.formats)
-    only_one(**{f"--{flag.name}": flag.value for flag in _EMOTION.values()})
+    check_formats(options.formats, EMOTION_FORMATS)
+    only_one(**{f"--{flag.name}": flag.value for flag in _EMOTION})
     out = Path(options.out)
     sounds, left_out = find_sounds(options.audio + more_audio, out)
     try:
@@ -67,12 +68,10 @@ def _infer(more_audio: list[str]) -> int:
     except OSError as error:
         raise UserError(f"--out={out}: cannot be created ({error.strerror})") from error
     model = DeepTalk.load(options.model, head=options.head)
-    sources = {name: flag.value for name, flag in _EMOTION.items() if flag.value is not None}
-    emotion = model.emotion(**sources, batch_size=options.batch_size) if sources else None
-    settings = {setting.name: setting.value for setting in _SETTINGS}
-    animate_each = functools.partial(model.animate_each, emotion=emotion, **settings)
+    settings = {setting.name: setting.value for setting in _SETTINGS + _EMOTION}
+    animate_each = functools.partial(model.animate_each, **settings)
     animate_each([])  # checks the settings, so that an error comes before the progress bar
-    outcomes = animate_files(animate_each, sounds, out, options.formats)
+    outcomes = animate_files(animate_each, sounds, out, options.formats, classify=model.classify_emotion)
     print(outcome_table(outcomes, left_out), flush=True)
     if len(outcomes) < len(sounds):
         missing = len(sounds) - len(outcomes)

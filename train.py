@@ -50,6 +50,14 @@ _PROCESS_ID = flags.DEFINE_integer(
 flags.mark_flags_as_required(["config", "workdir"])
 
 
+def _config_source() -> str:
+    """Returns the config file and the keys that flags change."""
+    flag = flags.FLAGS["config"]
+    changes = config_flags.get_override_values(flag)
+    changed = ", ".join(f"{key}={value}" for key, value in changes.items())
+    return config_flags.get_config_filename(flag) + (f"; changed: {changed}" if changed else "")
+
+
 def _train() -> None:
     import jax
 
@@ -66,6 +74,7 @@ def _train() -> None:
         _WORKDIR.value,
         profile_steps=parse_steps(_PROFILE_STEPS.value),
         features_dir=_PRECOMPUTE_FEATURES.value,
+        source=_config_source(),
     )
     if jax.process_index() == 0:
         print(f"trained model: {model}")

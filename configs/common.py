@@ -57,6 +57,9 @@ def common_config(stage: str, variant: str) -> ConfigDict:
     config.eval_every_steps = 0  # steps between evaluations on the validation split; 0 means never
     config.on_nonfinite = "stop"  # stop | skip: reaction to a step with an infinite or NaN term
     config.head = "procedural"  # the embedded head, or a FLAME file; see deeptalk_jax/head/load.py
+    # Model directory, or work directory of a finished run; training starts from its weights of this stage. Empty for
+    # new weights.
+    config.init_from = ""
     config.upstream = ConfigDict()  # model directories of earlier stages, by stage name
     config.data = _data()
     config.optimiser = _optimiser()

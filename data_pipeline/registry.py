@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deeptalk_jax.errors import UserError
+from deeptalk_jax.files import is_remote
 
 # Name of a dataset -> "module:function". The function takes the keyword arguments data_dir, num_clips, seed and
 # num_workers, and returns a TFDS builder with two additional properties: `smallest_split_clips`, and `speech_s` (valid
@@ -50,8 +51,13 @@ def find_dataset(data_dir: str | Path, dataset: str) -> Path:
         The directory of the version, such as `data_dir/synthetic_talk/clips2000_seed0/1.3.0`.
 
     Raises:
-        UserError: No dataset or several datasets have this name; the message lists what exists.
+        UserError: The directory is in an object store, or no dataset or several datasets have this name; the
+            message lists what exists.
     """
+    if is_remote(data_dir):
+        raise UserError(
+            f"{data_dir}: datasets are read from a local disk; copy it and give --config.data.data_dir=DIR"
+        )
     root = Path(data_dir)
     if not root.is_dir():
         raise UserError(f"no data directory {str(root)!r}; build one with python -m data_pipeline.build")

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tqdm
 
 from data_pipeline import registry
 from data_pipeline.records import LABELS, Record, open_split
 from deeptalk_jax.errors import ConfigError, UserError
 from deeptalk_jax.files import is_remote
+from deeptalk_jax.progress import progress_bar
 from deeptalk_jax.types import MOTION_DIM
 
 INDEX = "index.json"
@@ -146,7 +146,7 @@ def _unpack(records: Sequence[Record], directory: Path, key: Mapping[str, Any]) 
     try:
         with ExitStack() as stack:
             files = {name: stack.enter_context((temporary / name).open("wb")) for name in _FILES}
-            for number in tqdm.tqdm(range(len(records)), desc=f"unpacking {directory.name}", unit="clip"):
+            for number in progress_bar(range(len(records)), desc=f"unpacking {directory.name}", unit="clip"):
                 record = records[number]
                 for name, (dtype, _) in _FILES.items():
                     array = getattr(record, name)

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -18,19 +19,24 @@ from deeptalk_jax.files import is_remote
 from deeptalk_jax.signals import EXIT_INTERRUPTED, raise_on_signals, received_signal
 
 CACHE_VARIABLE = "DEEPTALK_CACHE_DIR"
+_CACHE_BYTES = 1 << 30  # a model of the demo takes 3 MB for three lengths of clips
 EXIT_USER_ERROR = 2
 
 # Flag of the tools that take a config file; `ml_collections.config_flags` defines it.
 _CONFIG_FLAG = "config"
 _CONFIG_WORD = re.compile(rf"--?{_CONFIG_FLAG}(=(?P<value>.*))?", re.DOTALL)
 _OVERRIDE_WORD = re.compile(rf"--?(no)?{_CONFIG_FLAG}\.(?P<key>[^=]+)(=.*)?", re.DOTALL)
+_WORKDIR_WORD = re.compile(r"--?workdir(=(?P<value>.*))?", re.DOTALL)
+_OF_WORKDIR = Path(__file__).parents[1] / "configs" / "from_workdir.py"
 _HELP_WORDS = ("-h", "-?", "-help", "--help", "-helpshort", "--helpshort")
 _FULL_HELP_WORDS = ("-helpfull", "--helpfull")
 _VERSION_WORDS = ("-version", "--version")
 _MISSING_FLAG = re.compile(r"Flag --(?P<name>\w+) must have a value other than None")
 
 
-def run_tool(command: Callable[..., int | None], *, takes_arguments: bool = False) -> None:
+def run_tool(
+    command: Callable[..., int | None], *, takes_arguments: bool = False, config_of_workdir: bool = False
+) -> None:
     """Parses the flags, runs a tool and exits.
 
     The exit status is 0 (or what the tool returns); 2, with one line on stderr, for a `UserError` or a flag that cannot
@@ -40,6 +46,7 @@ def run_tool(command: Callable[..., int | None], *, takes_arguments: bool = Fals
     Args:
         command: runs the tool; called after the flags are parsed.
         takes_arguments: the tool takes plain arguments besides flags; `command` gets them as a list.
+        config_of_workdir: without --config, the config is that of the run in --workdir.
     """
     raise_on_signals()
     flags.FLAGS.set_gnu_getopt(takes_arguments)
@@ -52,7 +59,10 @@ def run_tool(command: Callable[..., int | None], *, takes_arguments: bool = Fals
         return command()
 
     try:
-        app.run(lambda argv: sys.exit(_prepared(main, argv) or 0), flags_parser=_parse_flags)
+        app.run(
+            lambda argv: sys.exit(_prepared(main, argv) or 0),
+            flags_parser=partial(_parse_flags, config_of_workdir=config_of_workdir),
+        )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
@@ -76,7 +86,7 @@ def _prepared(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]) 
     return main(argv)
 
 
-def _parse_flags(argv: Sequence[str]) -> list[str]:
+def _parse_flags(argv: Sequence[str], *, config_of_workdir: bool) -> list[str]:
     if any(word in _HELP_WORDS for word in argv[1:]):
         app.usage(shorthelp=True, writeto_stdout=True, exitcode=0)  # absl's own --help exits with status 1
     if any(word in _FULL_HELP_WORDS for word in argv[1:]):
@@ -86,7 +96,13 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         sys.exit(0)
     try:
         if _CONFIG_FLAG in flags.FLAGS:
-            _check_config(flags.FLAGS.read_flags_from_files(list(argv), force_gnu=False))
+            argv = [argv[0], *flags.FLAGS.read_flags_from_files(list(argv[1:]), force_gnu=False)]
+            if config_of_workdir and not any(_CONFIG_WORD.fullmatch(word) for word in argv[1:]):
+                argv[1:1] = [f"--{_CONFIG_FLAG}={_OF_WORKDIR}:{path}" for path in _workdirs(argv)]
+            # config_flags looks for overrides here. It would not open a --flagfile, because it takes the name of the
+            # program for the end of the flags.
+            sys.argv[:] = argv
+            _check_config(argv)
         return flags.FLAGS(argv)
     except flags.Error as error:
         if missing := _MISSING_FLAG.search(str(error)):
@@ -95,6 +111,15 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
                 f"--{name}: required, give --{name}=VALUE ({flags.FLAGS[name].help.rstrip('.')})"
             ) from error
         raise UserError(str(error).replace("\n", " ")) from error
+
+
+def _workdirs(argv: Sequence[str]) -> list[str]:
+    """Returns the last value of --workdir, or nothing."""
+    values = []
+    for word, following in itertools.pairwise([*argv[1:], ""]):
+        if match := _WORKDIR_WORD.fullmatch(word):
+            values = [following if match["value"] is None else match["value"]]
+    return values
 
 
 def _check_config(argv: Sequence[str]) -> None:
@@ -146,13 +171,33 @@ def _check_key(word: str, key: str, config: ConfigDict) -> None:
 
 
 def use_compilation_cache() -> None:
-    """Stores XLA's compiled programs in the directory DEEPTALK_CACHE_DIR, local or remote.
+    """Stores XLA's compiled programs on disk, so that the next process need not compile them again.
 
-    The default is `.cache/jax` in the current directory.
+    The directory is DEEPTALK_CACHE_DIR, local or remote. The default is `deeptalk_jax/jax` in the user's cache
+    directory, XDG_CACHE_HOME or `~/.cache`, which is kept below `_CACHE_BYTES`. A directory that
+    `jax_compilation_cache_dir` names already is kept. Where the directory cannot be written, programs are compiled in
+    every process.
     """
     import jax  # not at the top of the file, so that --help does not wait for it
+    from jax.experimental.compilation_cache import compilation_cache
 
-    directory = os.environ.get(CACHE_VARIABLE, ".cache/jax")
-    directory = directory if is_remote(directory) else str(Path(directory).absolute())
-    jax.config.update("jax_compilation_cache_dir", directory)
+    if jax.config.jax_compilation_cache_dir:
+        return
+    given = os.environ.get(CACHE_VARIABLE)
+    try:
+        directory = given or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "deeptalk_jax", "jax")
+        if not is_remote(directory):
+            directory = Path(directory).expanduser().absolute()
+            directory.mkdir(parents=True, exist_ok=True)
+            if not os.access(directory, os.W_OK | os.X_OK):
+                raise PermissionError(f"{directory} cannot be written")
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home directory
+        logging.warning("no cache of compiled programs: %s", error)
+        return
+    if not given:
+        # Not where the user names a directory: JAX cannot bound one that was filled without a bound before.
+        jax.config.update("jax_compilation_cache_max_size", _CACHE_BYTES)
+    jax.config.update("jax_compilation_cache_dir", str(directory))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    # JAX decides at the first compilation whether there is a cache, and a Python user may have compiled already.
+    compilation_cache.reset_cache()

@@ -27,6 +27,24 @@ MOTION_DIM = EXPRESSION_DIM + JAW_POSE_DIM  # 53: FLAME expression, then jaw axi
 
 EMOTIONS = ("neutral", "happy", "sad", "surprised", "fear", "disgusted", "angry", "contempt")
 NUM_INTENSITIES = 3
+# Other words for the emotions. The names above are those of the published code, which mixes nouns and adjectives (fear,
+# angry), so nobody can guess them; data sets (RAVDESS, CREMA-D, MEAD) and people use either form. Words that could mean
+# two of the emotions, such as "calm" or "annoyed", are left out.
+EMOTION_SYNONYMS = {
+    "none": "neutral",
+    "neutrality": "neutral",
+    "happiness": "happy",
+    "joy": "happy",
+    "joyful": "happy",
+    "sadness": "sad",
+    "surprise": "surprised",
+    "fearful": "fear",
+    "afraid": "fear",
+    "scared": "fear",
+    "disgust": "disgusted",
+    "anger": "angry",
+    "contemptuous": "contempt",
+}
 
 # Groups of sounds that look alike on the lips, after Fisher (1968). Their sounds are listed in
 # data_pipeline/synthetic_talk/visemes.py.

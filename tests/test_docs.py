@@ -22,7 +22,7 @@ CODE_FOLDERS = ("benchmarks", "configs", "data_pipeline", "deeptalk_jax", "tests
 # Flags of other programs that pages mention.
 OTHER_FLAGS = {"logdir"}
 # Calls and files whose names look like keys.
-NOT_KEYS = {"model.animate", "model.emotion", "model.json"}
+NOT_KEYS = {"model.animate", "model.classify_emotion", "model.emotion", "model.emotions", "model.json"}
 # Files that pages tell the reader to have, and that commands write.
 NOT_IN_THE_TREE = re.compile(r"outputs/|flame_param/|/|~")
 

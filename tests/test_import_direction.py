@@ -18,7 +18,7 @@ LAYERS = (
     {"models", "head"},
     {"configs", "cli", "collectives", "masks"},
     {"signals"},
-    {"types", "errors", "files"},
+    {"types", "errors", "files", "progress"},
 )
 # The only imports within a layer.
 SIDEWAYS = {

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import tensorflow_datasets as tfds
-import tqdm
+from tqdm import tqdm
 
 from data_pipeline.features import clip_features
 from data_pipeline.synthetic_talk import speakers, workers
 from data_pipeline.synthetic_talk.clip import ClipPlan, plan_split
 from deeptalk_jax.errors import UserError
+from deeptalk_jax.progress import progress_bar
 from deeptalk_jax.types import AUDIO_RATE_HZ, EMOTIONS
 
 MIN_CLIPS = 8
@@ -127,14 +128,14 @@ class SyntheticTalk(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         del dl_manager  # there is nothing to download
         config = self.builder_config
         sizes = _split_sizes(config.num_clips)
-        bar = tqdm.tqdm(total=config.num_clips, desc=self.name, unit="clip", disable=not self._progress)
+        bar = progress_bar(total=config.num_clips, desc=self.name, unit="clip", disable=not self._progress)
         return {
             split: self._generate_examples(plan_split(split, size, config.seed), self._pool, bar)
             for split, size in sizes.items()
         }
 
     def _generate_examples(
-        self, plans: list[ClipPlan], pool: concurrent.futures.Executor, bar: tqdm.tqdm
+        self, plans: list[ClipPlan], pool: concurrent.futures.Executor, bar: tqdm
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         for plan, clip in workers.make_clips(plans, pool, self._num_workers):
             yield (

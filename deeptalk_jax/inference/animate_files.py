@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
+import numpy as np
 
 from deeptalk_jax.errors import Interrupted, UserError
 from deeptalk_jax.files import printable
+from deeptalk_jax.inference.emotion_classes import EMOTION_FORMATS, EmotionClasses, write_emotions
 from deeptalk_jax.inference.find_sounds import FoundSound, LeftOut, left_out_lines, result_path
 from deeptalk_jax.inference.motion import Motion
+from deeptalk_jax.progress import progress_bar
 
 
 class Outcome(NamedTuple):
@@ -33,17 +35,22 @@ def animate_files(
     sounds: Sequence[FoundSound],
     out: Path,
     formats: Sequence[str],
+    *,
+    classify: Callable[[np.ndarray], EmotionClasses] | None = None,
 ) -> list[Outcome]:
     """Writes `out/<target>.<format>` for every sound, as soon as its motion is done.
 
-    Several motions of a sound are written as `out/<target>_<number>.<format>`, with numbers from 0.
+    Several motions of a sound are written as `out/<target>_<number>.<format>`, with numbers from 0. The formats of
+    `EMOTION_FORMATS` describe the sound, so each sound has one of each.
 
     Args:
         animate_each: `(files, progress=)` to pairs of index and motions or exception, in any order, such as
             `DeepTalk.animate_each` with `num_samples`.
         sounds: sound files with distinct targets.
         out: an existing directory.
-        formats: formats to write, of `motion.FORMATS`.
+        formats: formats to write, of `motion.FORMATS` and `emotion_classes.EMOTION_FORMATS`.
+        classify: names the emotion of a waveform at 16 kHz, such as `DeepTalk.classify_emotion`; needed for the formats
+            of `EMOTION_FORMATS` only.
 
     Returns:
         One outcome per sound, in the order of the sounds. If a signal ends the run (`Interrupted`), outcomes of the
@@ -51,9 +58,7 @@ def animate_files(
     """
     outcomes: dict[int, Outcome] = {}
     seconds_made = 0.0
-    with tqdm(
-        total=len(sounds), desc="animating", unit="file", dynamic_ncols=True, leave=len(sounds) > 1
-    ) as bar:
+    with progress_bar(total=len(sounds), desc="animating", unit="file", leave=len(sounds) > 1) as bar:
 
         def progress(seconds: float) -> None:
             nonlocal seconds_made
@@ -62,7 +67,7 @@ def animate_files(
 
         try:
             for number, motions in animate_each([sound.path for sound in sounds], progress=progress):
-                outcomes[number] = _write(sounds[number], motions, out, formats)
+                outcomes[number] = _write(sounds[number], motions, out, formats, classify)
                 bar.update()
         except Interrupted:
             pass  # the outcomes tell which sounds are done
@@ -70,7 +75,11 @@ def animate_files(
 
 
 def _write(
-    sound: FoundSound, motions: Sequence[Motion] | Exception, out: Path, formats: Sequence[str]
+    sound: FoundSound,
+    motions: Sequence[Motion] | Exception,
+    out: Path,
+    formats: Sequence[str],
+    classify: Callable[[np.ndarray], EmotionClasses] | None,
 ) -> Outcome:
     """Saves motions in all formats; any exception becomes the problem of the outcome."""
     file, target = sound
@@ -82,7 +91,12 @@ def _write(
         (out / target).parent.mkdir(parents=True, exist_ok=True)
         for number, motion in zip(numbers, motions, strict=True):
             for kind in formats:
-                motion.save(out / result_path(target, f"{number}.{kind}"))
+                if kind not in EMOTION_FORMATS:
+                    motion.save(out / result_path(target, f"{number}.{kind}"))
+        if of_emotions := [kind for kind in formats if kind in EMOTION_FORMATS]:
+            classes = classify(motions[0].waveform)
+            for kind in of_emotions:
+                write_emotions(out / result_path(target, f".{kind}"), kind, classes)
     except UserError as error:
         return Outcome(file, 0.0, str(error).removeprefix(f"{file}: "))
     except Exception as error:  # one file must not end the whole run

@@ -92,6 +92,7 @@ class Animator:
     Attributes:
         options: rules of inference.
         embedding_dim: size of the emotion space.
+        match_scale: learned scale of DEE's match logit.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Animator:
         predictor = model.predictor.clone(speech_encoder=encoder.clone(waveform_eps=None))
         self._generator = model.clone(predictor=predictor)
         self.embedding_dim = dee_model.embedding_dim
+        self.match_scale = float(dee_variables["params"]["scale"])
         self._max_emotion_frames = dee_model.max_motion_frames
         unused = ("motion_tower", "motion_map")
         params = {name: tree for name, tree in dee_variables["params"].items() if name not in unused}

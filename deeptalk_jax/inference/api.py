@@ -1,28 +1,34 @@
 """`DeepTalk`: a trained model, loaded from its directory, that animates speech."""
 
-import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 
+from deeptalk_jax.cli import use_compilation_cache
 from deeptalk_jax.errors import UserError
-from deeptalk_jax.head.load import PROCEDURAL, load_head
+from deeptalk_jax.head.lazy import LazyHead
+from deeptalk_jax.head.load import PROCEDURAL
 from deeptalk_jax.head.model import HeadModel
 from deeptalk_jax.inference.animator import Animator, WindowMotion
 from deeptalk_jax.inference.audio import Sound, read_sound
 from deeptalk_jax.inference.clip import Clip
+from deeptalk_jax.inference.emotion_blend import blend_text
+from deeptalk_jax.inference.emotion_classes import EmotionClasses, classify_clip
 from deeptalk_jax.inference.emotion_source import EmotionSpace, MotionSource, TrackSource, only_one
 from deeptalk_jax.inference.emotion_track import EmotionTrack
 from deeptalk_jax.inference.identity import Identity, read_identity
 from deeptalk_jax.inference.motion import Motion, split_motion
 from deeptalk_jax.inference.options import DEFAULT_BATCH_SIZE, Sampling
 from deeptalk_jax.inference.pipeline import Progress, Request, animate_clips
-from deeptalk_jax.inference.trained_generator import load_generator
-from deeptalk_jax.types import AUDIO_RATE_HZ, Gaussian
+from deeptalk_jax.inference.provenance import Provenance, model_digest, package_version, source_text
+from deeptalk_jax.inference.trained_generator import TrainedGenerator, load_generator
+from deeptalk_jax.types import AUDIO_RATE_HZ, EMOTIONS, MOTION_RATE_HZ, Gaussian
 
-# Named emotions, or a result of `DeepTalk.emotion`.
-Emotion = str | Gaussian | EmotionTrack
+# Named emotions: text, or weights by name such as `{"happy": 0.8, "surprised": 0.2}`; or a result of the method
+# `DeepTalk.emotion`.
+Emotion = str | Mapping[str, float] | Gaussian | EmotionTrack
 
 
 class DeepTalk:
@@ -31,12 +37,28 @@ class DeepTalk:
     `animate` returns motions; `animate_each` yields the motions of many sounds as soon as they are done.
     """
 
-    def __init__(self, animator: Animator, space: EmotionSpace, load_head: Callable[[], HeadModel], config):
-        self._animator, self._space, self._load_head, self._config = animator, space, load_head, config
+    def __init__(
+        self,
+        animator: Animator,
+        space: EmotionSpace,
+        load_head: LazyHead,
+        parts: TrainedGenerator,
+        origin: str,
+    ):
+        self._animator, self._space, self._load_head = animator, space, load_head
+        self._config, self._trained_head, self._directory = parts.config, parts.head, origin
+        self._digest, self._version = model_digest(origin), package_version()
+
+    def __repr__(self) -> str:
+        return (
+            f"DeepTalk({self._directory}, {self.num_identities} identities, head {self._load_head.reference})"
+        )
 
     @classmethod
     def load(cls, directory: str | os.PathLike, *, head: str | None = None) -> "DeepTalk":
         """Loads a model directory.
+
+        Compiled programs are kept on disk, see `cli.use_compilation_cache`.
 
         Args:
             directory: model directory written by training (`WORKDIR/model`).
@@ -46,14 +68,14 @@ class DeepTalk:
             UserError: the directory is not a model directory, is damaged, or lacks one of the parts dee, motion_prior
                 and deeptalk; or the head cannot be loaded.
         """
+        use_compilation_cache()
         parts = load_generator(directory)
         animator = Animator((parts.dee, parts.dee_variables), (parts.model, parts.variables), parts.options)
         space = EmotionSpace(directory, animator, parts.dee_statistics)
-        reference = head or parts.head
-        load = functools.cache(functools.partial(load_head, reference))
-        if reference != PROCEDURAL:
+        load = LazyHead(head or parts.head)
+        if load.reference != PROCEDURAL:
             load()  # an error in a file must come now; the embedded head is built when it is first used
-        return cls(animator, space, load, parts.config)
+        return cls(animator, space, load, parts, os.fspath(directory))
 
     @property
     def head(self) -> HeadModel:
@@ -65,9 +87,24 @@ class DeepTalk:
         """Number of identities that the model was trained with."""
         return self._config.data.num_identities
 
+    @property
+    def emotions(self) -> tuple[str, ...]:
+        """Names of the emotions, in the order of `types.EMOTIONS`."""
+        return EMOTIONS
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Sample rate that sounds are converted to, and that of `Motion.waveform`."""
+        return AUDIO_RATE_HZ
+
+    @property
+    def fps(self) -> int:
+        """Frames per second of all motions."""
+        return MOTION_RATE_HZ
+
     def emotion(
         self,
-        blend: str | None = None,
+        blend: str | Mapping[str, float] | None = None,
         *,
         audio: Sound | None = None,
         motion: MotionSource | None = None,
@@ -78,7 +115,8 @@ class DeepTalk:
         """Reads an emotion from exactly one of four sources, for the argument `emotion` of `animate`.
 
         Args:
-            blend: named emotions, such as `happy@2` or `happy:0.8,surprised:0.2`, see `inference.emotion_blend`.
+            blend: named emotions, such as `happy@2`, `happy:0.8,surprised:0.2` or the mapping
+                `{"happy": 0.8, "surprised": 0.2}`, see `inference.emotion_blend`.
             audio: speech: a sound file, or `[s]` mono samples in [-1, 1].
             motion: a `.npz` file of `Motion.save`, a `Motion`, or frames `[t, 53]` at 25 per second.
             track: an emotion that changes over time: a CSV file, see `inference.emotion_track`, or rows
@@ -103,6 +141,21 @@ class DeepTalk:
         if blend is not None:
             return self._space.from_blend(blend)
         raise UserError("expected an emotion as blend, audio, motion or track; none is given")
+
+    def classify_emotion(
+        self, audio: Sound, *, rate_hz: int = AUDIO_RATE_HZ, batch_size: int = DEFAULT_BATCH_SIZE
+    ) -> EmotionClasses:
+        """Names the emotion of speech, with probabilities for the whole sound and for every second.
+
+        Args:
+            audio: a sound, see `animate`.
+            rate_hz: sample rate of `audio`, if it is an array.
+            batch_size: largest number of 10 s pieces of `audio` in one compiled call.
+
+        Raises:
+            UserError: the sound cannot be used, or the model directory does not hold emotion centroids.
+        """
+        return classify_clip(self._animator, self._space.table, self._clip(audio, rate_hz), batch_size)
 
     def animate(
         self,
@@ -249,7 +302,25 @@ class DeepTalk:
             emotion, emotion_audio, emotion_motion, emotion_track, rate_hz=rate_hz, batch_size=batch_size
         )
         request = Request(vector, sampling, chosen)
-        return self._results(audio, rate_hz, request, progress, as_list=num_samples is not None)
+        origin = Provenance(
+            head=self._trained_head,
+            model_index_sha256=self._digest,
+            emotion=source_text(
+                "speech",
+                blend_text(emotion) if isinstance(emotion, Mapping) else emotion,
+                audio=emotion_audio,
+                motion=emotion_motion,
+                track=emotion_track,
+            ),
+            identity=source_text("mean", identity),
+            seed=seed,
+            temperature_top=temperature_top,
+            temperature_bottom=temperature_bottom,
+            top_p=top_p,
+            alpha=alpha,
+            version=self._version,
+        )
+        return self._results(audio, rate_hz, request, progress, origin, as_list=num_samples is not None)
 
     def _chosen_emotion(
         self,
@@ -265,7 +336,7 @@ class DeepTalk:
         only_one(emotion=emotion, emotion_audio=audio, emotion_motion=motion, emotion_track=track)
         if isinstance(emotion, EmotionTrack):
             return emotion
-        if emotion is not None and not isinstance(emotion, str):
+        if emotion is not None and not isinstance(emotion, (str, Mapping)):
             return self._space.checked(emotion)
         if all(source is None for source in (emotion, audio, motion, track)):
             return None
@@ -274,7 +345,13 @@ class DeepTalk:
         )
 
     def _results(
-        self, audio: Iterable[Sound], rate_hz: int, request: Request, progress: Progress | None, as_list: bool
+        self,
+        audio: Iterable[Sound],
+        rate_hz: int,
+        request: Request,
+        progress: Progress | None,
+        origin: Provenance,
+        as_list: bool,
     ) -> Iterator[tuple[int, Motion | list[Motion] | Exception]]:
         """Animates sounds with arguments that have been checked; see `animate_each`."""
         waveforms: dict[int, np.ndarray] = {}  # of the sounds whose motions are not done
@@ -294,13 +371,17 @@ class DeepTalk:
             if isinstance(result, Exception):
                 yield index, result
             else:
-                motions = [self._motion(waveform, sample) for sample in result]
+                seeds = request.sampling.seeds
+                motions = [
+                    self._motion(waveform, sample, replace(origin, seed=seed))
+                    for sample, seed in zip(result, seeds, strict=True)
+                ]
                 yield index, motions if as_list else motions[0]
 
     def _clip(self, sound: Sound, rate_hz: int) -> Clip:
         return Clip(read_sound(sound, rate_hz), self._animator.options)
 
-    def _motion(self, waveform: np.ndarray, result: WindowMotion) -> Motion:
+    def _motion(self, waveform: np.ndarray, result: WindowMotion, provenance: Provenance) -> Motion:
         expression, jaw_pose = split_motion(result.motion)
         return Motion(
             expression=expression,
@@ -309,4 +390,5 @@ class DeepTalk:
             indices_bottom=result.indices_bottom,
             waveform=waveform,
             load_head=self._load_head,
+            provenance=provenance,
         )

@@ -3,10 +3,13 @@
 happy                        the mean over all training clips of the emotion, of any intensity
 happy@3                      an intensity from 0 (neutral) to 3, interpolated between the trained levels 1, 2 and 3
 happy:0.8,surprised@2:0.2    a blend; neutral fills weights up to a sum of 1, larger sums are scaled to 1
+
+Names may be written in any case and by the synonyms of `types.EMOTION_SYNONYMS`, such as joy or anger.
 """
 
 import math
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +17,7 @@ import numpy as np
 from deeptalk_jax.assembly.emotion_centroids import EmotionCentroids
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.inference.blend_grammar import BlendReader
-from deeptalk_jax.types import EMOTIONS, NUM_INTENSITIES, Gaussian
+from deeptalk_jax.types import EMOTION_SYNONYMS, EMOTIONS, NUM_INTENSITIES, Gaussian
 
 NEUTRAL = "neutral"
 _READER = BlendReader("emotion", "NAME[@INTENSITY][:WEIGHT]", f"known: {', '.join(EMOTIONS)}")
@@ -80,13 +83,30 @@ def parse_blend(text: str) -> list[tuple[Emotion, float]]:
     return [(_emotion(item, text), weight) for item, weight in _READER.items(text)]
 
 
+def blend_text(weights: Mapping[str, float]) -> str:
+    """Writes a mapping of `NAME[@INTENSITY]` to weights, such as `{"happy": 0.8, "surprised": 0.2}`, as a blend.
+
+    Raises:
+        UserError: the mapping is empty, a name is not text, or a weight is not a number.
+    """
+    if not weights:
+        raise UserError("an emotion as a mapping needs at least one name, as in {'happy': 0.8}; got {}")
+    for name, weight in weights.items():
+        if not isinstance(name, str) or isinstance(weight, (str, bool)) or np.ndim(weight):
+            raise UserError(
+                f"an emotion as a mapping needs names with numbers, as in {{'happy': 0.8}}; got {name!r}: {weight!r}"
+            )
+    return ",".join(f"{name}:{weight}" for name, weight in weights.items())
+
+
 def _emotion(item: str, text: str) -> Emotion:
     match = _ITEM.fullmatch(item)
     if not match:
         raise _READER.malformed(text, item)
-    name, intensity = match["name"].strip(), match["intensity"]
+    written, intensity = match["name"].strip(), match["intensity"]
+    name = EMOTION_SYNONYMS.get(written.lower(), written.lower())
     if name not in EMOTIONS:
-        raise _READER.error(text, f"unknown name {name!r}")
+        raise _READER.error(text, f"unknown name {written!r}")
     level = None if intensity is None else _READER.number(intensity, "intensity", text, NUM_INTENSITIES)
     return Emotion(name, level)
 
@@ -102,6 +122,11 @@ class EmotionTable:
         self._mean = np.float64(centroids.mean)
         self._variance = np.exp(np.float64(centroids.log_variance))
         self._num_clips = centroids.num_clips
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Names of the emotions that have training clips."""
+        return tuple(name for name, counts in zip(EMOTIONS, self._num_clips, strict=True) if counts.any())
 
     def gaussian(self, text: str) -> Gaussian:
         """Returns the Gaussian `[d]` of a blend.

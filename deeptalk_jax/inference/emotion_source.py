@@ -18,7 +18,7 @@ from deeptalk_jax.assembly.model_dir import check_variables, load_part
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.inference.animator import Animator
 from deeptalk_jax.inference.clip import Clip
-from deeptalk_jax.inference.emotion_blend import EmotionTable, Moments, parse_blend
+from deeptalk_jax.inference.emotion_blend import EmotionTable, Moments, blend_text, parse_blend
 from deeptalk_jax.inference.emotion_gaussian import pool_by_precision
 from deeptalk_jax.inference.emotion_track import EmotionTrack, TrackRow, read_track, track_of_rows
 from deeptalk_jax.inference.motion import Motion, read_motion
@@ -83,13 +83,13 @@ class EmotionSpace:
             lengths.append(len(piece))
         return pool_by_precision(gaussians, lengths)
 
-    def from_blend(self, text: str) -> Gaussian:
-        """Returns the Gaussian `[d]` of named emotions, see `emotion_blend`.
+    def from_blend(self, blend: str | Mapping[str, float]) -> Gaussian:
+        """Returns the Gaussian `[d]` of named emotions, as text or as a mapping to weights, see `emotion_blend`.
 
         Raises:
-            UserError: the text cannot be read, or the directory does not hold emotion centroids.
+            UserError: the blend cannot be read, or the directory does not hold emotion centroids.
         """
-        return self._table.gaussian(text)
+        return self.table.gaussian(blend_text(blend) if isinstance(blend, Mapping) else blend)
 
     def checked(self, gaussian: Gaussian) -> Gaussian:
         """Returns a caller's Gaussian unchanged, after checking that it fits the space.
@@ -99,7 +99,10 @@ class EmotionSpace:
         """
         dim = self._animator.embedding_dim
         if not isinstance(gaussian, Gaussian):
-            raise UserError(f"expected an emotion as text or as a Gaussian, got {type(gaussian).__name__}")
+            raise UserError(
+                f"expected an emotion as text, as a mapping of names to weights or as a Gaussian, "
+                f"got {type(gaussian).__name__}"
+            )
         shapes = [np.shape(array) for array in gaussian]
         if shapes != [(dim,)] * 2 or not all(np.isfinite(array).all() for array in gaussian):
             raise UserError(
@@ -115,17 +118,24 @@ class EmotionSpace:
                 emotion centroids.
         """
         if isinstance(source, (str, os.PathLike)):
-            return read_track(source, self._table)
+            return read_track(source, self.table)
         return track_of_rows([(second, self._moments(emotion)) for second, emotion in source])
 
-    def _moments(self, emotion: str | Gaussian) -> Moments:
+    def _moments(self, emotion: str | Mapping[str, float] | Gaussian) -> Moments:
         """Returns the moments of a track row; a Gaussian needs no centroids."""
+        if isinstance(emotion, Mapping):
+            emotion = blend_text(emotion)
         if isinstance(emotion, str):
-            return self._table.moments(parse_blend(emotion))
+            return self.table.moments(parse_blend(emotion))
         return Moments.of(self.checked(emotion))
 
     @cached_property
-    def _table(self) -> EmotionTable:
+    def table(self) -> EmotionTable:
+        """Centroids of the named emotions.
+
+        Raises:
+            UserError: the directory does not hold emotion centroids.
+        """
         if set(self._statistics) != set(EmotionCentroids._fields):
             raise UserError(
                 f"{self._directory}: holds no emotion centroids; make them from training data with "

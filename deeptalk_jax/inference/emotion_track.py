@@ -6,14 +6,19 @@ fills a row up to a sum of 1; or it gives one emotion and its intensity per row:
     seconds,happy,surprised@2          seconds,emotion,intensity
     0.0,0,0                            0.0,neutral,0
     1.5,0.8,0.2                        1.5,happy,3
+
+Spreadsheets of many countries write `;` between cells and a comma in numbers (`1,5;0,8`). A file with a `;` in its
+header is read as such. Names may be in any case. Empty columns at the end and empty rows are ignored.
 """
 
 import csv
+import io
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -21,8 +26,8 @@ from deeptalk_jax.errors import UserError
 from deeptalk_jax.inference.emotion_blend import Emotion, EmotionTable, Moments, parse_emotion
 from deeptalk_jax.types import MOTION_RATE_HZ, Gaussian
 
-# Time in seconds, and a blend of named emotions or a Gaussian `[d]`.
-TrackRow = tuple[float, str | Gaussian]
+# Time in seconds, and a blend of named emotions (text, or weights by name) or a Gaussian `[d]`.
+TrackRow = tuple[float, str | Mapping[str, float] | Gaussian]
 
 
 class EmotionTrack:
@@ -72,8 +77,7 @@ def read_track(path: str | os.PathLike, table: EmotionTable) -> EmotionTrack:
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            lines = [([cell.strip() for cell in row], reader.line_num) for row in reader if any(row)]
+            lines = _read_cells(file)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except (UnicodeDecodeError, csv.Error) as error:
@@ -81,6 +85,28 @@ def read_track(path: str | os.PathLike, table: EmotionTable) -> EmotionTrack:
     if len(lines) < 2:
         raise UserError(f"{path}: expected a header with the names of the columns, and rows below it")
     return _Reader(Path(path), lines[0], table).track(lines[1:])
+
+
+def _read_cells(file: TextIO) -> list[tuple[list[str], int]]:
+    """Returns the cells and the line number of every row that is not empty, without trailing empty columns.
+
+    In a file with `;` between cells, commas are decimal commas and become points.
+    """
+    text = file.read()
+    semicolons = ";" in next((line for line in text.splitlines() if line.strip()), "")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=";" if semicolons else ",")
+    rows = [([cell.strip() for cell in row], reader.line_num) for row in reader]
+    rows = [(row, line) for row, line in rows if any(row)]
+    num_columns = _length(rows[0][0]) if rows else 0
+    rows = [(row[: max(num_columns, _length(row))], line) for row, line in rows]
+    if semicolons:
+        rows = [([cell.replace(",", ".") for cell in row], line) for row, line in rows]
+    return rows
+
+
+def _length(row: Sequence[str]) -> int:
+    """Returns the number of cells up to the last one that is not empty."""
+    return max((number for number, cell in enumerate(row, 1) if cell), default=0)
 
 
 class _Reader:
@@ -94,9 +120,10 @@ class _Reader:
 
     def __init__(self, path: Path, header: tuple[list[str], int], table: EmotionTable):
         self._path, self._table = path, table
-        self._columns, line = header
-        if self._columns[0] != "seconds" or len(self._columns) < 2:
-            raise self._error(line, f"columns {self._columns} must begin with 'seconds', then emotions")
+        columns, line = header
+        self._columns = [column.lower() for column in columns]
+        if self._columns[0] != "seconds" or len(columns) < 2:
+            raise self._error(line, f"columns {columns} must begin with 'seconds', then emotions")
         self._by_name = self._columns[1:] == ["emotion", "intensity"]
         if not self._by_name:
             self._emotions = [self._located(line, parse_emotion, name) for name in self._columns[1:]]

@@ -1,56 +1,167 @@
 """`Motion`: the facial motion of one clip, which inference returns, and its files.
 
-A motion is saved as `.npz` (coefficients and codes) or `.mp4` (the rendered head with its sound).
+A motion is saved as `.npz` (coefficients, codes and their origin) or `.mp4` (the rendered head with its sound).
 """
 
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.files import replace_when_whole
+from deeptalk_jax.head.lazy import LazyHead
 from deeptalk_jax.head.lbs import motion_vertices
+from deeptalk_jax.head.load import PROCEDURAL
 from deeptalk_jax.head.model import HeadModel
-from deeptalk_jax.types import AUDIO_RATE_HZ, EXPRESSION_DIM, JAW_POSE_DIM, MOTION_DIM, MOTION_RATE_HZ
+from deeptalk_jax.inference.provenance import Provenance, channel_names
+from deeptalk_jax.models.motion_prior import FRAMES_PER_BOTTOM_CODE, FRAMES_PER_TOP_CODE
+from deeptalk_jax.types import (
+    AUDIO_RATE_HZ,
+    EXPRESSION_DIM,
+    JAW_POSE_DIM,
+    MOTION_DIM,
+    MOTION_RATE_HZ,
+    SAMPLES_PER_FRAME,
+)
 
 FORMATS = ("npz", "mp4")
 _BLOCK_FRAMES = 64
+_COMPARED = ("expression", "jaw_pose", "indices_top", "indices_bottom", "fps")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Motion:
     """Facial motion of one clip.
 
+    Two motions are equal if their coefficients, codes and frame rate are equal; sound, head and origin are not
+    compared. Motions are not hashable, because their arrays can be changed. A pickle names the head but does not hold
+    it.
+
     Attributes:
-        expression: `[t, 50]` FLAME expression coefficients.
+        expression: `[t, 50]` expression coefficients.
         jaw_pose: `[t, 3]` jaw rotation, axis-angle in radians.
         indices_top: `[ceil(t / 4)]` indices of the top codes.
         indices_bottom: `[ceil(t / 2)]` indices of the bottom codes.
-        waveform: `[s]` float32 sound at 16 kHz.
-        load_head: returns the head of the model; a function, because building the embedded head takes longer than
-            animating a short clip.
+        waveform: `[s]` float32 sound at 16 kHz; empty for a motion that was read from a file.
+        load_head: returns the head of the model; a `LazyHead`, because building the embedded head takes longer than
+            animating a short clip. None if the head is not known.
         fps: frames per second.
+        provenance: model and settings that made the motion; None if they are not known.
     """
 
     expression: np.ndarray
     jaw_pose: np.ndarray
     indices_top: np.ndarray
     indices_bottom: np.ndarray
-    waveform: np.ndarray = field(repr=False)
-    load_head: Callable[[], HeadModel] = field(repr=False)
+    waveform: np.ndarray
+    load_head: Callable[[], HeadModel] | None
     fps: int = MOTION_RATE_HZ
+    provenance: Provenance | None = None
+
+    # Without this, `motion[0]` being an error would still make the object look like a sequence to `iter`.
+    __iter__ = None
+
+    @classmethod
+    def load(cls, path: str | os.PathLike, *, head: str | None = None) -> "Motion":
+        """Reads a `.npz` file of `save`, also one of an earlier version, which has no origin.
+
+        The file holds no sound, so `waveform` is empty.
+
+        Args:
+            path: the file.
+            head: head to show the motion on, as `load_head` takes it; by default the head that the file names.
+
+        Raises:
+            UserError: the file is missing or not a motion.
+        """
+        expression, jaw_pose = split_motion(read_motion(path))
+        arrays = _read_arrays(Path(path), ("indices_top", "indices_bottom"), Provenance.names())
+        try:
+            provenance = Provenance.from_arrays(arrays)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{path}: not a motion file of infer.py ({error})") from error
+        reference = head or (provenance and provenance.head)
+        return cls(
+            expression=expression.copy(),
+            jaw_pose=jaw_pose.copy(),
+            indices_top=arrays["indices_top"],
+            indices_bottom=arrays["indices_bottom"],
+            waveform=np.zeros(0, np.float32),
+            load_head=LazyHead(reference) if reference else None,
+            provenance=provenance,
+        )
 
     def __len__(self) -> int:
         return len(self.expression)
 
+    def __repr__(self) -> str:
+        reference = getattr(self.load_head, "reference", None)
+        head = f", {reference}" if reference else ""
+        return f"Motion({len(self)} frames, {self.duration_s:.2f} s, {self.fps} fps{head})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Motion):
+            return NotImplemented
+        return all(np.array_equal(getattr(self, name), getattr(other, name)) for name in _COMPARED)
+
+    def __getitem__(self, frames: slice) -> "Motion":
+        """Cuts out frames, with their sound and their codes.
+
+        A code is kept if it covers at least one of the frames. A top code covers 4 frames and a bottom code 2, so a
+        cut inside a code keeps the whole code, and a slice that does not start at a multiple of 4 may hold one code
+        more than `ceil(t / 4)`.
+
+        Raises:
+            UserError: `frames` is not a slice with step 1, or holds no frame.
+        """
+        if not isinstance(frames, slice) or frames.step not in (None, 1):
+            raise UserError(
+                f"motion[{frames}]: expected frames first:last; single frames are in motion.frames()"
+            )
+        start, stop, _ = frames.indices(len(self))
+        if start >= stop:
+            raise UserError(f"motion[{frames.start}:{frames.stop}]: holds none of the {len(self)} frames")
+
+        def codes(indices: np.ndarray, size: int) -> np.ndarray:
+            return indices[start // size : -(-stop // size)].copy()
+
+        return replace(
+            self,
+            expression=self.expression[start:stop].copy(),
+            jaw_pose=self.jaw_pose[start:stop].copy(),
+            indices_top=codes(self.indices_top, FRAMES_PER_TOP_CODE),
+            indices_bottom=codes(self.indices_bottom, FRAMES_PER_BOTTOM_CODE),
+            waveform=self.waveform[start * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME].copy(),
+        )
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds: the number of frames by the frame rate."""
+        return len(self) / self.fps
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Names of the 53 channels of `frames`, see `provenance.channel_names`."""
+        return channel_names(self.provenance.head if self.provenance else None)
+
     @property
     def head(self) -> HeadModel:
-        """The head that the motion was generated for."""
+        """The head that the motion was generated for.
+
+        Raises:
+            UserError: the head is not known, or cannot be loaded.
+        """
+        if self.load_head is None:
+            raise UserError(
+                "the file of this motion names no head; give one, as in "
+                f"Motion.load(path, head={PROCEDURAL!r}) for the embedded head"
+            )
         return self.load_head()
 
     def frames(self) -> np.ndarray:
@@ -68,16 +179,22 @@ class Motion:
         padded = np.pad(block, ((0, _BLOCK_FRAMES - len(block)), (0, 0)))  # so that one shape is compiled
         return np.asarray(motion_vertices(self.head, padded))[: len(block)]
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Writes the motion to a file, whole or not at all; the extension selects the format.
+    def save(self, path: str | os.PathLike | BinaryIO) -> None:
+        """Writes the motion to a file, whole or not at all; the extension selects the format, in any case.
 
-        `.npz` holds `expression`, `jaw_pose`, `fps`, `indices_top` and `indices_bottom`; `.mp4` is a video of the
-        rendered head with its sound.
+        `.npz` holds coefficients, codes and origin, see docs/motion_file.md; `.mp4` is a video of the rendered head
+        with its sound.
+
+        Args:
+            path: the file, or a binary file object, which gets the `.npz` format.
 
         Raises:
             UserError: the extension is unknown, or the file cannot be written.
         """
-        kind = Path(path).suffix.lstrip(".")
+        if hasattr(path, "write"):
+            self._write_npz(path)
+            return
+        kind = Path(path).suffix.lstrip(".").lower()
         if kind not in FORMATS:
             raise UserError(f"{path}: motion is saved as {' or '.join('.' + name for name in FORMATS)}")
         try:
@@ -90,14 +207,19 @@ class Motion:
 
     def _save_npz(self, path: Path) -> None:
         with replace_when_whole(path) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(
-                file,
-                expression=self.expression,
-                jaw_pose=self.jaw_pose,
-                fps=np.int32(self.fps),
-                indices_top=self.indices_top,
-                indices_bottom=self.indices_bottom,
-            )
+            self._write_npz(file)
+
+    def _write_npz(self, file: BinaryIO) -> None:
+        np.savez_compressed(
+            file,
+            expression=self.expression,
+            jaw_pose=self.jaw_pose,
+            fps=np.int32(self.fps),
+            indices_top=self.indices_top,
+            indices_bottom=self.indices_bottom,
+            channel_names=np.array(self.channel_names),
+            **(self.provenance.arrays() if self.provenance else {}),
+        )
 
     def _save_mp4(self, path: Path) -> None:
         # Here, because scipy.sparse and av take time to import that most callers do not need.
@@ -110,13 +232,15 @@ class Motion:
             for start in range(0, len(frames), _BLOCK_FRAMES)
             for picture in render_frames(self.head, self._block_vertices(frames, start))
         )
-        write_video(path, pictures, fps=self.fps, audio=self.waveform, audio_rate_hz=AUDIO_RATE_HZ)
+        sound = self.waveform if len(self.waveform) else None
+        write_video(path, pictures, fps=self.fps, audio=sound, audio_rate_hz=AUDIO_RATE_HZ)
 
 
-def check_formats(formats: Sequence[str]) -> None:
-    """Raises `UserError` unless one or more formats are given that `Motion.save` writes."""
-    if not formats or not set(formats) <= set(FORMATS):
-        raise UserError(f"--formats={','.join(formats)}: expected any of {', '.join(FORMATS)}")
+def check_formats(formats: Sequence[str], others: Iterable[str] = ()) -> None:
+    """Raises `UserError` unless one or more formats are given that `Motion.save` writes, or one of `others`."""
+    known = (*FORMATS, *others)
+    if not formats or not set(formats) <= set(known):
+        raise UserError(f"--formats={','.join(formats)}: expected any of {', '.join(known)}")
 
 
 def split_motion(motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -157,13 +281,8 @@ def read_motion(source: str | os.PathLike | np.ndarray | Motion) -> np.ndarray:
 
 def _read_npz(path: Path) -> np.ndarray:
     """Reads expression and jaw pose of a `.npz` file, concatenated to `[t, 53]`."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            expression, jaw_pose, fps = (arrays[key] for key in ("expression", "jaw_pose", "fps"))
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path}: not a motion file of infer.py ({error})") from error
+    arrays = _read_arrays(path, ("expression", "jaw_pose", "fps"))
+    expression, jaw_pose, fps = (arrays[key] for key in ("expression", "jaw_pose", "fps"))
     if fps.shape or fps != MOTION_RATE_HZ:
         raise UserError(f"{path}: fps is {fps}, expected {MOTION_RATE_HZ}")
     if expression.ndim != 2 or jaw_pose.shape != (len(expression), JAW_POSE_DIM):
@@ -171,3 +290,18 @@ def _read_npz(path: Path) -> np.ndarray:
             f"{path}: expression {expression.shape} and jaw_pose {jaw_pose.shape} do not have the shapes of one motion"
         )
     return np.concatenate([expression, jaw_pose], axis=-1)
+
+
+def _read_arrays(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Reads the named arrays of a `.npz` file, the optional ones as far as the file has them.
+
+    Raises:
+        UserError: the file is missing or damaged, or one of the needed arrays is missing.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in (*needed, *(name for name in optional if name in file))}
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path}: not a motion file of infer.py ({error})") from error

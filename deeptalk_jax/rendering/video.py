@@ -44,7 +44,7 @@ def write_video(
             does not support its rate.
     """
     path = Path(path)
-    if path.suffix != ".mp4":
+    if path.suffix.lower() != ".mp4":
         raise UserError(f"{path}: videos are written as .mp4; choose a path that ends in .mp4")
     if not path.parent.is_dir():
         raise UserError(f"{path}: the directory {path.parent} does not exist; create it first")

@@ -12,11 +12,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_pipeline.loader import clip_loader, train_loader
-from data_pipeline.records import open_split
+from data_pipeline.records import describe_split, open_split
 from deeptalk_jax.assembly.build import build_speech_encoder
 from deeptalk_jax.assembly.model_dir import Part, check_variables, load_part
 from deeptalk_jax.assembly.stage_table import stage_row
 from deeptalk_jax.errors import UserError
+from deeptalk_jax.stages.inputs import input_digests, model_of
 from deeptalk_jax.training.trainable import Trainable
 from deeptalk_jax.types import MOTION_DIM, SAMPLES_PER_FRAME
 
@@ -66,6 +67,26 @@ class Stage(Trainable):
     def constants(self) -> PyTree:
         """Returns the variables of the upstream parts."""
         return self.upstream_variables()
+
+    def starting_variables(self) -> PyTree | None:
+        """Returns the weights of `config.init_from`, or None.
+
+        Raises:
+            UserError: the directory has no part of this stage, or the weights do not fit the model of the config.
+        """
+        directory = self.config.init_from
+        if not directory:
+            return None
+        try:
+            part = load_part(model_of(directory), stage_row(self.name).exported_part)
+            check_variables(self.name, part.variables, jax.eval_shape(self.init, jax.random.key(0)))
+        except UserError as error:
+            raise UserError(f"--config.init_from={directory}: {error}") from error
+        return part.variables
+
+    def input_digests(self) -> Mapping[str, str]:
+        """Returns the digest of every input of the run, see `stages.inputs`."""
+        return input_digests(self.config)
 
     def pretrained_speech(self) -> PyTree:
         """Returns imported weights for the speech encoder of `config.model.speech`; nothing for kind mel.
@@ -140,6 +161,11 @@ class Stage(Trainable):
             windows_per_clip=data.windows_per_clip,
             window_features=window_features,
         )
+
+    def describe_data(self) -> str:
+        """Returns the name, the directory and the size of the training split."""
+        data = self.config.data
+        return describe_split(data.data_dir, data.dataset, "train")
 
     def example_names(self, batch: Mapping[str, np.ndarray]) -> list[str]:
         """Returns the names of the clips that the windows of a batch are from; none for frames of a file."""

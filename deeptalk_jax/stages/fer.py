@@ -100,6 +100,11 @@ class FERStage(Stage):
             **processes,
         )
 
+    def describe_data(self) -> str:
+        """Returns the file of the training frames, or the size of the training split."""
+        pattern = self.config.data.frames_file
+        return f"frames of {split_file(pattern, 'train')}" if pattern else super().describe_data()
+
     def batch_shapes(self, batch_size: int | None = None) -> dict[str, jax.ShapeDtypeStruct]:
         """Returns the shapes of a global training batch; batches of a file have no audio."""
         shapes = super().batch_shapes(batch_size)

@@ -16,7 +16,6 @@ from absl import logging
 from jaxtyping import Array as KeyArray
 from jaxtyping import Bool, Float
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from deeptalk_jax.assembly.build import build_motion_prior, init_motion_prior
 from deeptalk_jax.collectives import global_mean
@@ -31,6 +30,7 @@ from deeptalk_jax.masks import length_mask
 from deeptalk_jax.metrics.codebook import CodebookUse
 from deeptalk_jax.metrics.motion import MotionErrors, RegionErrors
 from deeptalk_jax.models.prior_output import PriorOutput
+from deeptalk_jax.progress import progress_bar
 from deeptalk_jax.stages.base import Stage, merged
 from deeptalk_jax.types import MOTION_DIM, Array
 
@@ -186,7 +186,7 @@ class MotionPriorStage(Stage):
         global_mean = np.concatenate([windows.reshape(-1, MOTION_DIM) for windows in clips]).mean(0)
         head = load_head(self.config.head)
         errors, region_errors = MotionErrors(head), RegionErrors(head)
-        for windows in tqdm(clips, desc=f"{self.name} {split}", unit="clip", leave=False):
+        for windows in progress_bar(clips, desc=f"{self.name} {split}", unit="clip", leave=False):
             most = self.config.data.max_clip_frames // windows.shape[1]
             padding = ((0, most - len(windows)), (0, 0), (0, 0))
             results = jax.device_get(reconstruct(variables, np.pad(windows, padding)))

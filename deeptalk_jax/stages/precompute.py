@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import numpy as np
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from data_pipeline import registry
 from data_pipeline.loader import window_batches
@@ -21,6 +20,7 @@ from data_pipeline.records import open_split
 from data_pipeline.window_features import WindowFeatures, has_features, write_index, write_rows
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.files import is_remote
+from deeptalk_jax.progress import progress_bar
 from deeptalk_jax.stages.base import Stage
 from deeptalk_jax.training.mesh import batch_sharding, make_mesh, replicated, shard_batch
 from deeptalk_jax.training.processes import any_process
@@ -41,12 +41,17 @@ def precompute_features(stage: Stage, directory: str | os.PathLike) -> WindowFea
 
     Raises:
         UserError: the directory is in an object store or has features of other windows or weights, the stage has no
-            such features, or `data.windows_per_clip` is 0.
+            such features, `data.windows_per_clip` is 0, or `init_from` is set.
     """
     data = stage.config.data
     if is_remote(directory):
         raise UserError(
             f"--precompute_features={directory}: object stores are not supported; give a directory"
+        )
+    if stage.config.init_from:
+        raise UserError(
+            f"--precompute_features={directory}: cannot be used with --config.init_from={stage.config.init_from}; "
+            "features are computed with the imported weights"
         )
     if data.windows_per_clip < 1:
         raise UserError(
@@ -98,7 +103,7 @@ def _computed(
         batch_size=batch_size,
         rows=rows,
     )
-    with tqdm(total=len(rows), desc="features", unit="window", dynamic_ncols=True) as bar:
+    with progress_bar(total=len(rows), desc="features", unit="window") as bar:
         for batch in batches:
             count = min(batch_size, len(rows) - bar.n)
             features = jax.device_get(compute(variables, constants, shard_batch(batch, mesh)))

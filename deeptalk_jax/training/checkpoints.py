@@ -16,6 +16,37 @@ from deeptalk_jax.training.processes import may_be_lost
 from deeptalk_jax.training.state import TrainState
 
 
+def has_checkpoint(directory: epath.PathLike) -> bool:
+    """Returns whether a directory has a complete checkpoint; unfinished ones have longer names than their step."""
+    path = epath.Path(directory)
+    return path.is_dir() and any(child.name.isdigit() for child in path.iterdir())
+
+
+def read_newest(directory: epath.PathLike, shapes: TrainState) -> TrainState:
+    """Reads the state of the newest readable checkpoint onto the first device; changes nothing in the directory.
+
+    Args:
+        directory: directory of the numbered checkpoints; a run may be writing there.
+        shapes: state with the shapes and types of the one to read.
+
+    Raises:
+        UserError: no checkpoint can be read.
+    """
+    directory = epath.Path(directory)
+    path = directory if is_remote(directory) else directory.absolute()
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
+    with ocp.CheckpointManager(path, options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
+        for step in sorted(manager.all_steps(), reverse=True):
+            try:
+                return manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(shapes)))[
+                    "state"
+                ]
+            except Exception as error:  # Orbax raises many types for damaged files
+                logging.warning("checkpoint %s/%d cannot be read (%s)", directory, step, _reason(error))
+    raise UserError(f"{directory}: no checkpoint can be read")
+
+
 class Checkpoints:
     """Saves checkpoints in the background and restores the newest one that can be read.
 

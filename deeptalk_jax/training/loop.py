@@ -10,24 +10,27 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from absl import logging
 from etils import epath
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from deeptalk_jax.errors import Interrupted
-from deeptalk_jax.training.checkpoints import Checkpoints
+from deeptalk_jax.progress import progress_bar
+from deeptalk_jax.training.checkpoints import Checkpoints, has_checkpoint
 from deeptalk_jax.training.config_check import check_config
 from deeptalk_jax.training.failures import StepWatch, averages
 from deeptalk_jax.training.interrupts import Interrupts, Signalled
 from deeptalk_jax.training.mesh import make_mesh, sharding_table, state_sharding
+from deeptalk_jax.training.optimiser import make_schedule
 from deeptalk_jax.training.processes import any_process, on_host, watching_others
 from deeptalk_jax.training.runner import make_runner
+from deeptalk_jax.training.start_report import append_run, start_report
 from deeptalk_jax.training.step import stage_step
 from deeptalk_jax.training.step_trace import StepTrace
 from deeptalk_jax.training.throughput import Throughput
 from deeptalk_jax.training.trainable import Trainable
-from deeptalk_jax.training.workdir import check_workdir, claim_workdir
+from deeptalk_jax.training.workdir import check_workdir, claim_workdir, read_config
 from deeptalk_jax.training.writer import MetricWriter
 
 PyTree = Any
@@ -80,15 +83,42 @@ class Trainer:
         self.state = self.state.replace(params={**self.state.params, **pretrained})
         self.runner = make_runner(config.parallel, step.update, self._mesh, self.state, self.constants)
         self.throughput = Throughput(config.data.batch_size, self._mesh.local_devices[0])
+        self._schedule = make_schedule(config.optimiser, config.num_steps)
         self._previous_loss = None
 
     def _on_devices(self, tree: PyTree) -> PyTree:
         return jax.device_put(tree, state_sharding(self._mesh, tree))
 
+    def start_from(self, variables: PyTree) -> None:
+        """Replaces parameters and mutable collections before the first step."""
+        params, others = variables["params"], {k: v for k, v in variables.items() if k != "params"}
+        old = {"params": self.state.params, "model_state": self.state.model_state}
+        new = {"params": params, "model_state": others}
+        self.state = self.state.replace(
+            **jax.tree.map(lambda value, like: jax.device_put(value, like.sharding), new, old)
+        )
+
     @property
     def step(self) -> int:
         """Number of steps taken."""
         return int(self.state.step)
+
+    def start_report(self, source: str, workdir: epath.PathLike) -> str:
+        """Returns what the run is about to do, see `start_report.start_report`."""
+        return start_report(
+            self.config,
+            self.state.params,
+            source=source,
+            data=self.stage.describe_data(),
+            devices=self._mesh.size,
+            first_step=self.step,
+            workdir=workdir,
+        )
+
+    def learning_rate(self) -> float:
+        """Returns the learning rate of the last step, before the factors of `optimiser.rate_factors`."""
+        counts = optax.tree_utils.tree_get_all_with_path(self.state.optimiser_state, "count")
+        return float(self._schedule(max(int(counts[0][1]) - 1, 0)))
 
     def variables(self) -> PyTree:
         """Returns the trained variables on the host; all processes must call this at the same step."""
@@ -115,8 +145,11 @@ def fit(
     window_features: Sequence[Mapping[str, np.ndarray]] | None = None,
     *,
     profile_steps: tuple[int, int] | None = None,
+    source: str = "",
 ) -> PyTree:
     """Trains a stage up to `config.num_steps`, resuming from the newest checkpoint of the work directory.
+
+    A run may be continued with a larger `config.num_steps`. The learning-rate schedule is then that of the longer run.
 
     Args:
         stage: stage to train.
@@ -125,6 +158,7 @@ def fit(
         window_features: see `Trainer`.
         profile_steps: first and last step to trace into `workdir/profile`, counted from 1 at the first step of this
             call.
+        source: config file and changed keys, for the report at the start and for `workdir/run.json`.
 
     Returns:
         Trained variables on the host.
@@ -139,14 +173,24 @@ def fit(
     """
     check_config(config)
     workdir = epath.Path(workdir)
-    check_workdir(workdir, config)
+    digests = stage.input_digests()
+    check_workdir(workdir, config, digests.get)
     trainer = Trainer(stage, config, window_features)
-    claim_workdir(workdir, config)  # only now, so that a value that cannot be used leaves no directory behind
+    if not has_checkpoint(workdir / "checkpoints"):
+        variables = stage.starting_variables()
+        if variables is not None:
+            trainer.start_from(variables)
+    before = read_config(workdir)
+    claim_workdir(workdir, config, digests)  # last, so that a value that cannot be used leaves no directory
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         trainer.state = checkpoints.restore(trainer.state, trainer.iterator)
         first = trainer.step
         if first:
             logging.info("%s: resuming at step %d", stage.name, first)
+            _report_longer_run(stage.name, before, config)
+        if jax.process_index() == 0:
+            print(trainer.start_report(source, workdir), flush=True)
+            append_run(workdir, source=source, first_step=first)
         trace = StepTrace(workdir, profile_steps, config.num_steps - first)
         writes = jax.process_index() == 0
         with (
@@ -159,6 +203,18 @@ def fit(
             finally:
                 trace.stop()
     return trainer.variables()
+
+
+def _report_longer_run(name: str, before: ConfigDict | None, config: ConfigDict) -> None:
+    """Prints that the run is longer than when it was last started, and what happens to its learning rate."""
+    if before is None or before.num_steps >= config.num_steps or jax.process_index() != 0:
+        return
+    line = f"{name}: num_steps grows from {before.num_steps} to {config.num_steps}"
+    if config.optimiser.schedule == "cosine":
+        line += (
+            "; the cosine schedule of the learning rate is stretched to the new length, so the rate jumps up"
+        )
+    print(line, flush=True)
 
 
 def _run(
@@ -174,7 +230,7 @@ def _run(
     watch = StepWatch(stage, trainer.names, trainer.iterator, first)
     pending = []  # metrics of the steps since the last log, on the device
     trainer.throughput.restart()
-    with tqdm(total=num_steps, initial=first, desc=stage.name, unit="step", dynamic_ncols=True) as bar:
+    with progress_bar(total=num_steps, initial=first, desc=stage.name, unit="step") as bar:
         for step in range(first + 1, num_steps + 1):
             trace.before(step - first)
             pending.append(trainer.next_step())
@@ -228,7 +284,9 @@ def _log(
 ) -> dict[str, float | None]:
     """Averages and writes the metrics of the steps since the last log, one row per step."""
     watch.count_skipped(rows)
-    metrics = averages(rows) | trainer.throughput.rates(len(rows))
+    metrics = (
+        averages(rows) | trainer.throughput.rates(len(rows)) | {"learning_rate": trainer.learning_rate()}
+    )
     if writer:
         writer.write(step, metrics, prefix="train")
     return metrics

@@ -43,6 +43,14 @@ class Trainable(abc.ABC):
         """Returns top-level entries of `params` that replace those of `init`; none by default."""
         return {}
 
+    def starting_variables(self) -> PyTree | None:
+        """Returns variables of another run, with the shapes of `init`, from which training starts; None by default."""
+        return None
+
+    def input_digests(self) -> Mapping[str, str]:
+        """Returns a digest of each file or directory that the config names, see `workdir.claim_workdir`."""
+        return {}
+
     def constants(self) -> PyTree:
         """Returns arrays that the loss reads and no optimiser changes; none by default.
 
@@ -113,6 +121,10 @@ class Trainable(abc.ABC):
             window_features: precomputed `window_features` of every training window, which the batches then contain;
                 None to have the training step compute them.
         """
+
+    def describe_data(self) -> str:
+        """Returns one line on the training data, which a run prints at its start."""
+        return "batches of the stage"
 
     def example_names(self, batch: Mapping[str, np.ndarray]) -> list[str]:
         """Returns one name per row of a training batch, for error messages; empty where rows have no names."""

@@ -6,7 +6,9 @@ import pytest
 
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.inference.animate_files import Outcome, animate_files, outcome_table
+from deeptalk_jax.inference.emotion_classes import EmotionClasses, EmotionSecond
 from deeptalk_jax.inference.find_sounds import find_sounds
+from deeptalk_jax.types import EMOTIONS
 
 
 class StandIn:
@@ -113,3 +115,26 @@ def test_several_motions_of_a_file_are_numbered(tmp_path):
     assert written == {
         "a_0.npz": "a.wav a", "a_1.npz": "a.wav b", "a_0_0.npz": "a_0.wav a", "a_0_1.npz": "a_0.wav b"
     }  # fmt: skip
+
+
+def test_emotions_of_the_sound_are_written_once_beside_its_motions(tmp_path):
+    one = dict.fromkeys(EMOTIONS, 0.0) | {"fear": 1.0}
+    classified = []
+
+    def classify(waveform):
+        classified.append(waveform)
+        return EmotionClasses(one, [EmotionSecond(0.0, 1.0, one)])
+
+    def animate_each(files, *, progress):
+        motions = [StandIn("first"), StandIn("second")]
+        motions[0].waveform = "sound"
+        yield 0, motions
+
+    formats = ["npz", "emotions.json", "emotions.srt"]
+    (outcome,) = animate_files(
+        animate_each, find_sounds(["x/a.b.wav"])[0], tmp_path, formats, classify=classify
+    )
+    assert not outcome.problem and classified == ["sound"]
+    names = ["a.b.emotions.json", "a.b.emotions.srt", "a.b_0.npz", "a.b_1.npz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert (tmp_path / "a.b.emotions.srt").read_text().splitlines()[2] == "fear 1.00"

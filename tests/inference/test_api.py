@@ -1,6 +1,8 @@
 """`DeepTalk` and `Motion` on a tiny untrained model: lengths, randomness, arguments, files and errors."""
 
 import dataclasses
+import hashlib
+import importlib.metadata
 import inspect
 import json
 import os
@@ -16,6 +18,7 @@ from deeptalk_jax.assembly.model_dir import Part, save_model
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.inference.api import DeepTalk
 from deeptalk_jax.inference.options import Sampling
+from deeptalk_jax.types import EMOTIONS
 
 TEMPERATURE_1 = {"temperature_top": 1.0, "temperature_bottom": 1.0}
 
@@ -227,34 +230,65 @@ def test_sounds_may_be_files_or_arrays_of_other_rates(model, clip, motion, tmp_p
         model.animate(clip > 0)
 
 
-def test_npz_holds_coefficients_and_codes(motion, tmp_path):
+def test_npz_holds_coefficients_codes_and_their_origin(model, model_directory, clip, tmp_path):
+    motion = model.animate(clip, emotion="happy@2", identity=1, seed=3, temperature_bottom=0.5)
     motion.save(tmp_path / "a.b.npz")
     assert os.listdir(tmp_path) == ["a.b.npz"]
     with np.load(tmp_path / "a.b.npz", allow_pickle=False) as saved:
-        assert {name: (saved[name].shape, saved[name].dtype.name) for name in saved} == {
-            "expression": ((48, 50), "float32"),
-            "jaw_pose": ((48, 3), "float32"),
-            "fps": ((), "int32"),
-            "indices_top": ((12,), "int32"),
-            "indices_bottom": ((24,), "int32"),
-        }
-        for name in saved:
-            np.testing.assert_array_equal(saved[name], getattr(motion, name))
+        arrays = dict(saved)
+    coefficients = {
+        "expression": ((48, 50), "float32"),
+        "jaw_pose": ((48, 3), "float32"),
+        "fps": ((), "int32"),
+        "indices_top": ((12,), "int32"),
+        "indices_bottom": ((24,), "int32"),
+    }
+    assert {name: (arrays[name].shape, arrays[name].dtype.name) for name in coefficients} == coefficients
+    for name in coefficients:
+        np.testing.assert_array_equal(arrays.pop(name), getattr(motion, name))
+    assert tuple(arrays.pop("channel_names")) == motion.channel_names
+    index = (model_directory / "model.json").read_bytes()
+    assert {name: array[()] for name, array in arrays.items()} == {
+        "head": "procedural",
+        "model_index_sha256": hashlib.sha256(index).hexdigest(),
+        "emotion": "happy@2",
+        "identity": "1",
+        "seed": 3,
+        "temperature_top": 0.0,
+        "temperature_bottom": 0.5,
+        "top_p": 1.0,
+        "alpha": 0.0,
+        "version": importlib.metadata.version("deeptalk_jax"),
+    }
+    assert {arrays[name].dtype.kind for name in ("head", "emotion", "identity", "version")} == {"U"}
+
+
+def test_every_motion_names_its_own_seed_and_source_of_emotion(model, clip):
+    first, second = model.animate(clip, num_samples=2, seed=5, alpha=1.0)
+    assert (first.provenance.seed, second.provenance.seed) == (5, 6)
+    assert (first.provenance.emotion, first.provenance.identity) == ("speech", "mean")
+    heard = model.animate(clip, emotion_audio=clip, identity="0:0.5")
+    assert (heard.provenance.emotion, heard.provenance.identity) == ("audio ndarray", "0:0.5")
+
+
+def test_the_model_tells_its_names_and_rates(model, model_directory):
+    assert model.emotions == EMOTIONS and (model.sample_rate_hz, model.fps) == (16_000, 25)
+    assert repr(model) == f"DeepTalk({model_directory}, 3 identities, head procedural)"
 
 
 def test_mp4_has_a_picture_for_every_frame(model, babble, tmp_path):
     motion = model.animate(babble(0.3))
-    motion.save(tmp_path / "a.mp4")
-    assert os.listdir(tmp_path) == ["a.mp4"]
-    with av.open(str(tmp_path / "a.mp4")) as file:
+    motion.save(tmp_path / "a.MP4")
+    assert os.listdir(tmp_path) == ["a.MP4"]
+    with av.open(str(tmp_path / "a.MP4")) as file:
         assert float(file.streams.video[0].average_rate) == 25.0
         assert sum(1 for _ in file.decode(video=0)) == 8
-    with av.open(str(tmp_path / "a.mp4")) as file:
+    with av.open(str(tmp_path / "a.MP4")) as file:
         sound = np.concatenate([frame.to_ndarray()[0] for frame in file.decode(audio=0)])
     assert np.abs(sound).max() > 0.1
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a", "a.NPZ", ".npz"])
+@pytest.mark.parametrize("name", ["a.csv", "a", ".npz"])
 def test_unknown_extensions_are_rejected(motion, tmp_path, name):
     with pytest.raises(UserError, match=f"{name}: motion is saved as .npz or .mp4"):
         motion.save(tmp_path / name)

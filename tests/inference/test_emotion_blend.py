@@ -5,8 +5,15 @@ import pytest
 
 from deeptalk_jax.assembly.emotion_centroids import EmotionCentroids
 from deeptalk_jax.errors import UserError
-from deeptalk_jax.inference.emotion_blend import Emotion, EmotionTable, Moments, parse_blend, parse_emotion
-from deeptalk_jax.types import EMOTIONS, Gaussian
+from deeptalk_jax.inference.emotion_blend import (
+    Emotion,
+    EmotionTable,
+    Moments,
+    blend_text,
+    parse_blend,
+    parse_emotion,
+)
+from deeptalk_jax.types import EMOTION_SYNONYMS, EMOTIONS, Gaussian
 
 NEUTRAL, HAPPY, SAD, ANGRY = (EMOTIONS.index(name) for name in ("neutral", "happy", "sad", "angry"))
 KNOWN = "known: neutral, happy, sad, surprised, fear, disgusted, angry, contempt"
@@ -40,10 +47,32 @@ def test_blends_parse_to_emotions_and_weights():
 
 
 @pytest.mark.parametrize(
+    ("text", "name"),
+    [("Happy", "happy"), ("JOY", "happy"), ("anger", "angry"), ("Surprise", "surprised"), ("scared", "fear")],
+)
+def test_names_may_be_in_any_case_and_synonyms(text, name):
+    assert parse_emotion(text) == Emotion(name)
+    assert parse_blend(f"{text}@2:0.5") == [(Emotion(name, 2.0), 0.5)]
+
+
+def test_synonyms_are_lower_case_words_for_emotions():
+    assert set(EMOTION_SYNONYMS.values()) <= set(EMOTIONS)
+    assert not set(EMOTION_SYNONYMS) & set(EMOTIONS)
+    assert all(word == word.lower() for word in EMOTION_SYNONYMS)
+
+
+def test_a_mapping_is_written_as_a_blend():
+    assert blend_text({"happy": 0.8, "Joy@2": np.float32(0.25), "sad": 1}) == "happy:0.8,Joy@2:0.25,sad:1"
+    for wrong in ({}, {"happy": "0.8"}, {1: 0.5}, {"happy": None, "sad": True}, {"happy": [1.0, 2.0]}):
+        with pytest.raises(UserError, match="an emotion as a mapping needs"):
+            parse_blend(blend_text(wrong))
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("hapy", "emotion 'hapy': unknown name 'hapy'"),
-        ("Happy", "unknown name 'Happy'"),
+        ("Hapy", "unknown name 'Hapy'"),
         ("", "'' is not NAME"),
         ("happy,", "'' is not NAME"),
         ("happy:0.5:0.5", "'happy:0.5:0.5' is not NAME"),

@@ -128,15 +128,18 @@ def test_a_changing_track_changes_the_motion(model, clip):
     [
         ({"emotion": "happy", "emotion_audio": "a.wav"}, "emotion and emotion_audio exclude one another"),
         ({"emotion_motion": "a.npz", "emotion_track": "a.csv"}, "emotion_motion and emotion_track exclude"),
-        ({"emotion": "joy"}, "unknown name 'joy'; known: neutral, happy"),
+        ({"emotion": "glee"}, "unknown name 'glee'; known: neutral, happy"),
         (
             {"emotion": Gaussian(np.zeros(3), np.zeros(3))},
             r"finite mean and log_variance \[6\], got shapes \[\(3,\)",
         ),
         ({"emotion": Gaussian(np.full(6, np.nan), np.zeros(6))}, "finite mean and log_variance"),
-        ({"emotion": 3}, "expected an emotion as text or as a Gaussian, got int"),
+        (
+            {"emotion": 3},
+            "expected an emotion as text, as a mapping of names to weights or as a Gaussian, got int",
+        ),
         ({"emotion_track": []}, "the emotion track has no rows"),
-        ({"emotion_track": [(0.0, "joy")]}, "unknown name 'joy'"),
+        ({"emotion_track": [(0.0, "glee")]}, "unknown name 'glee'"),
         ({"emotion_track": [(0.0, Gaussian(np.zeros(3), np.zeros(3)))]}, "finite mean and log_variance"),
         ({"emotion_motion": "none.npz"}, "none.npz: no such file"),
         (
@@ -210,7 +213,17 @@ def test_the_examples_of_the_documentation_can_be_read(model, tmp_path):
         (tmp_path / "track.csv").write_text(block)
         track = model.emotion(track=tmp_path / "track.csv")
         assert np.isfinite(track.frames(0, 100).mean).all()
-    blends = re.findall(r'(?:--emotion=|emotion="|emotion\(")([^"`\s]+)', text)
+    blends = re.findall(r'(?:--emotion=|emotion="|\.emotion\(")([^"`\s]+)', text)
     assert {"happy:0.8,surprised:0.2", "happy@3"} <= set(blends)
     for blend in blends:
         assert model.emotion(blend).mean.shape == (6,)
+
+
+def test_a_mapping_gives_the_motion_of_the_blend(model, clip):
+    wanted = model.animate(clip, emotion="happy:0.8,surprised:0.2")
+    found = model.animate(clip, emotion={"Joy": 0.8, "surprise": 0.2})
+    assert found == wanted and found.provenance.emotion == "Joy:0.8,surprise:0.2"
+    assert model.animate(clip, emotion_track=[(0.0, {"angry@2": 1.0})]) == model.animate(
+        clip, emotion_track=[(0.0, "angry@2")]
+    )
+    np.testing.assert_array_equal(model.emotion({"sad": 1.0}).mean, model.emotion("sad").mean)

@@ -54,6 +54,27 @@ def test_a_file_with_names_and_intensities(read):
     np.testing.assert_allclose(shares(track, 1.02), [0.26, 0.26, 0.48, 0], atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffseconds;happy\r\n0,0;0,5\r\n1,04;0,8\r\n",  # spreadsheets with decimal commas
+        "seconds;happy\n0.0;0.5\n1.04;0.8\n",
+        "seconds,happy,\n0,0.5,\n1.04,0.8,\n,,\n",  # an empty column and an empty row
+        "Seconds,Happy\n0,0.5\n1.04,0.8\n",
+        "SECONDS,Joy\n0,0.5\n1.04,0.8\n",
+    ],
+)
+def test_files_of_spreadsheets_give_the_same_track(read, text):
+    track = read(text)
+    np.testing.assert_allclose(shares(track, 1.06), [0.2, 0.8, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(shares(track, 0.26), [0.425, 0.575, 0, 0], atol=1e-6)
+
+
+def test_names_and_intensities_with_decimal_commas(read):
+    track = read("Seconds;Emotion;Intensity\r\n0,5;Sadness;2\r\n1,5;joy;0,5\r\n")
+    np.testing.assert_allclose(shares(track, 1.02), [0.26, 0.26, 0.48, 0], atol=1e-6)
+
+
 def test_a_stretch_has_the_same_frames_as_the_whole_track(read):
     track = read("seconds,happy\n0.3,0\n1.7,1\n")
     whole = track.frames(0, 60)
@@ -78,7 +99,8 @@ def test_a_stretch_has_the_same_frames_as_the_whole_track(read):
         ("seconds,happy\n0,-0.5\n", "line 2: happy '-0.5' is not a number, 0 or above"),
         ("seconds,happy\n0,nan\n", "line 2: happy 'nan' is not a number, 0 or above"),
         ("seconds,happy\n1,1\n1,0\n", "line 3: seconds '1' must be above those of the previous row"),
-        ("seconds,emotion,intensity\n0,joy,1\n", "line 2: emotion 'joy@1': unknown name 'joy'"),
+        ("seconds,emotion,intensity\n0,glee,1\n", "line 2: emotion 'glee@1': unknown name 'glee'"),
+        ("seconds;happy\n1.000,5;1\n", "line 2: seconds '1.000.5' is not a number, 0 or above"),
         (
             "seconds,emotion,intensity\n0,happy,9\n",
             "line 2: emotion 'happy@9': intensity '9' is not a number",

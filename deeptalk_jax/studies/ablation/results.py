@@ -10,8 +10,9 @@ from safetensors import safe_open
 
 from deeptalk_jax.assembly.model_dir import INDEX, read_index
 from deeptalk_jax.errors import UserError
+from deeptalk_jax.stages.inputs import check_run
 from deeptalk_jax.studies.ablation.rows import Ablations, Run
-from deeptalk_jax.training.workdir import check_workdir
+from deeptalk_jax.training.workdir import metrics_file
 
 FAILURE_FILE = "failure.txt"  # the reason in the first line, then a traceback
 
@@ -73,13 +74,13 @@ def check_config(ablations: Ablations, run: Run, root: Path) -> None:
     Raises:
         UserError: the configs differ.
     """
-    check_workdir(run.workdir(root), ablations.config(run))
+    check_run(run.workdir(root), ablations.config(run), may_grow=False)
 
 
 def read_result(run: Run, root: Path, split: str) -> Result | None:
     """Returns a run's result on a split; None if it is not finished or its metrics belong to an older model."""
     workdir = run.workdir(root)
-    path, index = workdir / "metrics.json", workdir / "model" / INDEX
+    path, index = Path(metrics_file(workdir, split)), workdir / "model" / INDEX
     try:
         report = json.loads(path.read_text())
         if report.pop("split") != split or path.stat().st_mtime < index.stat().st_mtime:

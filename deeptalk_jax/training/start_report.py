@@ -1,0 +1,113 @@
+"""What a run is about to do, printed at its start, and where it came from, kept in `run.json`."""
+
+import importlib.metadata
+import json
+import shlex
+import socket
+import subprocess
+import sys
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jax
+from etils import epath
+from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
+
+from deeptalk_jax.errors import UserError
+from deeptalk_jax.files import replace_when_whole
+from deeptalk_jax.training.optimiser import split_frozen
+
+PyTree = Any
+RUN_FILE = "run.json"
+_PACKAGES = ("deeptalk_jax", "jax", "flax", "optax", "orbax-checkpoint")
+
+
+def start_report(
+    config: ConfigDict,
+    params: PyTree,
+    *,
+    source: str,
+    data: str,
+    devices: int,
+    first_step: int,
+    workdir: epath.PathLike,
+) -> str:
+    """Returns the lines that a run prints before its first step.
+
+    Args:
+        config: resolved config.
+        params: all parameters of the stage.
+        source: config file and changed keys; empty if the config is made by a program.
+        data: description of the training data.
+        devices: number of devices, over all processes.
+        first_step: number of steps taken already.
+        workdir: work directory.
+    """
+    trained, frozen = split_frozen(params, config.optimiser.frozen)
+    kind = jax.devices()[0].device_kind
+    lines = {
+        "config": source or "made by a program",
+        "trained": _sizes(trained),
+        "frozen": _sizes(frozen),
+        "devices": f"{devices} x {kind}, processes: {jax.process_count()}, global batch: {config.data.batch_size}",
+        "data": data,
+        "steps": f"{config.num_steps}" + (f", resuming at {first_step}" if first_step else ""),
+        "metrics": f"{epath.Path(workdir) / 'metrics.jsonl'}; tensorboard --logdir={workdir}",
+    }
+    return "\n".join([f"stage {config.stage}", *(f"  {name:8s} {text}" for name, text in lines.items())])
+
+
+def _sizes(params: PyTree) -> str:
+    """Returns the number of parameters, and that of each top-level part."""
+    counts = Counter()
+    for path, leaf in flatten_dict(params).items():
+        counts[path[0]] += leaf.size
+    parts = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+    return f"{counts.total():,} parameters" + (f": {parts}" if parts else "")
+
+
+def append_run(workdir: epath.PathLike, *, source: str, first_step: int) -> None:
+    """Appends an entry on this start to the list in `workdir/run.json`.
+
+    Raises:
+        UserError: the file cannot be read or written.
+    """
+    path = epath.Path(workdir) / RUN_FILE
+    entry = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "host": socket.gethostname(),
+        "command": shlex.join(sys.argv),
+        "config": source,
+        "first_step": first_step,
+        "commit": _commit(),
+        "versions": {"python": sys.version.split()[0], **{name: _version(name) for name in _PACKAGES}},
+    }
+    try:
+        runs = json.loads(path.read_text()) if path.exists() else []
+        with replace_when_whole(path) as temporary:
+            temporary.write_text(json.dumps([*runs, entry], indent=2) + "\n")
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read or written ({error})") from error
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # the package runs from a clone
+        return None
+
+
+def _commit() -> str | None:
+    """Returns the git commit of the source, with `-dirty` if files were changed; None outside a clone."""
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists():
+        return None
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
