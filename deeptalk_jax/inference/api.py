@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -354,7 +355,8 @@ class DeepTalk:
         as_list: bool,
     ) -> Iterator[tuple[int, Motion | list[Motion] | Exception]]:
         """Animates sounds with arguments that have been checked; see `animate_each`."""
-        waveforms: dict[int, np.ndarray] = {}  # of the sounds whose motions are not done
+        # Waveforms, and files where there are any, of the sounds whose motions are not done.
+        sounds: dict[int, tuple[np.ndarray, Path | None]] = {}
 
         def clips() -> Iterator[Clip | Exception]:
             for index, sound in enumerate(audio):
@@ -363,17 +365,18 @@ class DeepTalk:
                 except Exception as error:
                     clip = error
                 else:
-                    waveforms[index] = clip.waveform
+                    is_file = isinstance(sound, (str, os.PathLike))
+                    sounds[index] = clip.waveform, Path(sound).absolute() if is_file else None
                 yield clip
 
         for index, result in animate_clips(self._animator, clips(), request, progress):
-            waveform = waveforms.pop(index, None)
+            sound = sounds.pop(index, None)
             if isinstance(result, Exception):
                 yield index, result
             else:
                 seeds = request.sampling.seeds
                 motions = [
-                    self._motion(waveform, sample, replace(origin, seed=seed))
+                    self._motion(*sound, sample, replace(origin, seed=seed))
                     for sample, seed in zip(result, seeds, strict=True)
                 ]
                 yield index, motions if as_list else motions[0]
@@ -381,7 +384,9 @@ class DeepTalk:
     def _clip(self, sound: Sound, rate_hz: int) -> Clip:
         return Clip(read_sound(sound, rate_hz), self._animator.options)
 
-    def _motion(self, waveform: np.ndarray, result: WindowMotion, provenance: Provenance) -> Motion:
+    def _motion(
+        self, waveform: np.ndarray, sound_file: Path | None, result: WindowMotion, provenance: Provenance
+    ) -> Motion:
         expression, jaw_pose = split_motion(result.motion)
         return Motion(
             expression=expression,
@@ -391,4 +396,5 @@ class DeepTalk:
             waveform=waveform,
             load_head=self._load_head,
             provenance=provenance,
+            sound_file=sound_file,
         )

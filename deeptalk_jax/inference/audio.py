@@ -14,7 +14,7 @@ import numpy as np
 
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.inference.channel_mix import mix_channels
-from deeptalk_jax.inference.sound_file import read_sound_file
+from deeptalk_jax.inference.sound_file import read_channels, read_sound_file
 from deeptalk_jax.types import AUDIO_RATE_HZ, SAMPLES_PER_FRAME
 
 # A single sound, see `read_sound`.
@@ -54,6 +54,20 @@ def read_audio(path: str | os.PathLike) -> np.ndarray:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     return to_model_rate(mono, rate_hz, name=str(path))
+
+
+def read_original(path: str | os.PathLike) -> tuple[np.ndarray, int]:
+    """Reads the channels of a sound file at its own rate, for the sound of a video.
+
+    Args:
+        path: a file that `read_audio` can read.
+
+    Returns:
+        `[s, c]` float32, scaled into [-1, 1] as in `to_model_rate`, and the rate in Hz.
+    """
+    with Path(path).open("rb") as file:
+        samples, rate_hz = read_channels(file, str(path))
+    return _scaled(samples), rate_hz
 
 
 def read_sound(sound: Sound, rate_hz: int = AUDIO_RATE_HZ) -> np.ndarray:

@@ -19,6 +19,7 @@ from deeptalk_jax.head.lazy import LazyHead
 from deeptalk_jax.head.lbs import motion_vertices
 from deeptalk_jax.head.load import PROCEDURAL
 from deeptalk_jax.head.model import HeadModel
+from deeptalk_jax.inference.audio import read_original
 from deeptalk_jax.inference.provenance import Provenance, channel_names
 from deeptalk_jax.models.motion_prior import FRAMES_PER_BOTTOM_CODE, FRAMES_PER_TOP_CODE
 from deeptalk_jax.types import (
@@ -53,6 +54,7 @@ class Motion:
             animating a short clip. None if the head is not known.
         fps: frames per second.
         provenance: model and settings that made the motion; None if they are not known.
+        sound_file: file of the sound, with its own rate and channels; None if the sound was given as samples.
     """
 
     expression: np.ndarray
@@ -63,6 +65,7 @@ class Motion:
     load_head: Callable[[], HeadModel] | None
     fps: int = MOTION_RATE_HZ
     provenance: Provenance | None = None
+    sound_file: Path | None = None
 
     # Without this, `motion[0]` being an error would still make the object look like a sequence to `iter`.
     __iter__ = None
@@ -138,6 +141,7 @@ class Motion:
             indices_top=codes(self.indices_top, FRAMES_PER_TOP_CODE),
             indices_bottom=codes(self.indices_bottom, FRAMES_PER_BOTTOM_CODE),
             waveform=self.waveform[start * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME].copy(),
+            sound_file=None,  # the file holds the sound of all frames
         )
 
     @property
@@ -183,7 +187,7 @@ class Motion:
         """Writes the motion to a file, whole or not at all; the extension selects the format, in any case.
 
         `.npz` holds coefficients, codes and origin, see docs/motion_file.md; `.mp4` is a video of the rendered head
-        with its sound.
+        with its sound, which keeps the rate and channels of a sound file.
 
         Args:
             path: the file, or a binary file object, which gets the `.npz` format.
@@ -232,8 +236,14 @@ class Motion:
             for start in range(0, len(frames), _BLOCK_FRAMES)
             for picture in render_frames(self.head, self._block_vertices(frames, start))
         )
-        sound = self.waveform if len(self.waveform) else None
-        write_video(path, pictures, fps=self.fps, audio=sound, audio_rate_hz=AUDIO_RATE_HZ)
+        sound, rate_hz = self._sound()
+        write_video(path, pictures, fps=self.fps, audio=sound, audio_rate_hz=rate_hz)
+
+    def _sound(self) -> tuple[np.ndarray | None, int]:
+        """Returns the sound of the video: that of `sound_file` if it still exists, else `waveform`; and its rate."""
+        if self.sound_file is not None and self.sound_file.is_file():
+            return read_original(self.sound_file)
+        return self.waveform if len(self.waveform) else None, AUDIO_RATE_HZ
 
 
 def check_formats(formats: Sequence[str], others: Iterable[str] = ()) -> None:

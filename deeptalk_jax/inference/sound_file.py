@@ -68,6 +68,18 @@ def read_sound_file(file: BinaryIO, name: str) -> tuple[np.ndarray, int]:
     return mono, rate_hz
 
 
+def read_channels(file: BinaryIO, name: str) -> tuple[np.ndarray, int]:
+    """Reads all channels of a sound file that `read_sound_file` can read.
+
+    Returns:
+        `[s, c]` float32 as stored, and the rate in Hz. If the number of channels changes, the fewest are kept.
+    """
+    read = _reader(file, _start(file), name)
+    rates_hz, blocks = zip(*read(file, name), strict=True)
+    fewest = min(block.shape[1] for block in blocks)
+    return np.concatenate([block[:, :fewest] for block in blocks]), rates_hz[0]
+
+
 def _start(file: BinaryIO) -> bytes:
     file.seek(0)
     head = file.read(_SNIFFED_BYTES)

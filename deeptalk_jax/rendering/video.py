@@ -1,5 +1,6 @@
 """Writes frames and sound to an mp4 file with H.264 (yuv420p) and AAC, which all common players support."""
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -14,6 +15,9 @@ from deeptalk_jax.files import replace_when_whole
 
 _CONSTANT_RATE_FACTOR = "18"  # visually lossless for smooth pictures
 _AUDIO_BITS_PER_S = 128_000
+_FALLBACK_RATE_HZ = 48_000
+# FFmpeg's names of channel layouts, by the number of channels.
+_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1"}
 _AAC_BLOCK = 1024  # samples of an AAC frame
 _AAC_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 
@@ -32,16 +36,16 @@ def write_video(
         path: file to write, ending in `.mp4`.
         frames: `[height, width, 3]` uint8 RGB pictures of equal size with even sides; may be a generator.
         fps: pictures per second.
-        audio: `[s]` float32 samples in [-1, 1], cut or padded with silence to the duration of the pictures.
-        audio_rate_hz: sampling rate of `audio`; a rate that AAC supports.
+        audio: `[s]` or `[s, c]` float32 samples in [-1, 1], cut or padded with silence to the duration of the
+            pictures. More than 6 channels are mixed to one.
+        audio_rate_hz: sampling rate of `audio`. The sound is resampled to 48 kHz if AAC does not support its rate.
 
     Returns:
         Number of frames written.
 
     Raises:
         UserError: The path does not end in `.mp4`, its directory does not exist, or there are no frames.
-        ValueError: A frame does not have the shape and type stated above, the audio does not have one axis, or AAC
-            does not support its rate.
+        ValueError: A frame or the audio does not have the shape and type stated above.
     """
     path = Path(path)
     if path.suffix.lower() != ".mp4":
@@ -49,7 +53,7 @@ def write_video(
     if not path.parent.is_dir():
         raise UserError(f"{path}: the directory {path.parent} does not exist; create it first")
     if audio is not None:
-        audio = _checked_audio(audio, audio_rate_hz)
+        audio, audio_rate_hz = _prepared_audio(audio, audio_rate_hz)
     stream = iter(frames)
     first = next(stream, None)
     if first is None:
@@ -59,13 +63,21 @@ def write_video(
         return _encode(temporary, chain([first], stream), first.shape, fps, audio, audio_rate_hz)
 
 
-def _checked_audio(audio: np.ndarray, audio_rate_hz: int) -> np.ndarray:
+def _prepared_audio(audio: np.ndarray, rate_hz: int) -> tuple[np.ndarray, int]:
+    """Returns `[s, c]` samples in [-1, 1] with a number of channels and a rate that AAC supports."""
     audio = np.asarray(audio, np.float32)
-    if audio.ndim != 1:
-        raise ValueError(f"audio has shape {audio.shape}; expected one channel, [s]")
-    if audio_rate_hz not in _AAC_RATES_HZ:
-        raise ValueError(f"audio_rate_hz is {audio_rate_hz}; AAC supports {_AAC_RATES_HZ}")
-    return np.clip(np.nan_to_num(audio), -1.0, 1.0)
+    if audio.ndim not in (1, 2):
+        raise ValueError(f"audio has shape {audio.shape}; expected [s] or [s, c]")
+    audio = audio[:, None] if audio.ndim == 1 else audio
+    if audio.shape[1] not in _LAYOUTS:
+        audio = audio.mean(axis=1, keepdims=True)
+    if rate_hz not in _AAC_RATES_HZ:
+        import scipy.signal  # here, because it takes as long to import as jax
+
+        divisor = math.gcd(_FALLBACK_RATE_HZ, rate_hz)
+        audio = scipy.signal.resample_poly(audio, _FALLBACK_RATE_HZ // divisor, rate_hz // divisor)
+        rate_hz = _FALLBACK_RATE_HZ
+    return np.clip(np.nan_to_num(audio), -1.0, 1.0), rate_hz
 
 
 def _check_frame(frame: np.ndarray, shape: tuple[int, ...]) -> None:
@@ -92,8 +104,8 @@ def _encode(
         video.options = {"crf": _CONSTANT_RATE_FACTOR, "preset": "veryfast"}
         sound = None
         if audio is not None:
-            sound = container.add_stream("aac", rate=audio_rate_hz, layout="mono")
-            sound.bit_rate = _AUDIO_BITS_PER_S
+            sound = container.add_stream("aac", rate=audio_rate_hz, layout=_LAYOUTS[audio.shape[1]])
+            sound.bit_rate = _AUDIO_BITS_PER_S * audio.shape[1]
         num_frames = num_samples = 0
         for picture in frames:
             _check_frame(picture, shape)
@@ -118,9 +130,10 @@ def _encode_audio(
     """Encodes samples `first` to `end`; beyond the end of `audio` they are silence."""
     for start in range(first, end, _AAC_BLOCK):
         length = min(_AAC_BLOCK, end - start)
-        block = np.zeros(length, np.float32)
+        block = np.zeros((length, audio.shape[1]), np.float32)
         held = audio[start : start + length]
         block[: len(held)] = held
-        frame = av.AudioFrame.from_ndarray(block[None], format="fltp", layout="mono")
+        planes = np.ascontiguousarray(block.T)
+        frame = av.AudioFrame.from_ndarray(planes, format="fltp", layout=_LAYOUTS[len(planes)])
         frame.sample_rate, frame.pts, frame.time_base = sound.rate, start, Fraction(1, sound.rate)
         container.mux(sound.encode(frame))

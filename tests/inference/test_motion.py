@@ -8,6 +8,7 @@ from dataclasses import replace
 import av
 import numpy as np
 import pytest
+import soundfile
 
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.head.actions import EXPRESSION_ACTIONS
@@ -175,3 +176,30 @@ def test_files_that_are_not_motions_are_rejected(motion, tmp_path):
         np.savez(tmp_path / "b2.npz", **{**file, "seed": np.array("three")})
     with pytest.raises(UserError, match=r"b2.npz: not a motion file of infer.py \(.*three"):
         Motion.load(tmp_path / "b2.npz")
+
+
+def decoded_sound(path):
+    with av.open(str(path)) as file:
+        rate_hz = file.streams.audio[0].codec_context.sample_rate
+        return np.hstack([frame.to_ndarray() for frame in file.decode(audio=0)]), rate_hz
+
+
+def test_a_video_has_the_sound_of_the_file_at_its_own_rate_and_channels(model, tmp_path):
+    rate_hz = 44_100
+    tones = np.sin(2 * np.pi * np.arange(rate_hz // 2)[:, None] / rate_hz * [300, 700])
+    # 16 bit samples that were cast to floats without being scaled.
+    soundfile.write(tmp_path / "loud.wav", tones * 16_384, rate_hz, subtype="FLOAT")
+    motion = model.animate(tmp_path / "loud.wav")
+    motion.save(tmp_path / "file.mp4")
+    sound, written_hz = decoded_sound(tmp_path / "file.mp4")
+    assert written_hz == rate_hz and len(sound) == 2
+    middle = slice(4_000, 18_000)
+    for channel, tone in zip(sound, tones.T, strict=True):
+        delay = np.argmax([channel[4_000 + d : 18_000 + d] @ tone[middle] for d in range(-100, 1100)]) - 100
+        shifted = channel[4_000 + delay : 18_000 + delay]
+        assert np.corrcoef(shifted, tone[middle])[0, 1] > 0.99
+        assert np.abs(shifted).max() == pytest.approx(0.5, abs=0.05)
+
+    motion[:8].save(tmp_path / "part.mp4")  # the file holds the sound of all frames
+    sound, written_hz = decoded_sound(tmp_path / "part.mp4")
+    assert written_hz == 16_000 and len(sound) == 1

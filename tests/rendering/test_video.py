@@ -47,6 +47,24 @@ def test_written_video_has_its_frames_and_sound_of_equal_duration(tmp_path, audi
         assert np.abs(sound[12000:18000]).max() < 0.02
 
 
+@pytest.mark.parametrize(
+    ("rate_hz", "channels", "written"),
+    [(44_100, 2, (44_100, 2)), (22_254, 1, (48_000, 1)), (48_000, 6, (48_000, 6)), (16_000, 7, (16_000, 1))],
+)
+def test_sound_keeps_its_rate_and_channels_where_aac_has_them(tmp_path, rate_hz, channels, written):
+    path = tmp_path / "clip.mp4"
+    quiet = np.zeros((rate_hz, channels - 1), np.float32)
+    audio = np.hstack([tone(1.0, rate_hz)[:, None], quiet])
+    write_video(path, pictures(25), audio=audio, audio_rate_hz=rate_hz)
+    with av.open(str(path)) as file:
+        context = file.streams.audio[0].codec_context
+        assert (context.sample_rate, context.channels) == written
+        sound = np.hstack([frame.to_ndarray() for frame in file.decode(audio=0)])
+    peaks = np.abs(sound[:, 3000:12_000]).max(axis=1)
+    assert peaks[0] == pytest.approx(0.4 / (7 if channels == 7 else 1), rel=0.1)
+    assert (peaks[1:] < 0.02).all()
+
+
 def test_sound_and_pictures_of_one_moment_are_close_in_the_file(tmp_path):
     path = tmp_path / "clip.mp4"
     write_video(path, pictures(25 * 30), audio=tone(30.0))
@@ -89,8 +107,8 @@ def test_invalid_video_arguments_raise(tmp_path):
         write_video(tmp_path / "clip.mp4", [])
     with pytest.raises(ValueError, match=r"65 x 48 pixels; yuv420p needs even sides"):
         write_video(tmp_path / "clip.mp4", pictures(2, height=65))
-    with pytest.raises(ValueError, match=r"audio has shape \(2, 5\)"):
-        write_video(tmp_path / "clip.mp4", pictures(2), audio=np.zeros((2, 5)))
+    with pytest.raises(ValueError, match=r"audio has shape \(2, 5, 1\)"):
+        write_video(tmp_path / "clip.mp4", pictures(2), audio=np.zeros((2, 5, 1)))
     assert os.listdir(tmp_path) == []
 
 
