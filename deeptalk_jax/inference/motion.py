@@ -85,6 +85,10 @@ class Motion:
         """
         expression, jaw_pose = split_motion(read_motion(path))
         arrays = _read_arrays(Path(path), ("indices_top", "indices_bottom"), Provenance.names())
+        for name in ("indices_top", "indices_bottom"):
+            if arrays[name].ndim != 1 or arrays[name].dtype.kind not in "iu":
+                found = f"{arrays[name].dtype} of shape {arrays[name].shape}"
+                raise UserError(f"{path}: {name} is {found}, expected integers of one axis")
         try:
             provenance = Provenance.from_arrays(arrays)
         except (TypeError, ValueError) as error:
@@ -313,5 +317,15 @@ def _read_arrays(path: Path, needed: Sequence[str], optional: Sequence[str] = ()
     try:
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in (*needed, *(name for name in optional if name in file))}
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    # RuntimeError: the zip container claims a password or an unknown compression.
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        EOFError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise UserError(f"{path}: not a motion file of infer.py ({error})") from error

@@ -176,6 +176,23 @@ def test_files_that_are_not_motions_are_rejected(motion, tmp_path):
         np.savez(tmp_path / "b2.npz", **{**file, "seed": np.array("three")})
     with pytest.raises(UserError, match=r"b2.npz: not a motion file of infer.py \(.*three"):
         Motion.load(tmp_path / "b2.npz")
+    replace(motion, indices_top=np.zeros((6, 2))).save(tmp_path / "c.npz")
+    with pytest.raises(
+        UserError, match=r"c.npz: indices_top is float64 of shape \(6, 2\), expected integers"
+    ):
+        Motion.load(tmp_path / "c.npz")
+
+
+def test_a_zip_file_with_an_unknown_compression_is_rejected(motion, tmp_path):
+    motion.save(tmp_path / "a.npz")
+    contents = (tmp_path / "a.npz").read_bytes()
+    # Method 8 (deflate) becomes 99 in the local header and in the directory at the end.
+    for signature, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        place = contents.index(signature) + offset
+        contents = contents[:place] + b"\x63\x00" + contents[place + 2 :]
+    (tmp_path / "a.npz").write_bytes(contents)
+    with pytest.raises(UserError, match=r"a.npz: not a motion file of infer.py"):
+        Motion.load(tmp_path / "a.npz")
 
 
 def decoded_sound(path):
