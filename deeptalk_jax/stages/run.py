@@ -44,7 +44,7 @@ def train(
         workdir: work directory, which may be in an object store (`gs://bucket/directory`).
         profile_steps: see `training.loop.fit`.
         features_dir: directory for precomputed features of frozen networks, see `precompute_features`.
-        source: config file and changed keys, which the run prints and writes to `workdir/run.json`.
+        source: config file and changed keys for the report at the start, see `training.loop.fit`.
 
     Returns:
         The model directory, `workdir/model`.

@@ -1,7 +1,11 @@
 """Checkpoints of training state and data iterator; restoring falls back to an older one if the newest is damaged."""
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging import LogRecord
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -70,6 +74,7 @@ class Checkpoints:
             raise UserError(
                 f"{self.directory}: the checkpoint directory cannot be created ({error})"
             ) from error
+        logging.get_absl_logger().addFilter(_is_no_traceback_of_orbax)
 
     @property
     def latest_step(self) -> int | None:
@@ -155,6 +160,7 @@ class Checkpoints:
                 self._manager.wait_until_finished()
             finally:
                 self._manager.close()
+                logging.get_absl_logger().removeFilter(_is_no_traceback_of_orbax)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -166,5 +172,12 @@ class Checkpoints:
             self.close()
 
 
+def _is_no_traceback_of_orbax(record: LogRecord) -> bool:
+    """Filters out the tracebacks that Orbax logs in its threads; it raises the same errors in the main thread."""
+    return not (record.exc_info and Path(record.pathname).is_relative_to(Path(ocp.__file__).parent))
+
+
 def _reason(error: Exception) -> str:
+    if (full := os.strerror(errno.ENOSPC)) in str(error):
+        return f"the disk is full: {full}"
     return str(error).splitlines()[0] if str(error) else type(error).__name__

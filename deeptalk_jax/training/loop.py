@@ -89,8 +89,10 @@ class Trainer:
     def _on_devices(self, tree: PyTree) -> PyTree:
         return jax.device_put(tree, state_sharding(self._mesh, tree))
 
-    def start_from(self, variables: PyTree) -> None:
-        """Replaces parameters and mutable collections before the first step."""
+    def start_from(self, variables: PyTree | None) -> None:
+        """Replaces parameters and mutable collections before the first step; None keeps them."""
+        if variables is None:
+            return
         params, others = variables["params"], {k: v for k, v in variables.items() if k != "params"}
         old = {"params": self.state.params, "model_state": self.state.model_state}
         new = {"params": params, "model_state": others}
@@ -158,7 +160,8 @@ def fit(
         window_features: see `Trainer`.
         profile_steps: first and last step to trace into `workdir/profile`, counted from 1 at the first step of this
             call.
-        source: config file and changed keys, for the report at the start and for `workdir/run.json`.
+        source: config file and changed keys, for the report at the start and for `workdir/run.json`; without it, the
+            report is not printed.
 
     Returns:
         Trained variables on the host.
@@ -177,9 +180,7 @@ def fit(
     check_workdir(workdir, config, digests.get)
     trainer = Trainer(stage, config, window_features)
     if not has_checkpoint(workdir / "checkpoints"):
-        variables = stage.starting_variables()
-        if variables is not None:
-            trainer.start_from(variables)
+        trainer.start_from(stage.starting_variables())
     before = read_config(workdir)
     claim_workdir(workdir, config, digests)  # last, so that a value that cannot be used leaves no directory
     with Checkpoints(workdir / "checkpoints") as checkpoints:
@@ -187,12 +188,10 @@ def fit(
         first = trainer.step
         if first:
             logging.info("%s: resuming at step %d", stage.name, first)
-            _report_longer_run(stage.name, before, config)
-        if jax.process_index() == 0:
-            print(trainer.start_report(source, workdir), flush=True)
-            append_run(workdir, source=source, first_step=first)
         trace = StepTrace(workdir, profile_steps, config.num_steps - first)
         writes = jax.process_index() == 0
+        if writes:
+            _announce(trainer, source, workdir, before)
         with (
             Interrupts() as interrupts,
             MetricWriter(workdir, first_step=first) if writes else nullcontext() as writer,
@@ -205,11 +204,15 @@ def fit(
     return trainer.variables()
 
 
-def _report_longer_run(name: str, before: ConfigDict | None, config: ConfigDict) -> None:
-    """Prints that the run is longer than when it was last started, and what happens to its learning rate."""
-    if before is None or before.num_steps >= config.num_steps or jax.process_index() != 0:
+def _announce(trainer: Trainer, source: str, workdir: epath.Path, before: ConfigDict | None) -> None:
+    """Writes this start to `run.json`, and prints the plan of a run of `train.py` and whether it has become longer."""
+    append_run(workdir, source=source, first_step=trainer.step)
+    if source:  # other programs, such as an ablation, have an output of their own
+        print(trainer.start_report(source, workdir), flush=True)
+    config = trainer.config
+    if before is None or before.num_steps >= config.num_steps:
         return
-    line = f"{name}: num_steps grows from {before.num_steps} to {config.num_steps}"
+    line = f"{trainer.stage.name}: num_steps grows from {before.num_steps} to {config.num_steps}"
     if config.optimiser.schedule == "cosine":
         line += (
             "; the cosine schedule of the learning rate is stretched to the new length, so the rate jumps up"

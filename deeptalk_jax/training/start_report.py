@@ -40,7 +40,7 @@ def start_report(
     Args:
         config: resolved config.
         params: all parameters of the stage.
-        source: config file and changed keys; empty if the config is made by a program.
+        source: config file and changed keys.
         data: description of the training data.
         devices: number of devices, over all processes.
         first_step: number of steps taken already.
@@ -49,7 +49,7 @@ def start_report(
     trained, frozen = split_frozen(params, config.optimiser.frozen)
     kind = jax.devices()[0].device_kind
     lines = {
-        "config": source or "made by a program",
+        "config": source,
         "trained": _sizes(trained),
         "frozen": _sizes(frozen),
         "devices": f"{devices} x {kind}, processes: {jax.process_count()}, global batch: {config.data.batch_size}",

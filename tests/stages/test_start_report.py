@@ -33,10 +33,10 @@ def test_a_run_reports_its_plan_and_its_learning_rate(tiny_config, tmp_path, cap
 def test_each_start_is_appended_to_run_json(tiny_config, tmp_path, capsys):
     for num_steps in (1, 2):
         config = tiny_config("fer", num_steps=num_steps)
-        fit(make_stage(config), config, tmp_path / "run")
+        fit(make_stage(config), config, tmp_path / "run", source="fer.py" if num_steps == 2 else "")
     assert "  steps    2, resuming at 1\n" in capsys.readouterr().out
     runs = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert [entry["first_step"] for entry in runs] == [0, 1]
+    assert [(entry["first_step"], entry["config"]) for entry in runs] == [(0, ""), (1, "fer.py")]
     assert runs[0].keys() == {"date", "host", "command", "config", "first_step", "commit", "versions"}
     assert {"jax", "flax", "deeptalk_jax"} <= runs[0]["versions"].keys()
     (tmp_path / "run" / "run.json").write_text("{")

@@ -3,6 +3,7 @@
 import errno
 import gc
 import os
+import resource
 import shutil
 
 import grain
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from absl import logging
 
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.training.checkpoints import Checkpoints
@@ -111,6 +113,24 @@ def test_a_full_disk_is_reported_whenever_it_shows(tmp_path, monkeypatch):
             with pytest.raises(UserError, match=message):
                 call()
     checkpoints.close()
+
+
+def test_a_write_that_fails_in_the_background_is_not_logged_by_orbax(tmp_path, caplog):
+    """The disk refuses files above 64 kB; Orbax logs the tracebacks of four threads, about 300 lines."""
+    numbers = np.random.default_rng(0).normal(size=100_000).astype(np.float32)
+    state = state_at(1)
+    state = state.replace(params={"w": jnp.asarray(numbers)})
+    checkpoints, limits = Checkpoints(tmp_path), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, limits[1]))
+    try:
+        with pytest.raises(UserError, match="a checkpoint cannot be written") as error:
+            checkpoints.save(1, state, counter(10))
+            checkpoints.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(error.value)
+    assert not [record for record in caplog.records if record.exc_info]
+    assert not logging.get_absl_logger().filters
 
 
 def test_an_unfinished_save_is_ignored(saved):
