@@ -25,7 +25,6 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Work directory of the training,
 _SPLIT = flags.DEFINE_enum(
     "split", "test", ["train", "validation", "test"], "Split of the dataset to evaluate on."
 )
-flags.mark_flags_as_required(["workdir"])
 
 
 def _evaluate() -> None:
@@ -38,4 +37,4 @@ def _evaluate() -> None:
 
 
 if __name__ == "__main__":
-    run_tool(_evaluate, config_of_workdir=True)
+    run_tool(_evaluate, required=["workdir"], config_of_workdir=True)

@@ -18,8 +18,8 @@ from deeptalk_jax.cli import run_tool
 from deeptalk_jax.errors import Interrupted, UserError
 from deeptalk_jax.signals import received_signal
 
-flags.DEFINE_string("model", None, "Model directory written by training.", required=True)
-flags.DEFINE_string("out", None, "Output directory; created if missing.", required=True)
+flags.DEFINE_string("model", None, "Model directory written by training.")
+flags.DEFINE_string("out", None, "Output directory; created if missing.")
 flags.DEFINE_multi_string("audio", [], "Sound file or directory; more may follow as plain arguments.")
 flags.DEFINE_list(
     "formats",
@@ -82,4 +82,4 @@ def _infer(more_audio: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    run_tool(_infer, takes_arguments=True)
+    run_tool(_infer, required=["model", "out"], takes_arguments=True)

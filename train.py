@@ -47,7 +47,6 @@ _NUM_PROCESSES = flags.DEFINE_integer(
 _PROCESS_ID = flags.DEFINE_integer(
     "process_id", None, "Index of this process, from 0; needed with --coordinator."
 )
-flags.mark_flags_as_required(["config", "workdir"])
 
 
 def _config_source() -> str:
@@ -81,4 +80,4 @@ def _train() -> None:
 
 
 if __name__ == "__main__":
-    run_tool(_train)
+    run_tool(_train, required=["config", "workdir"])

@@ -31,11 +31,14 @@ _OF_WORKDIR = Path(__file__).parents[1] / "configs" / "from_workdir.py"
 _HELP_WORDS = ("-h", "-?", "-help", "--help", "-helpshort", "--helpshort")
 _FULL_HELP_WORDS = ("-helpfull", "--helpfull")
 _VERSION_WORDS = ("-version", "--version")
-_MISSING_FLAG = re.compile(r"Flag --(?P<name>\w+) must have a value other than None")
 
 
 def run_tool(
-    command: Callable[..., int | None], *, takes_arguments: bool = False, config_of_workdir: bool = False
+    command: Callable[..., int | None],
+    *,
+    required: Sequence[str] = (),
+    takes_arguments: bool = False,
+    config_of_workdir: bool = False,
 ) -> None:
     """Parses the flags, runs a tool and exits.
 
@@ -45,6 +48,7 @@ def run_tool(
 
     Args:
         command: runs the tool; called after the flags are parsed.
+        required: names of flags that must be given.
         takes_arguments: the tool takes plain arguments besides flags; `command` gets them as a list.
         config_of_workdir: without --config, the config is that of the run in --workdir.
     """
@@ -61,7 +65,7 @@ def run_tool(
     try:
         app.run(
             lambda argv: sys.exit(_prepared(main, argv) or 0),
-            flags_parser=partial(_parse_flags, config_of_workdir=config_of_workdir),
+            flags_parser=partial(_parse_flags, required=required, config_of_workdir=config_of_workdir),
         )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -86,7 +90,7 @@ def _prepared(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]) 
     return main(argv)
 
 
-def _parse_flags(argv: Sequence[str], *, config_of_workdir: bool) -> list[str]:
+def _parse_flags(argv: Sequence[str], *, required: Sequence[str], config_of_workdir: bool) -> list[str]:
     if any(word in _HELP_WORDS for word in argv[1:]):
         app.usage(shorthelp=True, writeto_stdout=True, exitcode=0)  # absl's own --help exits with status 1
     if any(word in _FULL_HELP_WORDS for word in argv[1:]):
@@ -103,14 +107,13 @@ def _parse_flags(argv: Sequence[str], *, config_of_workdir: bool) -> list[str]:
             # program for the end of the flags.
             sys.argv[:] = argv
             _check_config(argv)
-        return flags.FLAGS(argv)
+        arguments = flags.FLAGS(argv)
     except flags.Error as error:
-        if missing := _MISSING_FLAG.search(str(error)):
-            name = missing["name"]
-            raise UserError(
-                f"--{name}: required, give --{name}=VALUE ({flags.FLAGS[name].help.rstrip('.')})"
-            ) from error
         raise UserError(str(error).replace("\n", " ")) from error
+    for name in required:
+        if flags.FLAGS[name].value is None:
+            raise UserError(f"--{name}: required, give --{name}=VALUE ({flags.FLAGS[name].help.rstrip('.')})")
+    return arguments
 
 
 def _workdirs(argv: Sequence[str]) -> list[str]:

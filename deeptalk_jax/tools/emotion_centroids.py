@@ -17,7 +17,6 @@ _DATA_DIR = flags.DEFINE_string(
 _DATASET = flags.DEFINE_string(
     "dataset", None, "Name of the dataset; default: the one that DEE was trained on."
 )
-flags.mark_flag_as_required("model")
 
 
 def _emotion_centroids() -> None:
@@ -37,4 +36,4 @@ def _emotion_centroids() -> None:
 
 
 if __name__ == "__main__":
-    run_tool(_emotion_centroids)
+    run_tool(_emotion_centroids, required=["model"])

@@ -21,7 +21,6 @@ _MODEL = flags.DEFINE_string("model", None, "Model directory written by training
 _AUDIO = flags.DEFINE_string("audio", None, "Sound file of the person.")
 _MOTION = flags.DEFINE_string("motion", None, "Motion of that speech, .npz.")
 _OUT = flags.DEFINE_string("out", None, "Identity file to write, .json.")
-flags.mark_flags_as_required(["model", "audio", "motion", "out"])
 
 
 def _fit_identity() -> None:
@@ -55,4 +54,4 @@ def _fit_identity() -> None:
 
 
 if __name__ == "__main__":
-    run_tool(_fit_identity)
+    run_tool(_fit_identity, required=["model", "audio", "motion", "out"])

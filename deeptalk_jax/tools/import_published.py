@@ -35,7 +35,6 @@ _HEAD = flags.DEFINE_string(
     "Head on which infer.py shows the motion: a FLAME file, for which the weights were trained, or 'procedural'. "
     "Default: the head of an existing --out directory, otherwise 'procedural'.",
 )
-flags.mark_flag_as_required("out")
 
 
 def _import() -> None:
@@ -66,4 +65,4 @@ def _import() -> None:
 
 
 if __name__ == "__main__":
-    run_tool(_import)
+    run_tool(_import, required=["out"])

@@ -37,7 +37,6 @@ _NUM_HOSTS = flags.DEFINE_integer(
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "Get the index and the number of machines from jax.distributed."
 )
-flags.mark_flag_as_required("config")
 
 
 def _ablate() -> int:
@@ -86,4 +85,4 @@ def _print_rows(ablations: Ablations, rows: tuple[str, ...]) -> None:
 
 
 if __name__ == "__main__":
-    run_tool(_ablate)
+    run_tool(_ablate, required=["config"])

@@ -22,7 +22,6 @@ _DATA_DIR = flags.DEFINE_string(
 )
 _SPLIT = flags.DEFINE_string("split", "test", "Split to take clips from.")
 _NUM_PAIRS = flags.DEFINE_integer("num_pairs", 64, "Maximum number of clip pairs per kind.", lower_bound=1)
-flags.mark_flag_as_required("model")
 
 
 def _prior_levels() -> None:
@@ -43,4 +42,4 @@ def _prior_levels() -> None:
 
 
 if __name__ == "__main__":
-    run_tool(_prior_levels)
+    run_tool(_prior_levels, required=["model"])

@@ -25,7 +25,6 @@ _NUM_CLIPS = flags.DEFINE_integer(
     "num_clips", 32, "Maximum number of clips, evenly spaced over the split.", lower_bound=1
 )
 _NUM_SAMPLES = flags.DEFINE_integer("num_samples", 6, "Number of motions per clip.", lower_bound=2)
-flags.mark_flag_as_required("model")
 
 
 def _sampling_controls() -> None:
@@ -51,4 +50,4 @@ def _sampling_controls() -> None:
 
 
 if __name__ == "__main__":
-    run_tool(_sampling_controls)
+    run_tool(_sampling_controls, required=["model"])
