@@ -60,7 +60,9 @@ def load_head(spec: str) -> HeadModel:
     if path.suffix == ".npz":
         arrays = _read_npz(path)
         if "format" in arrays:
-            return _head_from_arrays(path, arrays)
+            return _head_from_arrays(
+                path, {name: array for name, array in arrays.items() if array is not None}
+            )
         return _head_from_flame(path, arrays)
     if path.suffix in (".pkl", ".pickle"):
         return _head_from_flame(path, _read_pickle(path))
@@ -91,10 +93,17 @@ def save_head(path: str | os.PathLike, head: HeadModel) -> None:
         np.savez_compressed(file, format=_FORMAT, header=json.dumps(header), **contents)
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
+def _read_npz(path: Path) -> dict[str, np.ndarray | None]:
+    """Reads the entries of an npz file; those that hold Python objects are None, because only some are needed."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+            entries = {}
+            for name in file.files:
+                try:
+                    entries[name] = file[name]
+                except ValueError:
+                    entries[name] = None
+            return entries
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
         raise UserError(
             f"{path}: not a readable npz ({type(error).__name__}); expected {_EXPECTED}"
@@ -116,7 +125,9 @@ def _flame_arrays(path: Path, contents: dict[str, Any]) -> dict[str, np.ndarray]
     arrays = {key: as_array(contents[key]) for key in _FLAME_KEYS}
     for key, array in arrays.items():
         if array is None:
-            raise UserError(f"{path}: entry {key} does not hold an array; expected {_EXPECTED}")
+            raise UserError(
+                f"{path}: entry {key} does not hold an array of numbers, as np.savez stores it; expected {_EXPECTED}"
+            )
     num_vertices = arrays["v_template"].shape[0] if arrays["v_template"].ndim else 0
     num_joints = len(JOINT_PARENTS)
     wanted = {
@@ -174,8 +185,8 @@ def _head_from_flame(path: Path, contents: dict[str, Any]) -> HeadModel:
 
 
 def _head_from_arrays(path: Path, arrays: dict[str, np.ndarray]) -> HeadModel:
-    if str(arrays["format"]) != _FORMAT:
-        raise UserError(f"{path}: format {str(arrays['format'])!r}, expected {_FORMAT!r}")
+    if str(arrays.get("format")) != _FORMAT:
+        raise UserError(f"{path}: format {str(arrays.get('format'))!r}, expected {_FORMAT!r}")
     try:
         header = json.loads(str(arrays["header"]))
         masks = {key[5:]: value for key, value in arrays.items() if key.startswith("mask/")}

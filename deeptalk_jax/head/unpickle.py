@@ -106,6 +106,15 @@ def _numpy_scalar(dtype: _Dtype, raw: Any) -> Any:
     return np.frombuffer(raw, dtype=dtype.dtype)[0]
 
 
+def _array_from_buffer(raw: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
+    """Replaces `numpy.core.numeric._frombuffer`, by which protocol 5 stores contiguous arrays."""
+    if not (isinstance(raw, bytes | bytearray) and isinstance(dtype, _Dtype) and order in ("C", "F")):
+        raise RefusedGlobalError(f"array from {type(raw).__name__} in order {order!r}")
+    if dtype.dtype.kind == "O" or math.prod(shape) * dtype.dtype.itemsize != len(raw):
+        raise ValueError(f"array of shape {shape} and type {dtype.dtype} from {len(raw)} bytes")
+    return np.frombuffer(raw, dtype.dtype).reshape(shape, order=order)
+
+
 def _numpy_globals() -> dict[tuple[str, str], Any]:
     table: dict[tuple[str, str], Any] = {
         ("numpy", "ndarray"): _ArrayClass,
@@ -116,6 +125,7 @@ def _numpy_globals() -> dict[tuple[str, str], Any]:
     for package in ("numpy.core", "numpy._core"):
         table[f"{package}.multiarray", "_reconstruct"] = _reconstruct_array
         table[f"{package}.multiarray", "scalar"] = _numpy_scalar
+        table[f"{package}.numeric", "_frombuffer"] = _array_from_buffer
     return table
 
 

@@ -235,6 +235,55 @@ def test_wrong_array_in_a_flame_file_raises_user_error(tmp_path, flame, change, 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_pickles_of_protocol_5_give_the_head_of_protocol_4(tmp_path, flame, order):
+    arrays = {
+        name: np.asarray(array, order=order) for name, array in flame.items() if isinstance(array, np.ndarray)
+    }
+    expected = load_head(str(written(tmp_path / "protocol_4.pkl", flame, protocol=4)))
+    path = written(tmp_path / "protocol_5.pkl", flame | arrays, protocol=5)
+    assert b"_frombuffer" in path.read_bytes()
+    for found, wanted in zip(*map(jax.tree.leaves, (load_head(str(path)), expected)), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    # numpy 1 writes the same function under another name.
+    assert (
+        NUMPY_GLOBALS["numpy.core.numeric", "_frombuffer"]
+        is NUMPY_GLOBALS["numpy._core.numeric", "_frombuffer"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((b"12345678", np.dtype("f8"), (2,), "C"), "array of shape .* from 8 bytes"),
+        ((b"12345678", np.dtype("f8"), (1,), "K"), "array from bytes in order 'K'"),
+        (("12345678", np.dtype("f8"), (1,), "C"), "array from str in order 'C'"),
+    ],
+)
+def test_arrays_of_protocol_5_take_no_memory_beyond_their_bytes(arguments, message):
+    class Buffer:
+        def __reduce__(self):
+            return np._core.numeric._frombuffer, arguments
+
+    with pytest.raises(UserError, match=message):
+        restricted_load(io.BytesIO(pickle.dumps(Buffer(), protocol=5)), source="a", expected="arrays")
+
+
+def test_objects_in_an_npz_matter_only_where_they_are_needed(tmp_path, flame):
+    arrays = {
+        name: np.asarray(array.todense() if sparse.issparse(array) else array)
+        for name, array in flame.items()
+    }
+    np.savez(tmp_path / "plain.npz", **arrays)
+    np.savez(tmp_path / "stray.npz", **arrays, part_names=np.array({"jaw": 2}, dtype=object))
+    heads = [load_head(str(tmp_path / name)) for name in ("plain.npz", "stray.npz")]
+    for found, wanted in zip(*map(jax.tree.leaves, heads), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    np.savez(tmp_path / "needed.npz", **arrays | {"weights": np.array({"jaw": 2}, dtype=object)})
+    with pytest.raises(UserError, match=r"entry weights does not hold an array of numbers, as np\.savez"):
+        load_head(str(tmp_path / "needed.npz"))
+
+
 def test_missing_entries_and_files_of_other_types_raise_user_error(tmp_path, flame):
     path = written(
         tmp_path / "generic_model.pkl", {k: v for k, v in flame.items() if k not in ("f", "weights")}
