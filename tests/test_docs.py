@@ -94,7 +94,9 @@ def check_flags(tool, words):
         section, _, key = name.partition(".")
         assert section in flags_of(tool), f"{tool} has no flag --{name}"
         if key:
-            assert key in config_keys(file, arg), f"{file}:{arg} has no key {key}"
+            # Without --config, eval.py takes the config of the work directory, which may be of any stage.
+            keys = config_keys(file, arg) if file else ALL_KEYS
+            assert key in keys, f"{file}:{arg} has no key {key}"
     if "rows" in given:
         assert set(given["rows"].split(",")) <= ROWS, given["rows"]
 
