@@ -1,6 +1,6 @@
-"""Sound from FFmpeg (PyAV): MP3, Ogg, FLAC, MP4, WebM and everything else that libsndfile cannot be trusted with.
+"""Decodes compressed sound and the sound tracks of videos with FFmpeg (PyAV).
 
-A module of its own, because it takes a while to import and sound without compression does not need it.
+This is a module of its own because PyAV takes long to import, and uncompressed sound does not need it.
 """
 
 import re
@@ -16,12 +16,12 @@ from deeptalk_jax.inference.sound_length import check_length
 from deeptalk_jax.types import MOTION_RATE_HZ
 
 _TAG_BYTES = 1 << 16
-# Containers of FFmpeg whose duration is a promise, not an estimate from the file's size.
+# FFmpeg's names of the containers that state their duration; for others FFmpeg estimates it from the file size.
 _EXACT_DURATION = ("flac", "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "asf", "ape", "wv", "tta", "caf")
-_PADDING_S = 0.1  # codecs pad the end by less
-# Share of packets that may fail to decode: joined MP3 files have tags between the parts.
+_PADDING_S = 0.1  # upper limit of the padding that codecs add at the end
+# Largest share of packets that may fail to decode. Joined MP3 files contain tags between their parts.
 _MAX_BAD_PACKETS = 0.02
-_XING_BYTES = 256  # of the first frame of an MP3, by which its tag is over
+_XING_BYTES = 256  # the Xing tag is within the first bytes of the first MP3 frame
 _UNDECODABLE = (
     av.error.InvalidDataError,
     av.error.UndefinedError,
@@ -31,7 +31,7 @@ _UNDECODABLE = (
 
 
 def read_blocks(file: BinaryIO, name: str) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields `(rate, [s, c] block)` of the first sound track, decoded packet by packet.
+    """Yields the rate in Hz and blocks `[s, c]` of the first sound track, decoded packet by packet.
 
     Raises:
         UserError: no sound, a file that is cut short or damaged, or a rate that changes.
@@ -51,7 +51,7 @@ def read_blocks(file: BinaryIO, name: str) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _decoded(container, stream, promised_frames: int | None, name: str) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields `(rate, [s, c] block)` frame by frame; padding of the codec behind the promised end is dropped."""
+    """Yields the rate in Hz and a block `[s, c]` per decoded frame, without the padding of the codec at the end."""
     stream.codec_context.options = {"err_detect": "crccheck"}
     resampler = av.AudioResampler(format="fltp")
     waiting, rate_hz, count, packets, bad = None, 0, 0, 0, 0
@@ -89,7 +89,7 @@ def _decoded(container, stream, promised_frames: int | None, name: str) -> Itera
 
 
 def _xing_frames(file: BinaryIO) -> int | None:
-    """Reads how many frames an MP3 promises in its first one, behind the ID3 tag; None where it does not tell."""
+    """Returns the number of frames in the Xing tag of an MP3, after its ID3 tag; None if there is no Xing tag."""
     file.seek(0)
     head = file.read(_TAG_BYTES)
     if head.startswith(b"ID3") and len(head) >= 10:

@@ -1,7 +1,7 @@
-"""Sound files of any container to mono samples, with errors that name what a file is and what to do about it.
+"""Reads sound files of any container; errors name the kind of a file that is not sound, and what to do.
 
-Two libraries read: libsndfile for uncompressed samples, which it returns bit for bit, and FFmpeg (PyAV) for MP3, Ogg,
-FLAC, MP4, WebM and everything else. libsndfile trusts the frame counts of compressed headers, which may be estimates or
+libsndfile reads uncompressed samples, which it returns bit for bit. FFmpeg (PyAV) reads MP3, Ogg, FLAC, MP4, WebM and
+everything else. libsndfile trusts the frame counts of compressed headers, which may be estimates or
 damaged; FFmpeg decodes packet by packet, so that every sample comes from the file and memory grows with the sound only.
 """
 
@@ -19,7 +19,7 @@ from deeptalk_jax.inference.sound_length import check_length, read_data_chunk
 
 _BLOCK_FRAMES = 1 << 18
 _SNIFFED_BYTES = 1 << 16
-# First bytes of FLAC, Ogg and MP3, which libsndfile reads through decoders that trust frame counts.
+# First bytes of FLAC, Ogg and MP3.
 _COMPRESSED = re.compile(rb"fLaC|OggS|ID3|\xff[\xe2-\xff]")
 _OGG_PAGE_BYTES, _OGG_FIRST_PAGE = 27, 2
 _MAGIC = (
@@ -35,11 +35,11 @@ _MAGIC = (
 def read_sound_file(file: BinaryIO, name: str) -> tuple[np.ndarray, int]:
     """Reads a whole sound file and mixes its channels down.
 
-    Where the channels cancel (a swapped wire inverts one of them) the loudest channel is taken, with a warning.
+    If the channels cancel, the loudest channel is taken, with a warning; see `channel_mix`.
 
     Args:
         file: a seekable file object.
-        name: what to call it in errors.
+        name: name of the file in errors.
 
     Returns:
         `[s]` float32, one channel, nominally in [-1, 1], and its rate in Hz.
@@ -88,7 +88,7 @@ def _start(file: BinaryIO) -> bytes:
 
 
 def _reader(file: BinaryIO, head: bytes, name: str):
-    """Chooses the function that yields `(rate, [s, c] block)`: that of libsndfile for uncompressed samples."""
+    """Returns the function that yields the rate and blocks `[s, c]` of this file; see the module docstring."""
     for pattern, kind in _MAGIC:
         if re.match(pattern, head, re.IGNORECASE | re.DOTALL):
             raise UserError(f"{name}: not sound but {kind}")
@@ -98,16 +98,17 @@ def _reader(file: BinaryIO, head: bytes, name: str):
     try:
         with soundfile.SoundFile(_SafeSeeks(file)) as sound:
             return _libsndfile_blocks if sound.frames > 0 else _ffmpeg_blocks
-    except (soundfile.SoundFileError, ValueError):  # ValueError: GSM 6.10 and others that cannot be sought
-        if _is_text(head):  # FFmpeg would take a playlist for the files that it names
+    except (soundfile.SoundFileError, ValueError):  # ValueError: files without seeking, such as GSM 6.10
+        if _is_text(head):  # a playlist would make FFmpeg open other files
             raise UserError(f"{name}: not sound but text") from None
         return _ffmpeg_blocks
 
 
 def _is_one_vorbis_stream(file: BinaryIO) -> bool:
-    """Whether an Ogg file holds one Vorbis stream, not several one after the other.
+    """Returns whether an Ogg file consists of a single Vorbis stream.
 
-    libsndfile reads the first stream only, but gives its exact length; FFmpeg drops the first samples of each.
+    libsndfile reads the first stream only, with its exact length. FFmpeg reads all streams and drops the first samples
+    of each.
     """
     file.seek(0)
     streams = 0
@@ -123,7 +124,7 @@ def _is_one_vorbis_stream(file: BinaryIO) -> bool:
 
 
 def _is_text(head: bytes) -> bool:
-    """Whether a file begins with printable characters only, as no sound file does."""
+    """Returns whether a file begins with printable characters only."""
     try:
         return all(character.isprintable() or character in "\t\r\n\f" for character in head[:256].decode())
     except UnicodeDecodeError:
@@ -131,9 +132,9 @@ def _is_text(head: bytes) -> bool:
 
 
 class _SafeSeeks:
-    """A file for libsndfile, which seeks to positions before the beginning of damaged files.
+    """A file that ignores seeks before its beginning, which libsndfile makes in damaged files.
 
-    An exception in its callbacks could not be caught; it would be printed, and reading would go on.
+    An exception inside the callbacks of libsndfile cannot be caught: it would be printed, and reading would continue.
     """
 
     def __init__(self, file: BinaryIO):
@@ -158,6 +159,8 @@ def _libsndfile_blocks(file: BinaryIO, name: str) -> Iterator[tuple[int, np.ndar
 
 
 def _ffmpeg_blocks(file: BinaryIO, name: str) -> Iterator[tuple[int, np.ndarray]]:
-    from deeptalk_jax.inference import ffmpeg_sound  # on demand: uncompressed sound does without FFmpeg
+    from deeptalk_jax.inference import (
+        ffmpeg_sound,  # takes long to import, and uncompressed sound does not need it
+    )
 
     yield from ffmpeg_sound.read_blocks(file, name)

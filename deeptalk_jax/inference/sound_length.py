@@ -1,26 +1,29 @@
-"""The length that the header of an uncompressed sound file promises, to tell whole files from files cut short.
+"""Detects uncompressed sound files that were cut short, by the length in their header.
 
-libsndfile and FFmpeg read what there is of a cut file and report success, so the header is read here a second time.
-Programs that write into a pipe do not know the length in advance and leave a placeholder, which promises nothing.
+libsndfile and FFmpeg read the remainder of a cut file and report success, so the header is read a second time here.
+Programs that write into a pipe do not know the length in advance and write a placeholder, which is not a promise.
 """
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.types import MOTION_RATE_HZ
 
-_PLACEHOLDER_RATIO = 1_000  # a promise of so many times the bytes present is no truncation but a placeholder
-_NEAR_LIMIT = 1 << 16  # writers subtract a header from the largest number of the field
+_PLACEHOLDER_RATIO = (
+    1_000  # a length above this multiple of the bytes present is a placeholder, not a truncation
+)
+_NEAR_LIMIT = 1 << 16  # some writers subtract the size of the header from the largest value of the field
 _ROUND_DECIMAL, _ROUND_BINARY = 1_000_000, 1 << 20
 _NIST_HEADER_BYTES = 1_024
-_W64_HEADER_BYTES = 24  # GUID of 16 bytes, then the size of the chunk with this header
+_W64_HEADER_BYTES = 24  # a GUID of 16 bytes, then the size of the chunk including this header
+_MAX_CHUNKS = 10_000  # limits the search in damaged files
 
 
 class DataChunk(NamedTuple):
-    """Where the samples of a file begin, and how many bytes of them are promised and present.
+    """Size of the samples of a file, according to its header and in fact.
 
     Attributes:
         promised: bytes that the header promises; None for a placeholder.
@@ -32,7 +35,7 @@ class DataChunk(NamedTuple):
 
     @property
     def missing_share(self) -> float:
-        """Share of the promised bytes that the file lacks, 0 for a whole file."""
+        """Share of the promised bytes that are missing from the file; 0 for a whole file."""
         if self.promised is None or self.promised <= self.present:
             return 0.0
         return 1.0 - self.present / self.promised
@@ -42,7 +45,7 @@ def read_data_chunk(file: BinaryIO) -> DataChunk | None:
     """Finds the samples of a WAV, RF64, Wave64, AIFF, 8SVX, AU, CAF, NIST SPHERE or VOC file.
 
     Args:
-        file: open at any position; read from its beginning.
+        file: an open file at any position.
 
     Returns:
         The data chunk, or None for another container or a header without one.
@@ -75,32 +78,34 @@ def _is_placeholder(promised: int, present: int, field_bits: int) -> bool:
     return promised > present and (promised % _ROUND_DECIMAL == 0 or promised % _ROUND_BINARY == 0)
 
 
-def _chunks(file: BinaryIO, order: str, start: int, padding: int = 2) -> Iterator[tuple[bytes, int, int]]:
-    """Yields (name, size, position of the contents) of the chunks of an IFF-like file."""
-    position = start
-    while True:
+def _chunks(file: BinaryIO, order: str) -> Iterator[tuple[bytes, int, int]]:
+    """Yields name, size and start of the contents of each chunk of a RIFF or FORM file, padded to 2 bytes."""
+    position = 12
+    for _ in range(_MAX_CHUNKS):
         file.seek(position)
         header = file.read(8)
         if len(header) < 8:
             return
         name, size = header[:4], struct.unpack(f"{order}I", header[4:])[0]
         yield name, size, position + 8
-        position += 8 + size + -size % padding
+        position += 8 + size + size % 2
 
 
-def _iff(order: str, names: tuple[bytes, ...], offset: int = 0):
-    """Makes a reader of RIFF (little-endian) or FORM (big-endian) files whose samples are in a chunk of these names."""
+# Each reader below takes a file and its size. It returns the length in the header, the start of the samples, the size
+# of the file and the bits of the length field; or None if the file has no samples.
+
+
+def _iff(order: str, names: tuple[bytes, ...]) -> Callable[[BinaryIO, int], tuple[int, int, int, int] | None]:
+    """Returns a reader of RIFF (order "<") or FORM (order ">") files with samples in a chunk of one of these names."""
 
     def read(file: BinaryIO, size: int) -> tuple[int, int, int, int] | None:
         long_size = None
-        for name, length, start in _chunks(file, order, 12):
-            if name == b"ds64":  # RF64: the data chunk's own field holds its maximum
+        for name, length, start in _chunks(file, order):
+            if name == b"ds64":  # RF64: the field of the data chunk itself has its largest value
                 file.seek(start + 8)
                 long_size = struct.unpack("<Q", file.read(8))[0]
             if name in names:
-                if long_size is not None:
-                    return long_size, start, size, 64
-                return length - offset if length > offset else length, start + offset, size, 32
+                return (length, start, size, 32) if long_size is None else (long_size, start, size, 64)
         return None
 
     return read
@@ -108,7 +113,7 @@ def _iff(order: str, names: tuple[bytes, ...], offset: int = 0):
 
 def _wave64(file: BinaryIO, size: int) -> tuple[int, int, int, int] | None:
     position = 40  # GUID "riff", its size, GUID "wave"
-    while True:
+    for _ in range(_MAX_CHUNKS):
         file.seek(position)
         header = file.read(_W64_HEADER_BYTES)
         if len(header) < _W64_HEADER_BYTES:
@@ -119,9 +124,10 @@ def _wave64(file: BinaryIO, size: int) -> tuple[int, int, int, int] | None:
         if length < _W64_HEADER_BYTES:
             return None
         position += length + -length % 8
+    return None
 
 
-def _au(order: str):
+def _au(order: str) -> Callable[[BinaryIO, int], tuple[int, int, int, int]]:
     def read(file: BinaryIO, size: int) -> tuple[int, int, int, int]:
         file.seek(4)
         start, length = struct.unpack(f"{order}II", file.read(8))
@@ -132,7 +138,7 @@ def _au(order: str):
 
 def _caf(file: BinaryIO, size: int) -> tuple[int, int, int, int] | None:
     position = 8
-    while True:
+    for _ in range(_MAX_CHUNKS):
         file.seek(position)
         header = file.read(12)
         if len(header) < 12:
@@ -143,6 +149,7 @@ def _caf(file: BinaryIO, size: int) -> tuple[int, int, int, int] | None:
         if length < 0:
             return None
         position += 12 + length
+    return None
 
 
 def _nist(file: BinaryIO, size: int) -> tuple[int, int, int, int] | None:
@@ -163,7 +170,7 @@ def _voc(file: BinaryIO, size: int) -> tuple[int, int, int, int] | None:
     file.seek(20)
     position = struct.unpack("<H", file.read(2))[0]
     promised, first = 0, None
-    while position < size:
+    for _ in range(_MAX_CHUNKS):
         file.seek(position)
         header = file.read(4)
         kind = header[:1]
@@ -193,7 +200,7 @@ _READERS = {
 
 
 def check_length(promised_s: float, held_s: float, name: str) -> None:
-    """Raises `UserError` where a header promises at least a motion frame more than the file holds."""
+    """Raises `UserError` if a header promises at least one motion frame more than the file holds."""
     if promised_s - held_s >= 1 / MOTION_RATE_HZ:
         raise UserError(
             f"{name}: cut short, its header promises {promised_s:.2f} s and it holds {held_s:.2f} s"

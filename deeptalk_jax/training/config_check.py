@@ -1,6 +1,6 @@
-"""Checks the values of a training config that no module or optimiser looks at, before anything is made.
+"""Checks the values of a training config that no module or optimiser checks, before anything is written.
 
-Each of them would otherwise end in a traceback, or worse, in a run that does something else than its config says.
+Otherwise each of them would end in a traceback, or in a run that does not do what its config says.
 """
 
 from collections.abc import Sequence
