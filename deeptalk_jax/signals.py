@@ -24,8 +24,10 @@ class _State:
     Attributes:
         received: name of the first signal, or None.
         dropped: Python has dropped the exception of the first signal, and it will be raised again.
+        installed: `raise_on_signals` has been called.
     """
 
+    installed = False
     received: str | None = None
     dropped = False
 
@@ -36,13 +38,15 @@ def received_signal() -> str | None:
 
 
 def note_signal(name: str) -> None:
-    """Records that another handler has taken the first signal, so that the next one ends the process at once."""
-    _State.received = _State.received or name
+    """Records that another handler has taken the first signal of a tool, so that the next one ends it at once."""
+    if _State.installed:
+        _State.received = _State.received or name
 
 
 def raise_on_signals() -> None:
     """Makes the first SIGINT or SIGTERM raise `Interrupted`; a second one ends the process at once with status 75."""
     owner = os.getpid()
+    _State.installed = True
 
     def handle(number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name

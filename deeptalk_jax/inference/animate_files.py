@@ -12,6 +12,7 @@ from deeptalk_jax.inference.emotion_classes import EMOTION_FORMATS, EmotionClass
 from deeptalk_jax.inference.find_sounds import FoundSound, LeftOut, left_out_lines, result_path
 from deeptalk_jax.inference.motion import Motion
 from deeptalk_jax.progress import progress_bar
+from deeptalk_jax.signals import received_signal
 
 
 class Outcome(NamedTuple):
@@ -69,6 +70,8 @@ def animate_files(
             for number, motions in animate_each([sound.path for sound in sounds], progress=progress):
                 outcomes[number] = _write(sounds[number], motions, out, formats, classify)
                 bar.update()
+                if received_signal() is not None:
+                    break  # a library has caught the exception that the signal raised
         except Interrupted:
             pass  # the outcomes tell which sounds are done
     return [outcomes[number] for number in sorted(outcomes)]
