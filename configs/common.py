@@ -114,6 +114,8 @@ def mel_speech(*, dim: int, num_mels: int) -> ConfigDict:
     speech.dropout_rate = 0.0
     # Mel bands by which training shifts a clip up or down, to vary the voice; 0 means no shift (docs/dee.md: no gain).
     speech.max_band_shift = 0.0
+    # Strength of the random variation of voice, room and channel in training (docs/method.md); 0 means none.
+    speech.voice_variation = 0.0
     return speech
 
 

@@ -83,6 +83,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.loss.parameters_weight = 1.0  # weight of the reconstruction losses in parameters
     # Weights of the squared vertex error of lips and eyes alone, in units of vertex_weight.
     config.loss.lip_weight = config.loss.eye_weight = 0.0
+    # Weights of the squared error of the gap between the lips and between the lids, square metres: closed lips and lids
+    # are few vertices in few frames, and are what people notice.
+    config.loss.lip_gap_weight = config.loss.lid_gap_weight = 0.0
     config.loss.velocity_weight = 0.0  # weight of the error of vertex displacements per frame, square metres
     config.loss.jaw_weight = 0.0  # weight of the squared error of the jaw pose, radians
     config.loss.kl_weight = 1e-3  # weight of the divergence of the temporal VAE from N(0, 1), nats per latent

@@ -23,8 +23,9 @@ from deeptalk_jax.assembly.build import (
     init_predictor,
     with_prior,
 )
-from deeptalk_jax.assembly.emotion_centroids import named_emotions, nearest_emotion
+from deeptalk_jax.assembly.emotion_centroids import EmotionCentroids, named_emotions, nearest_emotion
 from deeptalk_jax.collectives import draw_rows
+from deeptalk_jax.errors import ConfigError
 from deeptalk_jax.evaluation.emotion_space import retrieval_distance
 from deeptalk_jax.evaluation.generator import (
     NUM_SAMPLES,
@@ -34,7 +35,7 @@ from deeptalk_jax.evaluation.generator import (
     in_batches,
 )
 from deeptalk_jax.evaluation.result import Evaluation
-from deeptalk_jax.head.gram import distance_factor, squared_distance
+from deeptalk_jax.head.gram import distance_factor, gap_factor, squared_distance
 from deeptalk_jax.head.load import load_head
 from deeptalk_jax.losses.classification import cross_entropy
 from deeptalk_jax.losses.consistency import emotion_consistency
@@ -45,6 +46,8 @@ from deeptalk_jax.models.fer import FER
 from deeptalk_jax.models.generator import Generated, Generator
 from deeptalk_jax.models.motion_prior import FRAMES_PER_BOTTOM_CODE, FRAMES_PER_TOP_CODE, MotionPrior
 from deeptalk_jax.stages.base import Stage, merged
+from deeptalk_jax.stages.dee_statistics import clip_emotions
+from deeptalk_jax.stages.motion_prior import GAP_TERMS
 from deeptalk_jax.training.optimiser import first_matches
 from deeptalk_jax.types import Array, Gaussian
 
@@ -78,13 +81,37 @@ class DEEPTalkStage(Stage):
         return self.pretrained_speech()
 
     def constants(self) -> PyTree:
-        """Returns the upstream variables and the factors of the vertex distance of the head and of the lips."""
-        head = load_head(self.config.head)
-        factors = {
+        """Returns the upstream variables, the factors of the distances, and the emotions that training conditions on.
+
+        `clip_emotion` has DEE's Gaussians of the training clips and `named_emotion` those of the centroids; each exists
+        if the config uses it.
+        """
+        head, loss = load_head(self.config.head), self.config.loss
+        constants = {
             "vertex_factor": distance_factor(head),
             "lip_factor": distance_factor(head, head.masks["lips"]),
         }
-        return {**self.upstream_variables(), **factors}
+        constants |= {name: gap_factor(head, gap) for name, gap in GAP_TERMS.items() if loss[f"{name}_weight"]}
+        if self.config.emotion_context == "clip":
+            dee = self.upstream["dee"].variables
+            constants["clip_emotion"] = clip_emotions(self.dee, dee, self.config.data).gaussian
+        if self.config.emotion_label_rate:
+            constants["named_emotion"] = self._named_emotions()
+        return {**self.upstream_variables(), **constants}
+
+    def _named_emotions(self) -> dict[str, np.ndarray]:
+        """Returns the centroids of DEE.
+
+        Raises:
+            ConfigError: the model directory of DEE has no centroids.
+        """
+        statistics = self.upstream["dee"].statistics
+        if not statistics:
+            raise ConfigError(
+                f"emotion_label_rate={self.config.emotion_label_rate}: the model directory of DEE has no emotion "
+                "centroids; add them (python -m deeptalk_jax.tools.emotion_centroids) or give 0"
+            )
+        return {name: np.asarray(statistics[name]) for name in EmotionCentroids._fields}
 
     @cached_property
     def encoder_is_frozen(self) -> bool:
@@ -102,7 +129,10 @@ class DEEPTalkStage(Stage):
         Returns:
             `dee_mean` and `dee_log_variance`, `[b, d]`, and with a frozen encoder `encoded_speech`, `[b, t, f]`.
         """
-        speech = self.speech_emotion(constants, batch)
+        if "clip_emotion" in constants:
+            speech = jax.tree.map(lambda x: x[batch["clip"]], constants["clip_emotion"])
+        else:
+            speech = self.speech_emotion(constants, batch)
         features = {"dee_mean": speech.mean, "dee_log_variance": speech.log_variance}
         if self.encoder_is_frozen:
             encoded = self._encoded_speech(variables, constants, batch)
@@ -145,19 +175,70 @@ class DEEPTalkStage(Stage):
 
     def loss_fn(self, params, model_state, constants, batch, step, key):
         """Computes the sum of the terms with a weight above 0."""
-        loss, speech = self.config.loss, Gaussian(batch["dee_mean"], batch["dee_log_variance"])
-        generated = self.generator(params, model_state, constants, batch, step, key)(speech.mean)
+        loss, speech = self.config.loss, self.training_emotion(constants, batch, key)
+        encoded = self.training_encoding(params, model_state, constants, batch, key)
+        generated = self.generator(params, model_state, constants, batch, step, key, encoded)(speech.mean)
         terms = self.motion_terms(generated, constants, batch)
+        terms |= self.viseme_terms(params, model_state, constants, batch, encoded)
         if loss.emotion_weight or loss.motion_emotion_weight:
             shown = self.motion_emotion(constants, generated.motion, batch["num_frames"])
             terms |= self.emotion_terms(shown, speech, constants, batch)
         return weighted_total(terms, self.weights(terms)), (model_state, terms)
+
+    def training_emotion(self, constants: PyTree, batch: dict[str, Array], key: KeyArray) -> Gaussian:
+        """Returns the Gaussians that the generator is conditioned on, `[b, d]`.
+
+        A random share of the rows, `emotion_label_rate`, gets the centroid of the clip's label and intensity in place
+        of the emotion of the speech. The generator then learns what a named emotion means: the speech alone tells it so
+        little that the face regresses to the mean.
+        """
+        heard = Gaussian(batch["dee_mean"], batch["dee_log_variance"])
+        if "named_emotion" not in constants:
+            return heard
+        named, label = constants["named_emotion"], (batch["emotion"], batch["intensity"])
+        draw = partial(jax.random.bernoulli, jax.random.fold_in(key, 1), self.config.emotion_label_rate)
+        known = (batch["emotion"] >= 0) & (batch["intensity"] >= 0) & (named["num_clips"][label] > 0)
+        use_label = (draw_rows(draw, batch["emotion"].shape) & known)[:, None]
+        return Gaussian(
+            jnp.where(use_label, named["mean"][label], heard.mean),
+            jnp.where(use_label, named["log_variance"][label], heard.log_variance),
+        )
 
     def weights(self, terms: Iterable[str]) -> dict[str, float]:
         """Returns the weights of terms by name; both levels of codes share `loss.codes_weight`."""
         loss = self.config.loss
         shared = {"codes_top": "codes", "codes_bottom": "codes", "lips": "lip"}
         return {name: loss[f"{shared.get(name, name)}_weight"] for name in terms}
+
+    def training_encoding(
+        self,
+        params: PyTree,
+        model_state: PyTree,
+        constants: PyTree,
+        batch: dict[str, Array],
+        key: KeyArray,
+    ) -> Float[Array, "b t f"]:
+        """Returns the features of the speech encoder in training; arguments as in `loss_fn`."""
+        if self.encoder_is_frozen:
+            return batch["encoded_speech"]
+        dropout_key = jax.random.split(key, 3)[1]  # the one that `generator` applies to its other layers
+        return self._encoded_speech(merged(params, model_state), constants, batch, dropout_key)
+
+    def viseme_terms(
+        self,
+        params: PyTree,
+        model_state: PyTree,
+        constants: PyTree,
+        batch: dict[str, Array],
+        encoded: Float[Array, "b t f"],
+    ) -> dict[str, Float[Array, ""]]:
+        """Computes the cross-entropy (nats) of the viseme head over labelled frames, if it has a weight."""
+        if not self.config.loss.viseme_weight:
+            return {}
+        variables = with_prior(merged(params, model_state), constants["motion_prior"])
+        logits = self.model.apply(variables, encoded, method=Generator.viseme_logits)
+        labels = batch["viseme"]
+        return {"viseme": masked_mean(cross_entropy(logits, jnp.maximum(labels, 0)), labels >= 0)}
 
     def generator(
         self,
@@ -167,6 +248,7 @@ class DEEPTalkStage(Stage):
         batch: dict[str, Array],
         step: Array,
         key: KeyArray,
+        encoded: Float[Array, "b t f"],
     ) -> Callable[[Float[Array, "b d"]], Generated]:
         """Returns a function from emotion vectors to generated motion of the batch.
 
@@ -177,11 +259,6 @@ class DEEPTalkStage(Stage):
         config, own = self.config, merged(params, model_state)
         identity = self._training_identity(batch["identity"], identity_key)
         variables = with_prior(own, constants["motion_prior"])
-        encoded = (
-            batch["encoded_speech"]
-            if self.encoder_is_frozen
-            else self._encoded_speech(own, constants, batch, dropout_key)
-        )
 
         def generate(emotion):
             return self.model.apply(
@@ -206,6 +283,11 @@ class DEEPTalkStage(Stage):
         terms = {
             "vertex": self.surface_error(constants["vertex_factor"], generated.motion, batch),
             "lips": self.surface_error(constants["lip_factor"], generated.motion, batch),
+        }
+        terms |= {
+            name: self.surface_error(constants[name], generated.motion, batch)
+            for name in GAP_TERMS
+            if name in constants
         }
         return terms | (
             self._code_terms(generated, constants, batch) if self.config.loss.codes_weight else {}

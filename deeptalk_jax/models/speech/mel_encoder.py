@@ -16,6 +16,7 @@ from deeptalk_jax.masks import length_mask, zero_padding
 from deeptalk_jax.models.attention_bias import symmetric_alibi
 from deeptalk_jax.models.speech.band_shift import random_shift
 from deeptalk_jax.models.speech.frontend import WAV2VEC2_WAVEFORM_EPS, prepare_waveform
+from deeptalk_jax.models.speech.voice_variation import vary_voice
 from deeptalk_jax.models.transformer import TransformerEncoder
 from deeptalk_jax.types import AUDIO_RATE_HZ, MOTION_RATE_HZ, Array, SpeechFeatures
 
@@ -83,6 +84,7 @@ class MelEncoder(nn.Module):
         rate_hz: features per second, 50 or 25.
         dropout_rate: dropout probability of the transformer layers.
         max_band_shift: largest shift of each training clip in mel bands (`band_shift.py`); 0 means no shift.
+        voice_variation: strength of the random variation of voices in training (`voice_variation.py`); 0 means none.
         waveform_eps: added to the variance when every clip is normalised to unit variance; None does not normalise.
         dtype: compute type of the layers; spectrogram and softmax are float32.
     """
@@ -96,6 +98,7 @@ class MelEncoder(nn.Module):
     rate_hz: int = 50
     dropout_rate: float = 0.1
     max_band_shift: float = 0.0
+    voice_variation: float = 0.0
     waveform_eps: float | None = WAV2VEC2_WAVEFORM_EPS
     dtype: jnp.dtype = jnp.float32
 
@@ -149,6 +152,8 @@ class MelEncoder(nn.Module):
         x = log_mel(waveform, self.num_mels, self.window_samples, self.hop_samples)
         if train and self.max_band_shift:
             x = random_shift(self.make_rng("dropout"), x, self.max_band_shift)
+        if train and self.voice_variation:
+            x = vary_voice(self.make_rng("dropout"), x, self.voice_variation)
         lengths = -(-num_samples // self.hop_samples)
         # [b, f, m] -> [b, t, d]
         x = nn.Dense(self.dim, dtype=self.dtype, name="mel_map")(x)
