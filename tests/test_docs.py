@@ -61,10 +61,13 @@ def source_of(tool):
 @functools.cache
 def flags_of(tool):
     """Names of the flags of a tool: strings that its source passes on, of which those that define flags are some."""
-    constants = (
-        node for node in ast.walk(ast.parse(source_of(tool).read_text())) if isinstance(node, ast.Constant)
-    )
-    return {node.value for node in constants if isinstance(node.value, str)}
+    nodes = list(ast.walk(ast.parse(source_of(tool).read_text())))
+    names = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    # A script that only calls the `main` of a tool has the flags of that tool.
+    called = [
+        node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.names[0].name == "main"
+    ]
+    return names.union(*map(flags_of, called))
 
 
 @functools.cache

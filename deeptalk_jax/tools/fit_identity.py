@@ -53,5 +53,10 @@ def _fit_identity() -> None:
     print(json.dumps(report))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Runs the tool and exits."""
     run_tool(_fit_identity, required=["model", "audio", "motion", "out"])
+
+
+if __name__ == "__main__":
+    main()

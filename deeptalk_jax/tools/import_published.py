@@ -64,5 +64,10 @@ def _import() -> None:
     print(f"written to {_OUT.value}")
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Runs the tool and exits."""
     run_tool(_import, required=["out"])
+
+
+if __name__ == "__main__":
+    main()
