@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 import deeptalk_jax
 from deeptalk_jax.errors import Interrupted, LostProcess, UserError
+from deeptalk_jax.extras import advice
 from deeptalk_jax.files import is_remote
 from deeptalk_jax.signals import EXIT_INTERRUPTED, raise_on_signals, received_signal
 
@@ -42,9 +43,9 @@ def run_tool(
 ) -> None:
     """Parses the flags, runs a tool and exits.
 
-    The exit status is 0 (or what the tool returns); 2, with one line on stderr, for a `UserError` or a flag that cannot
-    be parsed; or 75, with one line on stderr, for `Interrupted` and `LostProcess`. Ctrl-C and SIGTERM raise
-    `Interrupted`, see `signals.raise_on_signals`.
+    The exit status is 0 (or what the tool returns); 2, with one line on stderr, for a `UserError`, a flag that cannot
+    be parsed, or a package that is not installed (`extras.advice`); or 75, with one line on stderr, for `Interrupted`
+    and `LostProcess`. Ctrl-C and SIGTERM raise `Interrupted`, see `signals.raise_on_signals`.
 
     Args:
         command: runs the tool; called after the flags are parsed.
@@ -74,6 +75,11 @@ def run_tool(
         )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+    except ModuleNotFoundError as missing:
+        if not (line := advice(missing)):
+            raise
+        print(f"error: {line}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
     except LostProcess as lost:
         print(lost, file=sys.stderr, flush=True)

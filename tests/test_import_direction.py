@@ -19,7 +19,7 @@ LAYERS = (
     {"models", "head"},
     {"configs", "cli", "collectives", "masks"},
     {"signals"},
-    {"types", "errors", "files", "progress"},
+    {"types", "errors", "extras", "files", "progress"},
 )
 # The only imports within a layer.
 SIDEWAYS = {
