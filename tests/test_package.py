@@ -97,6 +97,38 @@ def test_the_lock_file_pins_every_package_within_its_range():
         )
 
 
+def declared_licence(name):
+    """What an installed distribution declares: an SPDX expression, classifiers, or the first line of a text."""
+    fields = metadata.metadata(name)
+    classifiers = [
+        entry.rpartition(" :: ")[2]
+        for entry in fields.get_all("Classifier") or []
+        if entry.startswith("License ::")
+    ]
+    text = (fields.get("License") or "none").strip().splitlines()[0]
+    return fields.get("License-Expression") or "; ".join(classifiers) or text
+
+
+def test_the_table_of_licences_is_what_the_installed_packages_declare():
+    core = PYPROJECT["project"]["dependencies"]
+    rows = []
+    for use, entries in (("inference", core), ("`[train]`", EXTRAS["train"]), ("`[demo]`", EXTRAS["demo"])):
+        for entry in map(Requirement, entries):
+            if use == "inference" or canonicalize_name(entry.name) not in names(core):
+                rows.append(
+                    f"| {entry.name} | `{entry.specifier}` | {use} | {declared_licence(entry.name)} |"
+                )
+    page = (ROOT / "docs" / "install.md").read_text()
+    table = page.partition("| declared licence |\n")[2].partition("\n\n")[0]
+    assert table.splitlines()[1:] == rows
+    assert "eSpeak NG, which is GPL-3.0-or-later" in page
+
+
+def test_the_changelog_begins_with_the_version_of_the_package():
+    newest = re.search(r"^## ([\d.]+) - ", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert newest[1] == PYPROJECT["project"]["version"]
+
+
 @pytest.mark.parametrize("command", console.COMMANDS)
 def test_every_subcommand_is_a_tool_of_the_wheel(command):
     module = console.COMMANDS[command][0]
