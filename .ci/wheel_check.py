@@ -122,10 +122,13 @@ def check(programs: Path, directory: Path) -> None:
 
 def main() -> None:
     """Checks the environments that the arguments name."""
+    environments = sys.argv[1:] or ["locked"]
+    if unknown := set(environments) - {"newest", "lowest", "locked"}:
+        sys.exit(f"{', '.join(unknown)}: expected newest, lowest or locked")
     with tempfile.TemporaryDirectory() as scratch:
         scratch = Path(scratch)
         wheel = build_wheel(scratch)
-        for versions in sys.argv[1:] or ["locked"]:
+        for versions in environments:
             start = time.perf_counter()
             programs = install(wheel, scratch / versions, constraints(versions, scratch))
             print(f"{versions} versions, installed in {time.perf_counter() - start:.0f} s")
