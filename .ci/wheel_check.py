@@ -43,6 +43,8 @@ assert not present, present
 assert resources.files("deeptalk_jax").joinpath("py.typed").is_file()
 from deeptalk_jax import DeepTalk, __version__
 from deeptalk_jax.inference.motion import Motion
+from deeptalk_jax.interop.published_parts import published_config
+assert published_config("deeptalk").variant == "base"
 motion = DeepTalk.load(sys.argv[1]).animate(sys.argv[2])
 assert motion == Motion.load("out/speech.npz"), "Python and the command differ"
 assert __version__[0].isdigit()
@@ -51,14 +53,14 @@ print(motion, *(f"{{name}} {{metadata.version(name)}}" for name in ("jax", "flax
 
 
 def run(*words: object, directory: Path, status: int = 0) -> str:
-    """Runs a command without the repository on its path; returns its output, or exits if the status is another."""
+    """Runs a command without the repository on its path; returns its output, or its errors where it is to fail."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     done = subprocess.run(
         list(map(str, words)), cwd=directory, env=environment, capture_output=True, text=True
     )
     if done.returncode != status:
         sys.exit(f"{' '.join(map(str, words))}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
-    return done.stdout + done.stderr
+    return done.stderr if status else done.stdout
 
 
 def build_wheel(scratch: Path) -> Path:
@@ -108,7 +110,7 @@ def check(programs: Path, directory: Path) -> None:
     directory.mkdir()
     model, speech = DEMO / "model", DEMO / "speech.wav"
     print(run(programs / "deeptalk", "--version", directory=directory), end="")
-    flags = (f"--model={model}", f"--audio={speech}", "--out=out")
+    flags = (f"--model={model}", f"--audio={speech}", "--out=out", "--formats=npz,mp4,emotions.json")
     print(run(programs / "deeptalk", "animate", *flags, directory=directory), end="")
     print(run(programs / "python", "-c", PROGRAM, model, speech, directory=directory), end="")
     for words, message in (
