@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from doc_rules import PAGES, PYTHON, RECIPES, ROOT, Command, commands
+from doc_rules import CONSOLE, PAGES, PYTHON, RECIPES, ROOT, Command, commands
 
 
 def prepare(scratch: Path) -> None:
@@ -46,7 +46,8 @@ def prepare(scratch: Path) -> None:
 
 def run(command: Command, scratch: Path) -> str:
     """Runs a command; returns a description of the failure, or an empty string."""
-    words = [str(scratch / PYTHON), *command.words[1:], *command.added_flags]
+    program = (scratch / PYTHON).with_name(CONSOLE) if command.words[0] == CONSOLE else scratch / PYTHON
+    words = [str(program), *command.words[1:], *command.added_flags]
     if command.is_foreign:
         words = ["make", "-n", *command.words[1:]]
     cache = os.environ.get("DEEPTALK_CACHE_DIR", str(ROOT / ".cache" / "jax"))

@@ -1,7 +1,8 @@
-"""Commands and Python examples of README.md and docs/*.md, and the rules by which `doc_commands.py` runs them.
+"""Commands and Python examples of the pages, and the rules by which `doc_commands.py` runs them.
 
-A command without a rule is run as written and must succeed. The same command runs once, however many pages show it.
-`tests/test_docs.py` checks that every command is covered, and what needs no run: syntax, flags, config keys.
+The pages are README.md, CONTRIBUTING.md and docs/*.md. A command without a rule is run as written and must succeed. The
+same command runs once, however many pages show it. `tests/test_docs.py` checks that every command is covered, and what
+needs no run: syntax, flags, config keys.
 """
 
 import re
@@ -11,12 +12,18 @@ from typing import NamedTuple
 
 PYTHON = ".venv/bin/python"
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", *sorted(str(page.relative_to(ROOT)) for page in ROOT.glob("docs/*.md")))
+# The command of the installed package, in the same environment.
+CONSOLE = "deeptalk"
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    *sorted(str(page.relative_to(ROOT)) for page in ROOT.glob("docs/*.md")),
+)
 # Its blocks are parts of files; tests/test_extending.py follows the recipes.
 RECIPES = "docs/extending.md"
 
 # Other programs. Their commands are parsed (make with -n), and the flags of our tools in them are checked.
-FOREIGN = ("export", "gcloud", "kubectl", "make", "pip", "sbatch")
+FOREIGN = (".ci/run", ".venv/bin/pytest", "docker", "export", "gcloud", "kubectl", "make", "pip", "sbatch")
 
 TWO_STEPS = (
     "--config.num_steps=2",
@@ -77,6 +84,8 @@ class Command(NamedTuple):
     @property
     def tool(self) -> str:
         """Script or module that it runs; empty for a Python example and for other programs."""
+        if self.words[0] == CONSOLE:
+            return f"deeptalk_jax.tools.{self.words[1].replace('-', '_')}"
         words = [word for word in self.words[1:] if word != "-m"]
         return "" if self.is_foreign or self.words[1] == "-c" else words[0]
 

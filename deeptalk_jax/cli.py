@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 import deeptalk_jax
 from deeptalk_jax.errors import Interrupted, LostProcess, UserError
+from deeptalk_jax.extras import advice
 from deeptalk_jax.files import is_remote
 from deeptalk_jax.signals import EXIT_INTERRUPTED, raise_on_signals, received_signal
 
@@ -28,9 +29,9 @@ _CONFIG_WORD = re.compile(rf"--?{_CONFIG_FLAG}(=(?P<value>.*))?", re.DOTALL)
 _OVERRIDE_WORD = re.compile(rf"--?(no)?{_CONFIG_FLAG}\.(?P<key>[^=]+)(=.*)?", re.DOTALL)
 _WORKDIR_WORD = re.compile(r"--?workdir(=(?P<value>.*))?", re.DOTALL)
 _OF_WORKDIR = Path(__file__).parents[1] / "configs" / "from_workdir.py"
-_HELP_WORDS = ("-h", "-?", "-help", "--help", "-helpshort", "--helpshort")
+HELP_WORDS = ("-h", "-?", "-help", "--help", "-helpshort", "--helpshort")
 _FULL_HELP_WORDS = ("-helpfull", "--helpfull")
-_VERSION_WORDS = ("-version", "--version")
+VERSION_WORDS = ("-version", "--version")
 
 
 def run_tool(
@@ -42,9 +43,9 @@ def run_tool(
 ) -> None:
     """Parses the flags, runs a tool and exits.
 
-    The exit status is 0 (or what the tool returns); 2, with one line on stderr, for a `UserError` or a flag that cannot
-    be parsed; or 75, with one line on stderr, for `Interrupted` and `LostProcess`. Ctrl-C and SIGTERM raise
-    `Interrupted`, see `signals.raise_on_signals`.
+    The exit status is 0 (or what the tool returns); 2, with one line on stderr, for a `UserError`, a flag that cannot
+    be parsed, or a package that is not installed (`extras.advice`); or 75, with one line on stderr, for `Interrupted`
+    and `LostProcess`. Ctrl-C and SIGTERM raise `Interrupted`, see `signals.raise_on_signals`.
 
     Args:
         command: runs the tool; called after the flags are parsed.
@@ -65,10 +66,20 @@ def run_tool(
     try:
         app.run(
             lambda argv: sys.exit(_prepared(main, argv) or 0),
-            flags_parser=partial(_parse_flags, required=required, config_of_workdir=config_of_workdir),
+            flags_parser=partial(
+                _parse_flags,
+                module=command.__module__,
+                required=required,
+                config_of_workdir=config_of_workdir,
+            ),
         )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+    except ModuleNotFoundError as missing:
+        if not (line := advice(missing)):
+            raise
+        print(f"error: {line}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
     except LostProcess as lost:
         print(lost, file=sys.stderr, flush=True)
@@ -90,13 +101,29 @@ def _prepared(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]) 
     return main(argv)
 
 
-def _parse_flags(argv: Sequence[str], *, required: Sequence[str], config_of_workdir: bool) -> list[str]:
-    if any(word in _HELP_WORDS for word in argv[1:]):
-        app.usage(shorthelp=True, writeto_stdout=True, exitcode=0)  # absl's own --help exits with status 1
-    if any(word in _FULL_HELP_WORDS for word in argv[1:]):
-        app.usage(writeto_stdout=True, exitcode=0)
-    if any(word in _VERSION_WORDS for word in argv[1:]):
-        print(f"deeptalk_jax {deeptalk_jax.__version__}")
+def version_line() -> str:
+    """Returns what `--version` prints."""
+    return f"deeptalk_jax {deeptalk_jax.__version__}"
+
+
+def _adopt(module: str) -> None:
+    """Makes absl's help describe the module of a tool where another script, such as `deeptalk`, has started it."""
+    if module != "__main__":
+        sys.modules["__main__"].__doc__ = sys.modules[module].__doc__
+        for flag in flags.FLAGS.get_key_flags_for_module(module):
+            flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+
+
+def _parse_flags(
+    argv: Sequence[str], *, module: str, required: Sequence[str], config_of_workdir: bool
+) -> list[str]:
+    if any(word in (*HELP_WORDS, *_FULL_HELP_WORDS) for word in argv[1:]):
+        _adopt(module)
+        # absl's own --help exits with status 1.
+        short = not any(word in _FULL_HELP_WORDS for word in argv[1:])
+        app.usage(shorthelp=short, writeto_stdout=True, exitcode=0)
+    if any(word in VERSION_WORDS for word in argv[1:]):
+        print(version_line())
         sys.exit(0)
     try:
         if _CONFIG_FLAG in flags.FLAGS:

@@ -61,10 +61,13 @@ def source_of(tool):
 @functools.cache
 def flags_of(tool):
     """Names of the flags of a tool: strings that its source passes on, of which those that define flags are some."""
-    constants = (
-        node for node in ast.walk(ast.parse(source_of(tool).read_text())) if isinstance(node, ast.Constant)
-    )
-    return {node.value for node in constants if isinstance(node.value, str)}
+    nodes = list(ast.walk(ast.parse(source_of(tool).read_text())))
+    names = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    # A script that only calls the `main` of a tool has the flags of that tool.
+    called = [
+        node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.names[0].name == "main"
+    ]
+    return names.union(*map(flags_of, called))
 
 
 @functools.cache
@@ -116,8 +119,10 @@ def test_commands_name_existing_tools_flags_and_config_keys(command):
         line = " ".join(command.words)
         for arguments in re.findall(r"(?:train\.py|gpus\.slurm) ([^>]*)", line):
             check_flags("train.py", arguments.split())
+        for file in re.findall(r"(?<![\w./])(?:tests|launch|\.ci)/[\w./]+|\brequirements\.txt", line):
+            assert (ROOT / file).exists(), f"{command.page}: {file}"
         return
-    assert command.words[0] == RULES.PYTHON, command
+    assert command.words[0] in (RULES.PYTHON, RULES.CONSOLE), command
     if command.tool:
         check_flags(command.tool, [*command.words[2:], *command.added_flags])
     else:
@@ -192,7 +197,7 @@ def test_pages_name_no_local_paths(page):
 
 
 def test_the_readme_links_every_page():
-    linked = set(re.findall(r"\]\((docs/\w+\.md)\)", (ROOT / "README.md").read_text()))
+    linked = set(re.findall(r"\]\(((?:docs/\w+|CONTRIBUTING)\.md)\)", (ROOT / "README.md").read_text()))
     assert linked == set(RULES.PAGES) - {"README.md"}
 
 

@@ -11,14 +11,15 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the top down. A name is a folder of the repository or of deeptalk_jax, a module of deeptalk_jax, or a script.
 LAYERS = (
-    {"train", "eval", "infer", "tools", "studies", "benchmarks"},
+    {"infer", "__main__"},
+    {"train", "eval", "tools", "studies", "benchmarks"},
     {"stages", "inference"},
     {"evaluation", "assembly", "interop", "rendering"},
     {"training", "losses", "metrics", "data_pipeline"},
     {"models", "head"},
     {"configs", "cli", "collectives", "masks"},
     {"signals"},
-    {"types", "errors", "files", "progress"},
+    {"types", "errors", "extras", "files", "progress"},
 )
 # The only imports within a layer.
 SIDEWAYS = {

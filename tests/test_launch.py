@@ -1,9 +1,11 @@
 """The launch files, as far as they can be checked without a cluster; tests/test_docs.py checks docs/launch.md."""
 
 import ast
+import json
 import re
 import shlex
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,33 @@ def test_the_jobset_fits_its_machines_and_train_py():
     }
 
 
-@pytest.mark.parametrize("file", ["launch/gpus.slurm", "launch/jobset.yaml"])
+def test_the_dockerfile_copies_files_that_exist_and_runs_what_it_copies():
+    """The image itself is not built: CI has no container engine."""
+    text = (ROOT / "launch" / "Dockerfile").read_text().replace("\\\n", " ")
+    lines = [line.split(maxsplit=1) for line in text.splitlines() if line and not line.startswith("#")]
+    assert {instruction for instruction, _ in lines} == {"FROM", "ARG", "WORKDIR", "COPY", "RUN", "CMD"}
+    copied = set()
+    for instruction, arguments in lines:
+        if instruction == "COPY":
+            *sources, target = arguments.split()
+            assert all((ROOT / source).exists() for source in sources), arguments
+            # A folder is copied under its own name, files into the working directory.
+            assert target == "./" if len(sources) > 1 else [target] == sources
+            copied.update(sources)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {project["readme"], *project["license-files"], "pyproject.toml", "requirements.txt"} <= copied
+    scripts = {path.name for path in ROOT.glob("*.py")}
+    assert {*scripts, "configs", "data_pipeline", "deeptalk_jax"} <= copied
+    arguments = dict(lines)
+    name, _, default = arguments["ARG"].partition("=")
+    assert f'".[${{{name}}}]"' in arguments["RUN"] and default in project["optional-dependencies"]
+    jobset = yaml.safe_load((ROOT / "launch" / "jobset.yaml").read_text())
+    pod = jobset["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+    command = pod["containers"][0]["command"]
+    assert json.loads(arguments["CMD"])[:2] == command and command[1] in copied
+    assert f"--tag={pod['containers'][0]['image']} " in (ROOT / "docs" / "launch.md").read_text()
+
+
+@pytest.mark.parametrize("file", ["launch/gpus.slurm", "launch/jobset.yaml", "launch/Dockerfile"])
 def test_launch_page_names_the_launch_files(file):
     assert file in (ROOT / "docs" / "launch.md").read_text()

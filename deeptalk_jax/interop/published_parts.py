@@ -5,6 +5,7 @@ of TH-VQVAE, so this file alone is enough to animate. If the own file of a part 
 a difference between the two is reported. The configs select the published behaviour (docs/method.md, section 9).
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,6 @@ from ml_collections import ConfigDict
 
 from deeptalk_jax.assembly import build
 from deeptalk_jax.assembly.model_dir import Part, check_variables
-from deeptalk_jax.assembly.stage_table import stage_row
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.interop.published_files import first_difference, read_published
 from deeptalk_jax.interop.published_names import (
@@ -38,13 +38,9 @@ from deeptalk_jax.interop.speech_names import emotion2vec_params
 from deeptalk_jax.interop.torch_places import PyTree, Shapes, State, fill, shapes_of, strip_prefix
 from deeptalk_jax.interop.wav2vec2_file import load_wav2vec2
 
-# Variant and ablation that reproduce the published models.
-CONFIG_ARGS = {
-    "fer": "variant=base",
-    "dee": "variant=base",
-    "motion_prior": "variant=base,ablation=published_smoothing",
-    "deeptalk": "variant=base,ablation=published_inference",
-}
+# Config of each stage that reproduces the published model. The wheel has no folder `configs`, and these do not change
+# with it: tests/goldens/make_published_configs.py wrote them.
+CONFIGS_FILE = Path(__file__).with_name("published_configs.json")
 # Stand-alone speech encoders, and the stage whose config defines their fields.
 _ENCODERS = {"wav2vec2": "deeptalk", "emotion2vec": "dee"}
 _AUDIO_TOWER = "audio_encoder."
@@ -66,7 +62,7 @@ class Imported(NamedTuple):
 
 def published_config(stage: str) -> ConfigDict:
     """Returns the config of a stage that reproduces the published model."""
-    return stage_row(stage).config_module.get_config(CONFIG_ARGS[stage])
+    return ConfigDict(json.loads(CONFIGS_FILE.read_text())[stage]).lock()
 
 
 def _shapes(init: Callable[[jax.Array], PyTree]) -> Shapes:

@@ -1,11 +1,10 @@
 """Fits the identity of a person to a minute of speech with its motion, for `infer.py --identity=FILE`.
 
-    python -m deeptalk_jax.tools.fit_identity --model=outputs/demo/model --audio=anna.wav \
-        --motion=anna.npz --out=anna.json
+    deeptalk fit-identity --model=outputs/demo/model --audio=anna.wav --motion=anna.npz --out=anna.json
 
-The motion is an .npz file as infer.py writes it (expression, jaw_pose, fps), of the same length as the sound. The last
-fifth of both is held out. The last line of the output is one JSON object with the errors of the mean identity and of
-the fitted identity on it.
+`python -m deeptalk_jax.tools.fit_identity` is the same command. The motion is an .npz file as infer.py writes it
+(expression, jaw_pose, fps), of the same length as the sound. The last fifth of both is held out. The last line of the
+output is one JSON object with the errors of the mean identity and of the fitted identity on it.
 """
 
 import json
@@ -53,5 +52,10 @@ def _fit_identity() -> None:
     print(json.dumps(report))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Runs the tool and exits."""
     run_tool(_fit_identity, required=["model", "audio", "motion", "out"])
+
+
+if __name__ == "__main__":
+    main()

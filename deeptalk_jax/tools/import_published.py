@@ -1,11 +1,11 @@
 """Imports the published PyTorch checkpoints into a model directory, without PyTorch.
 
-    python -m deeptalk_jax.tools.import_published --generator=DEEPTalk.pth --out=outputs/published
+    deeptalk import-published --generator=DEEPTalk.pth --out=outputs/published
 
-DEEPTalk.pth alone is enough for infer.py. The flags --fer, --dee and --prior add or replace parts from their own files
-(FER.pth, DEE.pt, TH-VQVAE.pth); --wav2vec2 and --emotion2vec add stand-alone speech encoders. The imported model
-reproduces the published code, including its peculiarities. docs/published.md lists them with the options that turn them
-off.
+`python -m deeptalk_jax.tools.import_published` is the same command. DEEPTalk.pth alone is enough for infer.py. The
+flags --fer, --dee and --prior add or replace parts from their own files (FER.pth, DEE.pt, TH-VQVAE.pth); --wav2vec2 and
+--emotion2vec add stand-alone speech encoders. The imported model reproduces the published code, including its
+peculiarities. docs/published.md lists them with the options that turn them off.
 """
 
 import sys
@@ -64,5 +64,10 @@ def _import() -> None:
     print(f"written to {_OUT.value}")
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Runs the tool and exits."""
     run_tool(_import, required=["out"])
+
+
+if __name__ == "__main__":
+    main()

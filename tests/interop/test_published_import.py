@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from deeptalk_jax.assembly import build
@@ -30,6 +31,7 @@ from deeptalk_jax.interop.published_names import (
     prior_places,
 )
 from deeptalk_jax.interop.published_parts import (
+    CONFIGS_FILE,
     dee_part,
     encoder_part,
     fer_part,
@@ -38,6 +40,7 @@ from deeptalk_jax.interop.published_parts import (
     published_config,
     split_generator,
 )
+from tests.goldens.make_published_configs import published_configs
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 COMMAND = "deeptalk_jax.tools.import_published"
@@ -93,6 +96,13 @@ def test_every_published_tensor_has_a_place_or_is_listed_as_unused(shapes):
     for prefix, file in ((DEE_COPY, "DEE.pt"), (PRIOR_COPY, "TH-VQVAE.pth")):
         copy = {name.removeprefix(prefix): shape for name, shape in copies.items() if name.startswith(prefix)}
         assert copy == shapes[file]
+
+
+def test_published_configs_agree_with_the_folder_configs():
+    stored = json.loads(CONFIGS_FILE.read_text())
+    today = flatten_dict(published_configs(), sep=".")
+    for key, value in flatten_dict(stored, sep=".").items():
+        assert key in today and today[key] == value, f"{key}: see tests/goldens/make_published_configs.py"
 
 
 def test_published_configs_select_the_published_behaviour():
