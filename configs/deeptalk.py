@@ -36,8 +36,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # Model directory with imported weights of the speech encoder; empty for kind mel, which is trained from scratch.
     config.pretrained.speech = ""
     config.data.num_identities = 24  # training speakers of the data set; the embedded corpus has 24
-    # Emotion vectors in training. window: DEE's mean of the speech of the window, as published | clip: of the whole clip,
-    # as at inference, because an emotion is hard to hear in the 1.28 s of a window.
+    # Emotion vectors in training. window: DEE's mean of the speech of the window, as published | clip: of the whole
+    # clip, as at inference, because an emotion is hard to hear in the 1.28 s of a window.
     config.emotion_context = "window"
     # Share of the windows that get the centroid of the clip's label and intensity instead; needs labels.
     config.emotion_label_rate = 0.0
@@ -49,12 +49,16 @@ def get_config(arg: str | None = None) -> ConfigDict:
     model.num_identities = 32  # length of the identity vector, as published
     model.num_heads = 8
     model.dropout_rate = 0.1
-    model.num_visemes = 0  # classes of a viseme head on the speech encoder, for loss.viseme_weight; 0 means no head
+    model.num_visemes = (
+        0  # classes of a viseme head on the speech encoder, for loss.viseme_weight; 0 means no head
+    )
     model.speech = ConfigDict()  # speech encoder; keys besides kind and rate_hz are fields of its module
     config.loss = ConfigDict()
     config.loss.emotion_consistency = "csd"  # csd | mean: kind of both emotion terms below
     config.loss.emotion_weight = 0.0  # weight of the consistency of generated motion with the speech
-    config.loss.viseme_weight = 0.0  # weight of the cross-entropy of the viseme head, nats; needs viseme labels
+    config.loss.viseme_weight = (
+        0.0  # weight of the cross-entropy of the viseme head, nats; needs viseme labels
+    )
     # Weights of the squared error of the gap between the lips and between the lids, square metres.
     config.loss.lip_gap_weight = config.loss.lid_gap_weight = 0.0
     config.loss.motion_emotion_weight = 0.0  # weight of the consistency of generated with true motion

@@ -87,6 +87,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # are few vertices in few frames, and are what people notice.
     config.loss.lip_gap_weight = config.loss.lid_gap_weight = 0.0
     config.loss.velocity_weight = 0.0  # weight of the error of vertex displacements per frame, square metres
+    # Weight of the error of second differences over time of the forehead and the brows, square metres: codes change
+    # every two frames, and brows that move slowly show it as a tremble.
+    config.loss.tremble_weight = 0.0
     config.loss.jaw_weight = 0.0  # weight of the squared error of the jaw pose, radians
     config.loss.kl_weight = 1e-3  # weight of the divergence of the temporal VAE from N(0, 1), nats per latent
     config.loss.smooth_targets = True  # Savitzky-Golay filter of the targets, window 5, order 2, as published

@@ -213,7 +213,9 @@ def head_regions(head: HeadModel) -> dict[str, np.ndarray]:
     return {name: vertices for name, vertices in regions.items() if len(vertices)}
 
 
-def gap_factor(head: HeadModel, gap: str, *, dtype: np.dtype | type = np.float32) -> Float[np.ndarray, "r 599"]:
+def gap_factor(
+    head: HeadModel, gap: str, *, dtype: np.dtype | type = np.float32
+) -> Float[np.ndarray, "r 599"]:
     """Computes `distance_factor` of the vector between two lips or two lids, see `GAPS`.
 
     Args:
@@ -288,5 +290,14 @@ def squared_velocity_distance(
 
     Arguments are those of `squared_distance`.
     """
-    difference = _outer_features(motion) - _outer_features(target)
-    return _squared_norm(factor, difference[..., 1:, :] - difference[..., :-1, :])
+    return _squared_norm(factor, jnp.diff(_outer_features(motion) - _outer_features(target), axis=-2))
+
+
+def squared_acceleration_distance(
+    factor: Float[Array, "r 599"], motion: Float[Array, "*b t 53"], target: Float[Array, "*b t 53"]
+) -> Float[Array, "*b t-2"]:
+    """Computes the mean squared coordinate error of the second differences over time, m^2 per frame^4.
+
+    Arguments are those of `squared_distance`.
+    """
+    return _squared_norm(factor, jnp.diff(_outer_features(motion) - _outer_features(target), n=2, axis=-2))

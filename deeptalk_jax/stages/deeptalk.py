@@ -91,7 +91,9 @@ class DEEPTalkStage(Stage):
             "vertex_factor": distance_factor(head),
             "lip_factor": distance_factor(head, head.masks["lips"]),
         }
-        constants |= {name: gap_factor(head, gap) for name, gap in GAP_TERMS.items() if loss[f"{name}_weight"]}
+        constants |= {
+            name: gap_factor(head, gap) for name, gap in GAP_TERMS.items() if loss[f"{name}_weight"]
+        }
         if self.config.emotion_context == "clip":
             dee = self.upstream["dee"].variables
             constants["clip_emotion"] = clip_emotions(self.dee, dee, self.config.data).gaussian

@@ -21,7 +21,13 @@ from deeptalk_jax.assembly.build import build_motion_prior, init_motion_prior
 from deeptalk_jax.collectives import global_mean
 from deeptalk_jax.errors import ConfigError
 from deeptalk_jax.evaluation.result import Evaluation
-from deeptalk_jax.head.gram import gap_factor, region_factors, squared_distance, squared_velocity_distance
+from deeptalk_jax.head.gram import (
+    gap_factor,
+    region_factors,
+    squared_acceleration_distance,
+    squared_distance,
+    squared_velocity_distance,
+)
 from deeptalk_jax.head.load import load_head
 from deeptalk_jax.head.model import HeadModel
 from deeptalk_jax.losses.contrastive import standard_normal_kl
@@ -41,9 +47,10 @@ Terms = dict[str, Array]
 # Kind of parameter error by name of the reconstruction loss; None for the error of the vertices.
 RECONSTRUCTIONS = {"vertices": None, "parameters_l1": "l1", "parameters_l2": "l2"}
 # Region of the head by name of the vertex distance.
-REGIONS = {"vertex": "all", "velocity": "all", "lips": "lips", "eyes": "eyes"}
+REGIONS = {"vertex": "all", "velocity": "all", "lips": "lips", "eyes": "eyes", "tremble": "forehead"}
 # Key of `head.gram.GAPS` by name of the error of a gap.
 GAP_TERMS = {"lip_gap": "lips", "lid_gap": "lids"}
+OVER_TIME = {"velocity": squared_velocity_distance, "tremble": squared_acceleration_distance}
 _SMOOTHING_WINDOW, _SMOOTHING_ORDER = 5, 2
 
 
@@ -61,6 +68,7 @@ def savitzky_golay(motion: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
 def distance_weights(loss: ConfigDict) -> dict[str, float]:
     """Returns the weights of the vertex distances that are above 0, by name of the term."""
     weights = {"lips": loss.lip_weight, "eyes": loss.eye_weight, "velocity": loss.velocity_weight}
+    weights["tremble"] = loss.tremble_weight
     weights |= {name: loss[f"{name}_weight"] for name in GAP_TERMS}
     if loss.reconstruction == "vertices":
         weights["vertex"] = loss.vertex_weight
@@ -106,7 +114,7 @@ def reconstruction_terms(
     weights = distance_weights(loss)
     terms = {}
     for name in weights:
-        distance = squared_velocity_distance if name == "velocity" else squared_distance
+        distance = OVER_TIME.get(name, squared_distance)
         error = distance(factors[name], motion, target)
         terms[name] = masked_mean(error, mask[:, -error.shape[1] :])
     if kind := RECONSTRUCTIONS[loss.reconstruction]:

@@ -3,13 +3,12 @@
 Each clip of a batch gets its own variation: the length of the vocal tract and the bandwidth of the formants
 (`vary_bands`), reverberation, noise, and the response of a microphone or a telephone.
 
-Jaitly and Hinton (2013) scale the frequency axis (VTLP); Ko et al. (ICASSP 2017) add reverberation and noise; Park et al.
-(Interspeech 2019) mask bands and times (SpecAugment). Departure: everything works on mel energies, which costs little
-and needs no recordings of rooms or noises.
+Jaitly and Hinton (2013) scale the frequency axis (VTLP); Ko et al. (ICASSP 2017) add reverberation and noise.
+Departure: everything works on mel energies, which costs little and needs no recordings of rooms or noises.
 """
 
-from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +20,27 @@ from deeptalk_jax.collectives import draw_rows
 from deeptalk_jax.types import Array
 
 Mel = Float[Array, "b t m"]
+
+
+class VoiceVariation(NamedTuple):
+    """Strength of each variation; 0 leaves it out.
+
+    Attributes:
+        max_band_shift: largest shift of the mel bands, as by another length of the vocal tract.
+        max_band_blur: largest standard deviation, in bands, of the smoothing that widens formants.
+        max_echo: largest share of a room's echoes in the amplitude of the direct sound.
+        noise_rate: share of the clips with noise, 5 to 35 dB below their loud parts.
+        response_std: standard deviation of the cosines that make up the response of a channel, nats of energy.
+        telephone_rate: share of the clips with the band of a telephone.
+    """
+
+    max_band_shift: float = 0.0
+    max_band_blur: float = 0.0
+    max_echo: float = 0.0
+    noise_rate: float = 0.0
+    response_std: float = 0.0
+    telephone_rate: float = 0.0
+
 
 _TAPS = 16  # hops of the spectrum that a room echoes
 _RESPONSE_TERMS = 5  # cosines of the random response of a channel; the first is a gain, the second a tilt
@@ -45,7 +65,7 @@ def vary_bands(key: KeyArray, x: Mel, *, max_shift: float, max_blur: float) -> M
     bands = jnp.arange(num_bands, dtype=x.dtype)
     shift = _uniform(keys[0], rows, -max_shift, max_shift)
     stretch = _uniform(keys[1], rows, -max_shift, max_shift) / num_bands
-    places = bands + shift[:, None] + stretch[:, None] * (bands - num_bands / 2)
+    places = bands[None] + shift[:, None] + stretch[:, None] * (bands - num_bands / 2)[None]
     places = jnp.clip(places, 0.0, num_bands - 1.0)  # [b, m]
     blur = 0.3 + _uniform(keys[2], rows, 0.0, max_blur)
     weights = jnp.exp(-0.5 * jnp.square((bands[None, :, None] - places[:, None, :]) / blur[:, None, None]))
@@ -96,30 +116,19 @@ def add_channel(key: KeyArray, x: Mel, *, std: float, telephone_rate: float) -> 
     mel = 2595.0 * np.log10(1.0 + np.array([60.0, 300.0, 3400.0, 7600.0]) / 700.0)
     low, high = (mel[1:3] - mel[0]) / (mel[3] - mel[0]) * num_bands
     outside = (np.arange(num_bands) < low) | (np.arange(num_bands) > high)
-    telephone = (_uniform(keys[1], rows, 0.0, 1.0) < telephone_rate)[:, None, None] & outside
+    telephone = (_uniform(keys[1], rows, 0.0, 1.0) < telephone_rate)[:, None, None] & outside[None, None]
     return jnp.logaddexp(jnp.where(telephone, x - 8.0, x), _FLOOR)
 
 
-def mask_bands(key: KeyArray, x: Mel, *, most_bands: int, most_frames: int) -> Mel:
-    """Replaces some neighbouring bands and some neighbouring hops by the mean of the clip (SpecAugment)."""
+def vary_voice(key: KeyArray, x: Mel, variation: VoiceVariation) -> Mel:
+    """Applies all variations to log-mel energies, each clip by its own random draw."""
     keys = jax.random.split(key, 4)
-    mean = jnp.mean(x, axis=(1, 2), keepdims=True)
-    for axis, most, (width_key, start_key) in ((2, most_bands, keys[:2]), (1, most_frames, keys[2:])):
-        length = x.shape[axis]
-        width = _uniform(width_key, x.shape[0], 0.0, most + 1.0)
-        start = _uniform(start_key, x.shape[0], 0.0, 1.0) * (length - width)
-        places = jnp.arange(length)
-        hidden = (places >= start[:, None]) & (places + 1 <= (start + width)[:, None])
-        hidden = hidden[:, None, :] if axis == 2 else hidden[:, :, None]
-        x = jnp.where(hidden, mean, x)
+    if variation.max_band_shift or variation.max_band_blur:
+        x = vary_bands(keys[0], x, max_shift=variation.max_band_shift, max_blur=variation.max_band_blur)
+    if variation.max_echo:
+        x = add_room(keys[1], x, max_echo=variation.max_echo)
+    if variation.noise_rate:
+        x = add_noise(keys[2], x, rate=variation.noise_rate)
+    if variation.response_std or variation.telephone_rate:
+        x = add_channel(keys[3], x, std=variation.response_std, telephone_rate=variation.telephone_rate)
     return x
-
-
-def vary_voice(key: KeyArray, x: Mel, strength: float) -> Mel:
-    """Applies all variations; `strength` 1 is the range described in docs/method.md, 0 none."""
-    keys = jax.random.split(key, 5)
-    x = vary_bands(keys[0], x, max_shift=4.0 * strength, max_blur=1.2 * strength)
-    x = add_room(keys[1], x, max_echo=0.6 * strength)
-    x = add_noise(keys[2], x, rate=min(0.6 * strength, 1.0))
-    x = add_channel(keys[3], x, std=0.5 * strength, telephone_rate=0.15 * strength)
-    return mask_bands(keys[4], x, most_bands=round(8 * strength), most_frames=round(6 * strength))
