@@ -117,6 +117,13 @@ def _set_base(config: ConfigDict) -> None:
     config.optimiser.weight_decay = 0.01
 
 
+def _see_gaps(loss: ConfigDict) -> None:
+    """Sets the weights by which closed lips and lids are kept (docs/method.md, section 3)."""
+    loss.smooth_targets = False  # a filter of five frames opens lips that close for two
+    loss.lip_gap_weight = loss.lid_gap_weight = 1e5
+    loss.velocity_weight = 2e6
+
+
 def _set_mini(config: ConfigDict) -> None:
     """Sets a small prior that trains within `make demo`.
 
@@ -126,6 +133,7 @@ def _set_mini(config: ConfigDict) -> None:
     config.data.eval_clips = 96  # each emotion, intensity and test speaker once
     model = config.model
     model.dim, model.mlp_dim, model.decoder_mlp_dim = 64, 128, 256
+    _see_gaps(config.loss)
     # Twice the published number of codes, because a small network leaves more information to them.
     model.codebook_size_top = model.codebook_size_bottom = 512
     model.codebook_initialisation = "first_batch"
