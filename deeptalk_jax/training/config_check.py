@@ -32,7 +32,7 @@ _LEAST = {
 
 
 def check_config(config: ConfigDict) -> None:
-    """Checks counts, intervals, the seed, `on_nonfinite`, `optimiser.rate_factors` and `data.unpack_dir`.
+    """Checks counts, intervals, the seed, `ema_decay`, `on_nonfinite`, `optimiser.rate_factors` and `data.unpack_dir`.
 
     Raises:
         ConfigError: names the first value that cannot be used.
@@ -45,6 +45,8 @@ def check_config(config: ConfigDict) -> None:
             raise ConfigError(f"{key}={value}: expected {least} or more")
     if not 0 <= config.seed < _NUM_SEEDS:
         raise ConfigError(f"seed={config.seed}: expected 0 to 2^32 - 1")
+    if not 0 <= config.ema_decay < 1:
+        raise ConfigError(f"ema_decay={config.ema_decay}: expected 0 (no average of weights) or a number below 1")
     if config.on_nonfinite not in ON_NONFINITE:
         raise ConfigError(f"on_nonfinite={config.on_nonfinite!r}: expected one of {', '.join(ON_NONFINITE)}")
     if config.data.unpack_dir in (None, "None"):

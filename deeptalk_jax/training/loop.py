@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from deeptalk_jax.errors import Interrupted
 from deeptalk_jax.progress import progress_bar
+from deeptalk_jax.training.average import trained_variables
 from deeptalk_jax.training.checkpoints import Checkpoints, has_checkpoint
 from deeptalk_jax.training.config_check import check_config
 from deeptalk_jax.training.failures import StepWatch, averages
@@ -123,8 +124,8 @@ class Trainer:
         return float(self._schedule(max(int(counts[0][1]) - 1, 0)))
 
     def variables(self) -> PyTree:
-        """Returns the trained variables on the host; all processes must call this at the same step."""
-        return on_host({"params": self.state.params, **self.state.model_state})
+        """Returns `average.trained_variables` on the host; all processes must call this at the same step."""
+        return on_host(trained_variables(self.state))
 
     def next_step(self) -> dict[str, jax.Array]:
         """Takes one step and returns its metrics, which stay on the device.

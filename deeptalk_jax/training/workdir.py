@@ -34,7 +34,7 @@ _MAY_CHANGE = (
     "data.unpack_dir",
 )
 # Keys that were added later, with the value that runs had before.
-_ADDED = {"init_from": ""}
+_ADDED = {"init_from": "", "ema_decay": 0.0}
 # Config keys that name files or directories -> name of the input. Every key of the sections below is an input, too.
 _INPUTS = {
     "data.data_dir": "data",
@@ -60,11 +60,13 @@ def computed_values(config: Mapping[str, Any]) -> dict[str, Any]:
 def read_config(workdir: epath.PathLike) -> ConfigDict | None:
     """Returns the config of a work directory, or None if no run was started there.
 
+    Keys that were added later have the value that runs had before.
+
     Raises:
         UserError: the config cannot be read.
     """
     stored = _read(epath.Path(workdir) / CONFIG_FILE)
-    return None if stored is None else ConfigDict(stored)
+    return None if stored is None else ConfigDict(_ADDED | stored)
 
 
 def metrics_file(workdir: epath.PathLike, split: str) -> epath.Path:
