@@ -55,6 +55,9 @@ def common_config(stage: str, variant: str) -> ConfigDict:
     config.log_every_steps = 20  # metrics are transferred to the host on these steps only
     config.checkpoint_every_steps = 200  # steps that an interrupted run loses at most
     config.eval_every_steps = 0  # steps between evaluations on the validation split; 0 means never
+    # Metric of the validation split, a main metric of the stage in deeptalk_jax/assembly/stage_table.py; the model of
+    # the best evaluated step is exported. Empty for the last step.
+    config.keep_best = ""
     # Decay per step of the average of weights (EMA) that is evaluated and exported; 0 means the weights themselves.
     config.ema_decay = 0.0
     config.on_nonfinite = "stop"  # stop | skip: reaction to a step with an infinite or NaN term

@@ -15,7 +15,7 @@ from data_pipeline.loader import clip_loader, train_loader
 from data_pipeline.records import describe_split, open_split
 from deeptalk_jax.assembly.build import build_speech_encoder
 from deeptalk_jax.assembly.model_dir import Part, check_variables, load_part
-from deeptalk_jax.assembly.stage_table import stage_row
+from deeptalk_jax.assembly.stage_table import Direction, stage_row
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.stages.inputs import input_digests, model_of
 from deeptalk_jax.training.trainable import Trainable
@@ -186,6 +186,10 @@ class Stage(Trainable):
             batch_size=data.eval_batch_size,
             limit=data.eval_clips or None,
         )
+
+    def criteria(self) -> Mapping[str, Direction]:
+        """Returns the main metrics of the stage."""
+        return stage_row(self.name).main_metrics
 
     def statistics(self, variables: PyTree) -> dict[str, np.ndarray]:
         """Measures arrays on the training data after training, which are saved with the part; none by default."""

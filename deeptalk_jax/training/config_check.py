@@ -32,7 +32,9 @@ _LEAST = {
 
 
 def check_config(config: ConfigDict) -> None:
-    """Checks counts, intervals, the seed, `ema_decay`, `on_nonfinite`, `optimiser.rate_factors` and `data.unpack_dir`.
+    """Checks counts, intervals, the seed, and the values of other keys that are no fields of a module.
+
+    Whether the stage has the metric of `keep_best` is checked by `best.criterion_of`.
 
     Raises:
         ConfigError: names the first value that cannot be used.
@@ -46,7 +48,13 @@ def check_config(config: ConfigDict) -> None:
     if not 0 <= config.seed < _NUM_SEEDS:
         raise ConfigError(f"seed={config.seed}: expected 0 to 2^32 - 1")
     if not 0 <= config.ema_decay < 1:
-        raise ConfigError(f"ema_decay={config.ema_decay}: expected 0 (no average of weights) or a number below 1")
+        raise ConfigError(
+            f"ema_decay={config.ema_decay}: expected 0 (no average of weights) or a number below 1"
+        )
+    if config.keep_best and not config.eval_every_steps:
+        raise ConfigError(
+            f"keep_best={config.keep_best!r}: expected eval_every_steps of 1 or more with it, found 0"
+        )
     if config.on_nonfinite not in ON_NONFINITE:
         raise ConfigError(f"on_nonfinite={config.on_nonfinite!r}: expected one of {', '.join(ON_NONFINITE)}")
     if config.data.unpack_dir in (None, "None"):

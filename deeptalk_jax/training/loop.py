@@ -6,7 +6,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from deeptalk_jax.errors import Interrupted
 from deeptalk_jax.progress import progress_bar
 from deeptalk_jax.training.average import trained_variables
+from deeptalk_jax.training.best import BestModel, criterion_of
 from deeptalk_jax.training.checkpoints import Checkpoints, has_checkpoint
 from deeptalk_jax.training.config_check import check_config
 from deeptalk_jax.training.failures import StepWatch, averages
@@ -26,7 +27,7 @@ from deeptalk_jax.training.mesh import make_mesh, sharding_table, state_sharding
 from deeptalk_jax.training.optimiser import make_schedule
 from deeptalk_jax.training.processes import any_process, on_host, watching_others
 from deeptalk_jax.training.runner import make_runner
-from deeptalk_jax.training.start_report import append_run, start_report
+from deeptalk_jax.training.start_report import append_run, record_export, start_report
 from deeptalk_jax.training.step import stage_step
 from deeptalk_jax.training.step_trace import StepTrace
 from deeptalk_jax.training.throughput import Throughput
@@ -106,7 +107,7 @@ class Trainer:
         """Number of steps taken."""
         return int(self.state.step)
 
-    def start_report(self, source: str, workdir: epath.PathLike) -> str:
+    def start_report(self, source: str, workdir: epath.PathLike, best: BestModel | None) -> str:
         """Returns what the run is about to do, see `start_report.start_report`."""
         return start_report(
             self.config,
@@ -116,6 +117,7 @@ class Trainer:
             devices=self._mesh.size,
             first_step=self.step,
             workdir=workdir,
+            best=best,
         )
 
     def learning_rate(self) -> float:
@@ -176,40 +178,59 @@ def fit(
             than the run takes.
     """
     check_config(config)
-    workdir = epath.Path(workdir)
+    workdir, before = epath.Path(workdir), read_config(workdir)
+    criterion = criterion_of(config.keep_best, stage.criteria())
+    trainer = _prepare(stage, config, workdir, window_features)
+    writes = jax.process_index() == 0
+    with (
+        Checkpoints(workdir / "checkpoints") as checkpoints,
+        BestModel(workdir / "best", criterion) if criterion else nullcontext() as best,
+    ):
+        trainer.state = checkpoints.restore(trainer.state, trainer.iterator)
+        trace = StepTrace(workdir, profile_steps, config.num_steps - trainer.step)
+        if writes:
+            _announce(trainer, source, workdir, before, best)
+        with (
+            Interrupts() as interrupts,
+            MetricWriter(workdir, first_step=trainer.step) if writes else nullcontext() as writer,
+        ):
+            try:
+                with watching_others():
+                    _run(trainer, _Outputs(checkpoints, writer, best), interrupts, trace)
+            finally:
+                trace.stop()
+        variables = trained_variables(trainer.state)
+        variables = on_host(best.variables(variables) if best else variables)
+    if writes:
+        _conclude(trainer, source, workdir, best)
+    return variables
+
+
+def _prepare(
+    stage: Trainable,
+    config: ConfigDict,
+    workdir: epath.Path,
+    window_features: Sequence[Mapping[str, np.ndarray]] | None,
+) -> Trainer:
+    """Makes the trainer of a run, and then its work directory; for the arguments see `fit`."""
     digests = stage.input_digests()
     check_workdir(workdir, config, digests.get)
     trainer = Trainer(stage, config, window_features)
     if not has_checkpoint(workdir / "checkpoints"):
         trainer.start_from(stage.starting_variables())
-    before = read_config(workdir)
     claim_workdir(workdir, config, digests)  # last, so that a value that cannot be used leaves no directory
-    with Checkpoints(workdir / "checkpoints") as checkpoints:
-        trainer.state = checkpoints.restore(trainer.state, trainer.iterator)
-        first = trainer.step
-        if first:
-            logging.info("%s: resuming at step %d", stage.name, first)
-        trace = StepTrace(workdir, profile_steps, config.num_steps - first)
-        writes = jax.process_index() == 0
-        if writes:
-            _announce(trainer, source, workdir, before)
-        with (
-            Interrupts() as interrupts,
-            MetricWriter(workdir, first_step=first) if writes else nullcontext() as writer,
-        ):
-            try:
-                with watching_others():
-                    _run(trainer, checkpoints, writer, interrupts, trace)
-            finally:
-                trace.stop()
-    return trainer.variables()
+    return trainer
 
 
-def _announce(trainer: Trainer, source: str, workdir: epath.Path, before: ConfigDict | None) -> None:
+def _announce(
+    trainer: Trainer, source: str, workdir: epath.Path, before: ConfigDict | None, best: BestModel | None
+) -> None:
     """Writes this start to `run.json`, and prints the plan of a run of `train.py` and whether it has become longer."""
     append_run(workdir, source=source, first_step=trainer.step)
+    if trainer.step:
+        logging.info("%s: resuming at step %d", trainer.stage.name, trainer.step)
     if source:  # other programs, such as an ablation, have an output of their own
-        print(trainer.start_report(source, workdir), flush=True)
+        print(trainer.start_report(source, workdir, best), flush=True)
     config = trainer.config
     if before is None or before.num_steps >= config.num_steps:
         return
@@ -221,18 +242,40 @@ def _announce(trainer: Trainer, source: str, workdir: epath.Path, before: Config
     print(line, flush=True)
 
 
-def _run(
-    trainer: Trainer,
-    checkpoints: Checkpoints,
-    writer: MetricWriter | None,
-    interrupts: Interrupts,
-    trace: StepTrace,
-) -> None:
-    """Takes steps, logs, saves and evaluates until the last step or a signal; only process 0 has a writer."""
-    config, stage = trainer.config, trainer.stage
+def _conclude(trainer: Trainer, source: str, workdir: epath.Path, best: BestModel | None) -> None:
+    """Notes in `run.json` which step is exported, and prints it if it is the best one of a run of `train.py`."""
+    if best is None:
+        record_export(workdir, step=trainer.step, metrics={})
+        return
+    metric, value = best.criterion.metric, best.value
+    record_export(workdir, step=best.step, metrics={metric: value})
+    if source:
+        line = f"{trainer.stage.name}: step {best.step} of {trainer.step} is exported, the best by {metric}"
+        print(f"{line} on the validation split, {value:.4g}", flush=True)
+
+
+class _Outputs(NamedTuple):
+    """What a run writes while it trains.
+
+    Attributes:
+        checkpoints: saved states.
+        writer: metrics; None except in process 0.
+        best: best model; None if the last one is exported.
+    """
+
+    checkpoints: Checkpoints
+    writer: MetricWriter | None
+    best: BestModel | None
+
+
+def _run(trainer: Trainer, outputs: _Outputs, interrupts: Interrupts, trace: StepTrace) -> None:
+    """Takes steps, logs, saves and evaluates until the last step or a signal."""
+    config, stage, checkpoints = trainer.config, trainer.stage, outputs.checkpoints
     first, num_steps = trainer.step, config.num_steps
     watch = StepWatch(stage, trainer.names, trainer.iterator, first)
     pending = []  # metrics of the steps since the last log, on the device
+    if first and _evaluates(config, first) and _lacks_evaluation(outputs.writer, first):
+        _evaluate(trainer, outputs, interrupts)
     trainer.throughput.restart()
     with progress_bar(total=num_steps, initial=first, desc=stage.name, unit="step") as bar:
         for step in range(first + 1, num_steps + 1):
@@ -247,7 +290,7 @@ def _run(
             if logs or last:
                 watch.check(trainer.state)
                 checkpoints.raise_if_failed()
-                metrics = _log(trainer, jax.device_get(pending), watch, writer, step)
+                metrics = _log(trainer, jax.device_get(pending), watch, outputs.writer, step)
                 bar.set_postfix(loss=metrics["loss"], data_wait=metrics["data_wait"])
                 pending = []
             if _is_due(step, config.checkpoint_every_steps) or last:
@@ -255,14 +298,26 @@ def _run(
                 checkpoints.save(step, trainer.state, trainer.iterator)
             if signal is not None and step < num_steps:
                 raise _interrupted(signal, step, checkpoints)
-            if _is_due(step, config.eval_every_steps) and step < num_steps:
+            if _evaluates(config, step):
                 watch.check(trainer.state)
-                _evaluate(trainer, checkpoints, writer, interrupts, step)
+                _evaluate(trainer, outputs, interrupts)
                 trainer.throughput.restart()
 
 
 def _is_due(step: int, every_steps: int) -> bool:
     return every_steps > 0 and step % every_steps == 0
+
+
+def _evaluates(config: ConfigDict, step: int) -> bool:
+    """Returns whether a step is evaluated on the validation split; the last one is, too, if any is."""
+    return _is_due(step, config.eval_every_steps) or (
+        config.eval_every_steps > 0 and step == config.num_steps
+    )
+
+
+def _lacks_evaluation(writer: MetricWriter | None, step: int) -> bool:
+    """Returns whether the run ended in the evaluation of the step at which it resumes."""
+    return any_process(writer is not None and not writer.has(step, "eval"))
 
 
 def _agreed_signal(interrupts: Interrupts, logs: bool) -> str | None:
@@ -296,22 +351,19 @@ def _log(
     return metrics
 
 
-def _evaluate(
-    trainer: Trainer,
-    checkpoints: Checkpoints,
-    writer: MetricWriter | None,
-    interrupts: Interrupts,
-    step: int,
-) -> None:
+def _evaluate(trainer: Trainer, outputs: _Outputs, interrupts: Interrupts) -> None:
     """Evaluates on the validation split; a signal stops it at once, as it may take longer than a preemption allows."""
+    step = trainer.step
     try:
         with interrupts.raising():
             metrics = trainer.stage.evaluate(trainer.variables(), "validation").metrics
     except Signalled:
-        checkpoints.save(step, trainer.state, trainer.iterator)
-        raise _interrupted(interrupts.received, step, checkpoints) from None
-    if writer:
-        writer.write(step, metrics, prefix="eval")
+        outputs.checkpoints.save(step, trainer.state, trainer.iterator)
+        raise _interrupted(interrupts.received, step, outputs.checkpoints) from None
+    if outputs.best:  # before the metrics, without which a run that is killed here evaluates again
+        outputs.best.offer(step, metrics, trained_variables(trainer.state))
+    if outputs.writer:
+        outputs.writer.write(step, metrics, prefix="eval")
 
 
 def _interrupted(signal: str, step: int, checkpoints: Checkpoints) -> Interrupted:

@@ -5,7 +5,7 @@ The loop in `training` knows nothing else about a stage, so anything that implem
 
 import abc
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import jax
 import numpy as np
@@ -129,6 +129,10 @@ class Trainable(abc.ABC):
     def example_names(self, batch: Mapping[str, np.ndarray]) -> list[str]:
         """Returns one name per row of a training batch, for error messages; empty where rows have no names."""
         return []
+
+    def criteria(self) -> Mapping[str, Literal["higher", "lower"]]:
+        """Returns the metrics that `config.keep_best` may name, with the direction that is better; none by default."""
+        return {}
 
     @abc.abstractmethod
     def evaluate(self, variables: PyTree, split: str) -> HasMetrics:

@@ -34,7 +34,7 @@ _MAY_CHANGE = (
     "data.unpack_dir",
 )
 # Keys that were added later, with the value that runs had before.
-_ADDED = {"init_from": "", "ema_decay": 0.0}
+_ADDED = {"init_from": "", "ema_decay": 0.0, "keep_best": ""}
 # Config keys that name files or directories -> name of the input. Every key of the sections below is an input, too.
 _INPUTS = {
     "data.data_dir": "data",
@@ -52,9 +52,16 @@ def input_of(key: str) -> str | None:
 
 
 def computed_values(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the values of a config, by dotted key, that decide what is computed; inputs are left out."""
-    flat = _ADDED | flatten_dict(dict(config), sep=".")
-    return {key: value for key, value in flat.items() if key not in _MAY_CHANGE and input_of(key) is None}
+    """Returns the values of a config, by dotted key, that decide what is computed; inputs are left out.
+
+    Keys that were added later are left out too while they have the value of before, so that digests of them stay.
+    """
+    flat = flatten_dict(dict(config), sep=".")
+    return {
+        key: value
+        for key, value in flat.items()
+        if key not in _MAY_CHANGE and input_of(key) is None and (key not in _ADDED or value != _ADDED[key])
+    }
 
 
 def read_config(workdir: epath.PathLike) -> ConfigDict | None:

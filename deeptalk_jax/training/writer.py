@@ -62,6 +62,12 @@ class MetricWriter:
         except (OSError, json.JSONDecodeError) as error:
             raise UserError(f"{self._workdir}: metrics cannot be written ({error})") from error
 
+    def has(self, step: int, prefix: str) -> bool:
+        """Returns whether metrics of this step with this prefix are written."""
+        with self._errors():
+            rows = map(json.loads, (self._local / _FILE).read_text().splitlines())
+            return any(row["step"] == step and any(x.startswith(f"{prefix}/") for x in row) for row in rows)
+
     def write(self, step: int, metrics: dict[str, float | None], *, prefix: str) -> None:
         """Writes the metrics of one step.
 

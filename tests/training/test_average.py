@@ -1,14 +1,11 @@
 """The average of weights: by hand, next to training, on several devices, and in what a run exports."""
 
-import json
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from deeptalk_jax.errors import ConfigError
 from deeptalk_jax.training import average
 from deeptalk_jax.training.mesh import make_mesh, state_sharding
 from deeptalk_jax.training.runner import make_runner
@@ -34,9 +31,7 @@ def run(decay, num_steps, *, num_devices=1, parallel="jit", bad=None, **options)
     }
     state = create_state(variables, optimiser, len(LOSS_NAMES), ("fixed",))
     state = jax.device_put(state, state_sharding(mesh, state))
-    runner = make_runner(
-        parallel, make_update(loss_fn, optimiser, 0, ("fixed",), **options), mesh, state, {}
-    )
+    runner = make_runner(parallel, make_update(loss_fn, optimiser, 0, ("fixed",), **options), mesh, state, {})
     states = [jax.device_get(state)]
     for step in range(num_steps):
         batch = {"x": rng.standard_normal((8, 6)), "y": rng.standard_normal((8, 4))}
@@ -86,9 +81,7 @@ def test_a_skipped_step_does_not_count():
     assert after.step == 3
 
 
-@pytest.mark.parametrize(
-    "ways", [{}, {"parallel": "pmap"}, {"fsdp_devices": 2}], ids=["jit", "pmap", "fsdp"]
-)
+@pytest.mark.parametrize("ways", [{}, {"parallel": "pmap"}, {"fsdp_devices": 2}], ids=["jit", "pmap", "fsdp"])
 def test_eight_devices_equal_one(ways, monkeypatch):
     monkeypatch.setattr("deeptalk_jax.training.mesh.MIN_SPLIT_SIZE", 8)
     (*_, one), _ = run(0.9, 4)
