@@ -4,6 +4,7 @@ A subclass adds the model, the loss and the evaluation; `training.trainable.Trai
 training loop calls. The row of a stage in `assembly/stage_table.py` says which parts it reads and which it exports.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -161,6 +162,25 @@ class Stage(Trainable):
             windows_per_clip=data.windows_per_clip,
             window_features=window_features,
         )
+
+    def validation_batches(
+        self, num_batches: int, *, num_processes: int, process_index: int
+    ) -> Sequence[dict[str, np.ndarray]]:
+        """Returns batches of fixed windows of the validation split."""
+        data = self.config.data
+        batches = train_loader(
+            data.data_dir,
+            data.dataset,
+            "validation",
+            window_frames=data.window_frames,
+            batch_size=data.batch_size,
+            seed=self.config.seed,
+            num_processes=num_processes,
+            process_index=process_index,
+            num_threads=0,
+            cache_bytes=0,
+        )
+        return list(itertools.islice(batches, num_batches))
 
     def describe_data(self) -> str:
         """Returns the name, the directory and the size of the training split."""

@@ -122,6 +122,18 @@ class Trainable(abc.ABC):
                 None to have the training step compute them.
         """
 
+    def validation_batches(
+        self, num_batches: int, *, num_processes: int, process_index: int
+    ) -> Sequence[dict[str, np.ndarray]]:
+        """Returns fixed batches of the validation split, shaped like those of training; none by default.
+
+        Args:
+            num_batches: number of batches.
+            num_processes: number of processes of the run.
+            process_index: index of this process; it gets only its own rows of every global batch.
+        """
+        return []
+
     def describe_data(self) -> str:
         """Returns one line on the training data, which a run prints at its start."""
         return "batches of the stage"

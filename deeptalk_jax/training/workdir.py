@@ -19,10 +19,11 @@ from deeptalk_jax.files import is_remote, replace_when_whole
 CONFIG_FILE = "config.json"
 _INPUTS_FILE = "inputs.json"
 _NUM_STEPS = "num_steps"
-# Intervals, devices, and how data are read.
+# Intervals, what is logged, devices, and how data are read.
 _MAY_CHANGE = (
     "log_every_steps",
     "checkpoint_every_steps",
+    "validate_every_steps",
     "eval_every_steps",
     "on_nonfinite",
     "num_devices",
@@ -30,6 +31,7 @@ _MAY_CHANGE = (
     "fsdp_devices",
     "remat",
     "data.num_threads",
+    "data.validation_batches",
     "data.cache_bytes",
     "data.unpack_dir",
 )

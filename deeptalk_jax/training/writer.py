@@ -74,7 +74,7 @@ class MetricWriter:
         Args:
             step: number of steps taken.
             metrics: numbers by name; None for unknown ones, which `metrics.jsonl` contains as null.
-            prefix: "train" or "eval"; written in front of the names.
+            prefix: "train", "validation" or "eval"; written in front of the names.
 
         Raises:
             UserError: a file cannot be written.

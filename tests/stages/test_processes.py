@@ -18,7 +18,8 @@ from deeptalk_jax.cli import EXIT_INTERRUPTED
 from deeptalk_jax.errors import Interrupted, LostProcess, UserError
 from deeptalk_jax.stages.base import make_stage
 from deeptalk_jax.training import processes
-from deeptalk_jax.training.loop import Trainer, fit
+from deeptalk_jax.training.loop import fit
+from deeptalk_jax.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = Path(__file__).with_name("train_process.py")
