@@ -1,8 +1,8 @@
 """Average of the weights over the training steps (exponential moving average, EMA), which can replace the last weights.
 
-The decay is corrected at the start as in TensorFlow's `ExponentialMovingAverage(decay, num_updates)`: the update after
-n others uses min(decay, (1 + n) / (10 + n)), so early weights are soon forgotten. Here n counts from the second update,
-and the first one copies the weights, so that the average does not depend on the weights before training.
+The decay is corrected at the start as in TensorFlow's `ExponentialMovingAverage(decay, num_updates)`: it is
+min(decay, (1 + n) / (10 + n)), so early weights are soon forgotten. The first update copies the weights, and n counts
+the updates between it and the present one, so the average does not depend on the weights before training.
 """
 
 from typing import Any, NamedTuple
