@@ -101,9 +101,9 @@ class _Life:
         return bool(self._temporary() - self._unfinished)
 
     def logged(self) -> list[int]:
-        """Returns the steps of all complete lines of metrics.jsonl."""
+        """Returns the steps of all complete lines on training in metrics.jsonl."""
         text = self._metrics.read_text() if self._metrics.exists() else ""
-        return [int(step) for step in re.findall(r'^{"step": (\d+),.*}$', text, re.MULTILINE)]
+        return [int(step) for step in re.findall(r'^{"step": (\d+), "train/.*}$', text, re.MULTILINE)]
 
     def last_step(self) -> int:
         """Returns the last logged step; 0 if there is none."""

@@ -45,7 +45,7 @@ from deeptalk_jax.head.lbs import head_vertices
 from deeptalk_jax.head.load import load_head
 from deeptalk_jax.head.model import HeadModel
 from deeptalk_jax.stages.motion_prior import MotionPriorStage, savitzky_golay
-from deeptalk_jax.training.loop import Trainer
+from deeptalk_jax.training.trainer import Trainer
 from deeptalk_jax.types import EXPRESSION_DIM, MOTION_DIM
 
 _BATCH = flags.DEFINE_integer("batch", 256, "Number of windows, of 32 frames each.")

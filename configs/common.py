@@ -54,7 +54,14 @@ def common_config(stage: str, variant: str) -> ConfigDict:
     config.remat = "none"  # none | products: keep only matrix products of the forward pass to save memory
     config.log_every_steps = 20  # metrics are transferred to the host on these steps only
     config.checkpoint_every_steps = 200  # steps that an interrupted run loses at most
+    # Steps between measurements of the loss on fixed windows of the validation split; 0 means never.
+    config.validate_every_steps = 100 if variant == "mini" else 1000
     config.eval_every_steps = 0  # steps between evaluations on the validation split; 0 means never
+    # Metric of the validation split, a main metric of the stage in deeptalk_jax/assembly/stage_table.py; the model of
+    # the best evaluated step is exported. Empty for the last step.
+    config.keep_best = ""
+    # Decay per step of the average of weights (EMA) that is evaluated and exported; 0 means the weights themselves.
+    config.ema_decay = 0.0
     config.on_nonfinite = "stop"  # stop | skip: reaction to a step with an infinite or NaN term
     config.head = "procedural"  # the embedded head, or a FLAME file; see deeptalk_jax/head/load.py
     # Model directory, or work directory of a finished run; training starts from its weights of this stage. Empty for
@@ -62,6 +69,7 @@ def common_config(stage: str, variant: str) -> ConfigDict:
     config.init_from = ""
     config.upstream = ConfigDict()  # model directories of earlier stages, by stage name
     config.data = _data()
+    config.data.validation_batches = 1 if variant == "mini" else 8  # batches of windows in a validation loss
     config.optimiser = _optimiser()
     return config
 

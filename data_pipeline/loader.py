@@ -209,11 +209,9 @@ def train_loader(
         num_threads: Reader threads; 0 reads in the calling thread.
         cache_bytes: Bytes of the split to keep in memory; 0 reads every clip again.
         unpack_dir: Local directory for the clips in the layout of `unpacked`, in which a window reads only its own
-            bytes. `cache_bytes` is then ignored, because the page cache of the operating system serves the same
-            purpose. The empty string means that a window reads the whole record of its clip.
+            bytes, and the operating system's page cache replaces `cache_bytes`. Empty to read whole records.
         windows_per_clip: Number of fixed windows in each clip to draw from; 0 draws a new position every time.
-        window_features: Precomputed arrays to add to the rows, indexed by `clip * windows_per_clip + number of the
-            window`; None adds nothing.
+        window_features: Precomputed arrays of window `clip * windows_per_clip + number`, to add to its row, or None.
 
     Returns:
         An iterator of batches as `assemble` returns them, with `b = batch_size / num_processes`. Audio stays int16;
@@ -224,8 +222,7 @@ def train_loader(
         UserError: The dataset or split does not exist, the window is longer than every clip, or the processes cannot
             share the batch evenly.
     """
-    source = _open_clips(data_dir, dataset, split, cache_bytes, unpack_dir)
-    _check_window_fits(source, window_frames, split)
+    source = _open_clips(data_dir, dataset, split, cache_bytes, unpack_dir, window_frames)
     choose = _RandomWindow(source, window_frames)
     if windows_per_clip:
         choose = _FixedWindow(source, window_frames, windows_per_clip, seed, window_features)
@@ -290,12 +287,20 @@ def _whole_clips(
 
 
 def _open_clips(
-    data_dir: str | Path, dataset: str, split: str, cache_bytes: int, unpack_dir: str | Path
+    data_dir: str | Path,
+    dataset: str,
+    split: str,
+    cache_bytes: int,
+    unpack_dir: str | Path,
+    window_frames: int,
 ) -> Sequence[Record]:
     """Opens the clips of a split as records, or unpacked if `unpack_dir` is given; arguments as in `train_loader`."""
     if unpack_dir:
-        return unpacked_split(data_dir, dataset, split, unpack_dir)
-    return open_split(data_dir, dataset, split, cache_bytes=cache_bytes)
+        source = unpacked_split(data_dir, dataset, split, unpack_dir)
+    else:
+        source = open_split(data_dir, dataset, split, cache_bytes=cache_bytes)
+    _check_window_fits(source, window_frames, split)
+    return source
 
 
 def _check_window_fits(source: Sequence[Record], window_frames: int, split: str) -> None:

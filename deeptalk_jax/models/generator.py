@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array as KeyArray
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from deeptalk_jax.masks import length_mask
 from deeptalk_jax.models.motion_prior import FRAMES_PER_BOTTOM_CODE, FRAMES_PER_TOP_CODE, MotionPrior
@@ -35,6 +35,17 @@ class Generated(NamedTuple):
     indices_bottom: Array
     logits_top: Array
     logits_bottom: Array
+
+
+def _masks(
+    num_codes: Int[Array, " b"], num_frames: int
+) -> tuple[Bool[Array, "b c"], Bool[Array, "b 2c"], Bool[Array, "b 4c"]]:
+    """Returns which top codes, bottom codes and frames are valid; for arguments and errors see `Generator.sample`."""
+    if num_frames % FRAMES_PER_TOP_CODE:
+        raise ValueError(f"num_frames={num_frames}: expected a multiple of {FRAMES_PER_TOP_CODE}")
+    mask_top = length_mask(num_codes, num_frames // FRAMES_PER_TOP_CODE)
+    mask_bottom = jnp.repeat(mask_top, FRAMES_PER_TOP_CODE // FRAMES_PER_BOTTOM_CODE, axis=1)
+    return mask_top, mask_bottom, jnp.repeat(mask_top, FRAMES_PER_TOP_CODE, axis=1)
 
 
 class Generator(nn.Module):
@@ -129,20 +140,14 @@ class Generator(nn.Module):
             temperature_top: sampling temperature of the top (slow) codes; 0 takes the most likely code.
             temperature_bottom: sampling temperature of the bottom (fast) codes; 0 takes the most likely code.
             top_p: probability mass of the nucleus that codes of both levels are drawn from; 1 keeps all codes.
-            first_frames: frame of its clip at which every window starts, a multiple of 4. It selects the random noise.
-                None means 0.
+            first_frames: frame of its clip at which a window starts, a multiple of 4, selects its noise; None means 0.
 
         Raises:
             ValueError: `num_frames` is not a multiple of 4; see also `IndexPredictor.face_features`.
         """
-        if num_frames % FRAMES_PER_TOP_CODE:
-            raise ValueError(f"num_frames={num_frames}: expected a multiple of {FRAMES_PER_TOP_CODE}")
-        mask_top = length_mask(num_codes, num_frames // FRAMES_PER_TOP_CODE)  # [b, t/4]
-        mask_bottom = jnp.repeat(mask_top, FRAMES_PER_TOP_CODE // FRAMES_PER_BOTTOM_CODE, axis=1)
-        mask_frames = jnp.repeat(mask_top, FRAMES_PER_TOP_CODE, axis=1)
+        mask_top, mask_bottom, mask_frames = _masks(num_codes, num_frames)
         keys_top, keys_bottom = jnp.unstack(jax.vmap(jax.random.split)(keys), axis=1)
-        if first_frames is None:
-            first_frames = jnp.zeros_like(num_codes)
+        first_frames = jnp.zeros_like(num_codes) if first_frames is None else first_frames
 
         # [b, s] -> [b, t, d]
         face = self.predictor.face_features(

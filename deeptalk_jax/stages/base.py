@@ -4,6 +4,7 @@ A subclass adds the model, the loss and the evaluation; `training.trainable.Trai
 training loop calls. The row of a stage in `assembly/stage_table.py` says which parts it reads and which it exports.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from data_pipeline.loader import clip_loader, train_loader
 from data_pipeline.records import describe_split, open_split
 from deeptalk_jax.assembly.build import build_speech_encoder
 from deeptalk_jax.assembly.model_dir import Part, check_variables, load_part
-from deeptalk_jax.assembly.stage_table import stage_row
+from deeptalk_jax.assembly.stage_table import Direction, stage_row
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.stages.inputs import input_digests, model_of
 from deeptalk_jax.training.trainable import Trainable
@@ -162,6 +163,25 @@ class Stage(Trainable):
             window_features=window_features,
         )
 
+    def validation_batches(
+        self, num_batches: int, *, num_processes: int, process_index: int
+    ) -> Sequence[dict[str, np.ndarray]]:
+        """Returns batches of fixed windows of the validation split."""
+        data = self.config.data
+        batches = train_loader(
+            data.data_dir,
+            data.dataset,
+            "validation",
+            window_frames=data.window_frames,
+            batch_size=data.batch_size,
+            seed=self.config.seed,
+            num_processes=num_processes,
+            process_index=process_index,
+            num_threads=0,
+            cache_bytes=0,
+        )
+        return list(itertools.islice(batches, num_batches))
+
     def describe_data(self) -> str:
         """Returns the name, the directory and the size of the training split."""
         data = self.config.data
@@ -186,6 +206,10 @@ class Stage(Trainable):
             batch_size=data.eval_batch_size,
             limit=data.eval_clips or None,
         )
+
+    def criteria(self) -> Mapping[str, Direction]:
+        """Returns the main metrics of the stage."""
+        return stage_row(self.name).main_metrics
 
     def statistics(self, variables: PyTree) -> dict[str, np.ndarray]:
         """Measures arrays on the training data after training, which are saved with the part; none by default."""

@@ -1,5 +1,6 @@
 """Stage FER: trains the classifier of the emotion of single motion frames (docs/method.md, section 1)."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
@@ -99,6 +100,23 @@ class FERStage(Stage):
             num_threads=data.num_threads,
             **processes,
         )
+
+    def validation_batches(
+        self, num_batches: int, *, num_processes: int, process_index: int
+    ) -> Sequence[dict[str, np.ndarray]]:
+        """Returns batches of fixed windows of the corpus, or of fixed frames of the file."""
+        data = self.config.data
+        processes = {"num_processes": num_processes, "process_index": process_index}
+        if not data.frames_file:
+            return super().validation_batches(num_batches, **processes)
+        batches = frame_loader(
+            self._frames("validation"),
+            batch_size=data.batch_size,
+            seed=self.config.seed,
+            num_threads=0,
+            **processes,
+        )
+        return list(itertools.islice(batches, num_batches))
 
     def describe_data(self) -> str:
         """Returns the file of the training frames, or the size of the training split."""

@@ -20,6 +20,8 @@ from deeptalk_jax.files import replace_when_whole
 from deeptalk_jax.stages.base import PyTree, Stage, make_stage
 from deeptalk_jax.stages.inputs import check_run
 from deeptalk_jax.stages.precompute import precompute_features
+from deeptalk_jax.training.average import trained_variables
+from deeptalk_jax.training.best import criterion_of
 from deeptalk_jax.training.checkpoints import has_checkpoint, read_newest
 from deeptalk_jax.training.config_check import check_config
 from deeptalk_jax.training.loop import fit
@@ -56,6 +58,7 @@ def train(
     """
     model = epath.Path(workdir) / "model"
     check_config(config)
+    criterion_of(config.keep_best, stage_row(config.stage).main_metrics)
     check_run(workdir, config)
     if (model / INDEX).exists():
         steps = read_index(model)["parts"][stage_row(config.stage).exported_part]["config"]["num_steps"]
@@ -120,7 +123,7 @@ def _newest_checkpoint(config: ConfigDict, workdir: epath.Path) -> tuple[Stage, 
     stage = make_stage(resolved)
     shapes = jax.eval_shape(stage_step(stage, resolved, stage.constants()).initial_state, jax.random.key(0))
     state = read_newest(workdir / "checkpoints", shapes)
-    return stage, jax.device_get({"params": state.params, **state.model_state}), int(state.step)
+    return stage, jax.device_get(trained_variables(state)), int(state.step)
 
 
 def _exported(config: ConfigDict, model: epath.Path) -> tuple[Stage, PyTree]:

@@ -47,7 +47,7 @@ def read_newest(directory: epath.PathLike, shapes: TrainState) -> TrainState:
                     "state"
                 ]
             except Exception as error:  # Orbax raises many types for damaged files
-                logging.warning("checkpoint %s/%d cannot be read (%s)", directory, step, _reason(error))
+                logging.warning("checkpoint %s/%d cannot be read (%s)", directory, step, reason(error))
     raise UserError(f"{directory}: no checkpoint can be read")
 
 
@@ -91,7 +91,7 @@ class Checkpoints:
         """
         if step == self._manager.latest_step():
             return
-        with self._errors():
+        with writing_errors(self.directory):
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -101,17 +101,8 @@ class Checkpoints:
 
     def raise_if_failed(self) -> None:
         """Raises `UserError` if the save in the background has failed; does not wait for it to finish."""
-        with self._errors():
+        with writing_errors(self.directory):
             self._manager.check_for_errors()
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # a full disk can show as OSError, ValueError or XlaRuntimeError
-            if may_be_lost(error):
-                raise
-            raise UserError(f"{self.directory}: a checkpoint cannot be written ({_reason(error)})") from error
 
     def restore(self, state: TrainState, iterator: Any) -> TrainState:
         """Restores the newest readable checkpoint and deletes newer, damaged ones.
@@ -131,7 +122,7 @@ class Checkpoints:
             try:
                 restored = self._restore_step(step, state, iterator)
             except Exception as error:  # Orbax raises many types for damaged files
-                logging.warning("checkpoint %s/%d cannot be read (%s)", self.directory, step, _reason(error))
+                logging.warning("checkpoint %s/%d cannot be read (%s)", self.directory, step, reason(error))
                 continue
             for newer in [number for number in steps if number > step]:
                 self._manager.delete(newer)
@@ -155,7 +146,7 @@ class Checkpoints:
         Raises:
             UserError: it cannot be written.
         """
-        with self._errors():
+        with writing_errors(self.directory):
             try:
                 self._manager.wait_until_finished()
             finally:
@@ -172,12 +163,24 @@ class Checkpoints:
             self.close()
 
 
+@contextmanager
+def writing_errors(directory: epath.Path) -> Iterator[None]:
+    """Raises `UserError` for an error while a checkpoint is written in a directory."""
+    try:
+        yield
+    except Exception as error:  # a full disk can show as OSError, ValueError or XlaRuntimeError
+        if may_be_lost(error):
+            raise
+        raise UserError(f"{directory}: a checkpoint cannot be written ({reason(error)})") from error
+
+
 def _is_no_traceback_of_orbax(record: LogRecord) -> bool:
     """Filters out the tracebacks that Orbax logs in its threads; it raises the same errors in the main thread."""
     return not (record.exc_info and Path(record.pathname).is_relative_to(Path(ocp.__file__).parent))
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Returns the first line of an error, or that the disk is full."""
     if (full := os.strerror(errno.ENOSPC)) in str(error):
         return f"the disk is full: {full}"
     return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -16,6 +16,7 @@ _LEAST = {
     "num_steps": 1,
     "log_every_steps": 1,
     "checkpoint_every_steps": 1,
+    "validate_every_steps": 0,
     "eval_every_steps": 0,
     "num_devices": 0,
     "fsdp_devices": 1,
@@ -24,6 +25,7 @@ _LEAST = {
     "data.window_frames": 1,
     "data.windows_per_clip": 0,
     "data.num_threads": 0,
+    "data.validation_batches": 1,
     "data.max_clip_frames": 1,
     "data.eval_batch_size": 1,
     "data.eval_clips": 0,
@@ -32,7 +34,9 @@ _LEAST = {
 
 
 def check_config(config: ConfigDict) -> None:
-    """Checks counts, intervals, the seed, `on_nonfinite`, `optimiser.rate_factors` and `data.unpack_dir`.
+    """Checks counts, intervals, the seed, and the values of other keys that are no fields of a module.
+
+    Whether the stage has the metric of `keep_best` is checked by `best.criterion_of`.
 
     Raises:
         ConfigError: names the first value that cannot be used.
@@ -45,6 +49,14 @@ def check_config(config: ConfigDict) -> None:
             raise ConfigError(f"{key}={value}: expected {least} or more")
     if not 0 <= config.seed < _NUM_SEEDS:
         raise ConfigError(f"seed={config.seed}: expected 0 to 2^32 - 1")
+    if not 0 <= config.ema_decay < 1:
+        raise ConfigError(
+            f"ema_decay={config.ema_decay}: expected 0 (no average of weights) or a number below 1"
+        )
+    if config.keep_best and not config.eval_every_steps:
+        raise ConfigError(
+            f"keep_best={config.keep_best!r}: expected eval_every_steps of 1 or more with it, found 0"
+        )
     if config.on_nonfinite not in ON_NONFINITE:
         raise ConfigError(f"on_nonfinite={config.on_nonfinite!r}: expected one of {', '.join(ON_NONFINITE)}")
     if config.data.unpack_dir in (None, "None"):

@@ -1,143 +1,35 @@
 """The training loop, shared by all stages: `fit` trains a stage in a work directory.
 
-`Trainer` holds a stage with its devices and state, and takes single steps. `fit` prepares a run and cleans up after it.
-`_run` is the loop over steps.
+`fit` prepares a run and cleans up after it; `_run` is the loop over steps, which `trainer.Trainer` takes.
 """
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import optax
 from absl import logging
 from etils import epath
 from ml_collections import ConfigDict
 
 from deeptalk_jax.errors import Interrupted
 from deeptalk_jax.progress import progress_bar
+from deeptalk_jax.training.average import trained_variables
+from deeptalk_jax.training.best import BestModel, criterion_of
 from deeptalk_jax.training.checkpoints import Checkpoints, has_checkpoint
 from deeptalk_jax.training.config_check import check_config
 from deeptalk_jax.training.failures import StepWatch, averages
 from deeptalk_jax.training.interrupts import Interrupts, Signalled
-from deeptalk_jax.training.mesh import make_mesh, sharding_table, state_sharding
-from deeptalk_jax.training.optimiser import make_schedule
 from deeptalk_jax.training.processes import any_process, on_host, watching_others
-from deeptalk_jax.training.runner import make_runner
-from deeptalk_jax.training.start_report import append_run, start_report
-from deeptalk_jax.training.step import stage_step
+from deeptalk_jax.training.start_report import append_run, record_export
 from deeptalk_jax.training.step_trace import StepTrace
-from deeptalk_jax.training.throughput import Throughput
 from deeptalk_jax.training.trainable import Trainable
+from deeptalk_jax.training.trainer import Trainer
 from deeptalk_jax.training.workdir import check_workdir, claim_workdir, read_config
 from deeptalk_jax.training.writer import MetricWriter
 
 PyTree = Any
-
-
-class Trainer:
-    """A stage, its devices and its training state.
-
-    Args:
-        stage: stage to train.
-        config: the resolved config of the stage.
-        window_features: precomputed `Trainable.window_features` of every training window; None to compute them in
-            the step.
-
-    Attributes:
-        iterator: training batches of this process.
-        constants: `stage.constants()` on the devices.
-        names: sorted names of the step's metrics.
-        state: the current training state.
-        runner: runs the step on the devices.
-        throughput: measures the speed of the run.
-
-    Raises:
-        ConfigError: a value of the config cannot be used.
-    """
-
-    def __init__(
-        self,
-        stage: Trainable,
-        config: ConfigDict,
-        window_features: Sequence[Mapping[str, np.ndarray]] | None = None,
-    ):
-        self.stage, self.config = stage, config
-        self._mesh = make_mesh(config.num_devices or None, config.fsdp_devices)
-        self.iterator = stage.train_batches(
-            num_processes=jax.process_count(),
-            process_index=jax.process_index(),
-            window_features=window_features,
-        )
-        self.constants = self._on_devices(stage.constants())
-        step = stage_step(stage, config, self.constants, features_in_batch=window_features is not None)
-        self.names = step.names
-        key = jax.random.key(config.seed)
-        shapes = jax.eval_shape(step.initial_state, key)
-        shardings = state_sharding(self._mesh, shapes)
-        if config.fsdp_devices > 1:
-            print(f"{stage.name}: state on the devices\n{sharding_table(shapes, shardings)}")
-        self.state = jax.jit(step.initial_state, out_shardings=shardings)(key)
-        pretrained = self._on_devices(stage.pretrained_params())
-        self.state = self.state.replace(params={**self.state.params, **pretrained})
-        self.runner = make_runner(config.parallel, step.update, self._mesh, self.state, self.constants)
-        self.throughput = Throughput(config.data.batch_size, self._mesh.local_devices[0])
-        self._schedule = make_schedule(config.optimiser, config.num_steps)
-        self._previous_loss = None
-
-    def _on_devices(self, tree: PyTree) -> PyTree:
-        return jax.device_put(tree, state_sharding(self._mesh, tree))
-
-    def start_from(self, variables: PyTree | None) -> None:
-        """Replaces parameters and mutable collections before the first step; None keeps them."""
-        if variables is None:
-            return
-        params, others = variables["params"], {k: v for k, v in variables.items() if k != "params"}
-        old = {"params": self.state.params, "model_state": self.state.model_state}
-        new = {"params": params, "model_state": others}
-        self.state = self.state.replace(
-            **jax.tree.map(lambda value, like: jax.device_put(value, like.sharding), new, old)
-        )
-
-    @property
-    def step(self) -> int:
-        """Number of steps taken."""
-        return int(self.state.step)
-
-    def start_report(self, source: str, workdir: epath.PathLike) -> str:
-        """Returns what the run is about to do, see `start_report.start_report`."""
-        return start_report(
-            self.config,
-            self.state.params,
-            source=source,
-            data=self.stage.describe_data(),
-            devices=self._mesh.size,
-            first_step=self.step,
-            workdir=workdir,
-        )
-
-    def learning_rate(self) -> float:
-        """Returns the learning rate of the last step, before the factors of `optimiser.rate_factors`."""
-        counts = optax.tree_utils.tree_get_all_with_path(self.state.optimiser_state, "count")
-        return float(self._schedule(max(int(counts[0][1]) - 1, 0)))
-
-    def variables(self) -> PyTree:
-        """Returns the trained variables on the host; all processes must call this at the same step."""
-        return on_host({"params": self.state.params, **self.state.model_state})
-
-    def next_step(self) -> dict[str, jax.Array]:
-        """Takes one step and returns its metrics, which stay on the device.
-
-        The host does not wait for the device: it reads and sends the next batch while the device computes.
-        """
-        batch = self.runner.place(self.throughput.next_batch(self.iterator, self._previous_loss))
-        if self.throughput.step_flops is None:
-            self.throughput.step_flops = self.runner.compile(self.state, self.constants, batch)
-            self.throughput.restart()
-        self.state, metrics = self.runner.run(self.state, self.constants, batch)
-        self._previous_loss = metrics["loss"]
-        return metrics
 
 
 def fit(
@@ -164,7 +56,8 @@ def fit(
             report is not printed.
 
     Returns:
-        Trained variables on the host.
+        The variables to export, on the host: the trained ones, or those of the best step with `config.keep_best`, each
+        as `average.trained_variables` returns them.
 
     Raises:
         NonFiniteError: a term became infinite or NaN, see `failures.StepWatch`.
@@ -175,40 +68,56 @@ def fit(
             than the run takes.
     """
     check_config(config)
-    workdir = epath.Path(workdir)
+    criterion = criterion_of(config.keep_best, stage.criteria())
+    workdir, before = epath.Path(workdir), read_config(workdir)
+    trainer = _prepare(stage, config, workdir, window_features)
+    writes = jax.process_index() == 0
+    with (
+        Checkpoints(workdir / "checkpoints") as checkpoints,
+        BestModel(workdir / "best", criterion) if criterion else nullcontext() as best,
+    ):
+        trainer.state = checkpoints.restore(trainer.state, trainer.iterator)
+        if writes:
+            _announce(trainer, source, workdir, before, best)
+        with (
+            Interrupts() as interrupts,
+            MetricWriter(workdir, first_step=trainer.step) if writes else nullcontext() as writer,
+            StepTrace(workdir, profile_steps, config.num_steps - trainer.step) as trace,
+            watching_others(),
+        ):
+            _run(trainer, _Outputs(checkpoints, writer, best), interrupts, trace)
+        variables = trained_variables(trainer.state)
+        variables = on_host(best.variables(variables) if best else variables)
+    if writes:
+        _conclude(trainer, source, workdir, best)
+    return variables
+
+
+def _prepare(
+    stage: Trainable,
+    config: ConfigDict,
+    workdir: epath.Path,
+    window_features: Sequence[Mapping[str, np.ndarray]] | None,
+) -> Trainer:
+    """Makes the trainer of a run, and then its work directory; for the arguments see `fit`."""
     digests = stage.input_digests()
     check_workdir(workdir, config, digests.get)
     trainer = Trainer(stage, config, window_features)
     if not has_checkpoint(workdir / "checkpoints"):
         trainer.start_from(stage.starting_variables())
-    before = read_config(workdir)
     claim_workdir(workdir, config, digests)  # last, so that a value that cannot be used leaves no directory
-    with Checkpoints(workdir / "checkpoints") as checkpoints:
-        trainer.state = checkpoints.restore(trainer.state, trainer.iterator)
-        first = trainer.step
-        if first:
-            logging.info("%s: resuming at step %d", stage.name, first)
-        trace = StepTrace(workdir, profile_steps, config.num_steps - first)
-        writes = jax.process_index() == 0
-        if writes:
-            _announce(trainer, source, workdir, before)
-        with (
-            Interrupts() as interrupts,
-            MetricWriter(workdir, first_step=first) if writes else nullcontext() as writer,
-        ):
-            try:
-                with watching_others():
-                    _run(trainer, checkpoints, writer, interrupts, trace)
-            finally:
-                trace.stop()
-    return trainer.variables()
+    return trainer
 
 
-def _announce(trainer: Trainer, source: str, workdir: epath.Path, before: ConfigDict | None) -> None:
+def _announce(
+    trainer: Trainer, source: str, workdir: epath.Path, before: ConfigDict | None, best: BestModel | None
+) -> None:
     """Writes this start to `run.json`, and prints the plan of a run of `train.py` and whether it has become longer."""
     append_run(workdir, source=source, first_step=trainer.step)
+    if trainer.step:
+        logging.info("%s: resuming at step %d", trainer.stage.name, trainer.step)
     if source:  # other programs, such as an ablation, have an output of their own
-        print(trainer.start_report(source, workdir), flush=True)
+        print(trainer.start_report(source, workdir, best), flush=True)
     config = trainer.config
     if before is None or before.num_steps >= config.num_steps:
         return
@@ -220,18 +129,44 @@ def _announce(trainer: Trainer, source: str, workdir: epath.Path, before: Config
     print(line, flush=True)
 
 
-def _run(
-    trainer: Trainer,
-    checkpoints: Checkpoints,
-    writer: MetricWriter | None,
-    interrupts: Interrupts,
-    trace: StepTrace,
-) -> None:
-    """Takes steps, logs, saves and evaluates until the last step or a signal; only process 0 has a writer."""
-    config, stage = trainer.config, trainer.stage
+def _conclude(trainer: Trainer, source: str, workdir: epath.Path, best: BestModel | None) -> None:
+    """Notes in `run.json` which step is exported, and prints it if it is the best one of a run of `train.py`."""
+    if best is None:
+        record_export(workdir, step=trainer.step, metrics={})
+        return
+    metric, value = best.criterion.metric, best.value
+    record_export(workdir, step=best.step, metrics={metric: value})
+    if source:
+        line = f"{trainer.stage.name}: step {best.step} of {trainer.step} is exported, the best by {metric}"
+        print(f"{line} on the validation split, {value:.4g}", flush=True)
+
+
+class _Outputs(NamedTuple):
+    """What a run writes while it trains.
+
+    Attributes:
+        checkpoints: saved states.
+        writer: metrics; None except in process 0.
+        best: best model; None if the last one is exported.
+    """
+
+    checkpoints: Checkpoints
+    writer: MetricWriter | None
+    best: BestModel | None
+
+
+def _run(trainer: Trainer, outputs: _Outputs, interrupts: Interrupts, trace: StepTrace) -> None:
+    """Takes steps, logs, saves and evaluates until the last step or a signal."""
+    config, stage, checkpoints = trainer.config, trainer.stage, outputs.checkpoints
     first, num_steps = trainer.step, config.num_steps
     watch = StepWatch(stage, trainer.names, trainer.iterator, first)
     pending = []  # metrics of the steps since the last log, on the device
+    if (
+        first
+        and _is_due(first, config.eval_every_steps, num_steps)
+        and _lacks_evaluation(outputs.writer, first)
+    ):
+        _evaluate(trainer, outputs, interrupts)
     trainer.throughput.restart()
     with progress_bar(total=num_steps, initial=first, desc=stage.name, unit="step") as bar:
         for step in range(first + 1, num_steps + 1):
@@ -239,29 +174,39 @@ def _run(
             pending.append(trainer.next_step())
             trace.after(step - first, pending[-1]["loss"])
             bar.update()
-            logs = _is_due(step, config.log_every_steps) or step == num_steps
+            validates = _is_due(step, config.validate_every_steps, num_steps)
+            evaluates = _is_due(step, config.eval_every_steps, num_steps)
+            # Before other work, because the speed of the steps is measured from log to log.
+            logs = _is_due(step, config.log_every_steps, num_steps) or validates or evaluates
             # Read once per step: a signal that arrives after this line ends the run at the next step.
             signal = _agreed_signal(interrupts, logs)
             last = step == num_steps or signal is not None
             if logs or last:
                 watch.check(trainer.state)
                 checkpoints.raise_if_failed()
-                metrics = _log(trainer, jax.device_get(pending), watch, writer, step)
+                metrics = _log(trainer, jax.device_get(pending), watch, outputs.writer, step)
                 bar.set_postfix(loss=metrics["loss"], data_wait=metrics["data_wait"])
                 pending = []
+            if validates and signal is None:
+                _validate(trainer, outputs.writer, step)
             if _is_due(step, config.checkpoint_every_steps) or last:
                 watch.check(trainer.state)
                 checkpoints.save(step, trainer.state, trainer.iterator)
             if signal is not None and step < num_steps:
                 raise _interrupted(signal, step, checkpoints)
-            if _is_due(step, config.eval_every_steps) and step < num_steps:
+            if evaluates:
                 watch.check(trainer.state)
-                _evaluate(trainer, checkpoints, writer, interrupts, step)
-                trainer.throughput.restart()
+                _evaluate(trainer, outputs, interrupts)
 
 
-def _is_due(step: int, every_steps: int) -> bool:
-    return every_steps > 0 and step % every_steps == 0
+def _is_due(step: int, every_steps: int, last_step: int = 0) -> bool:
+    """Returns whether something is due that is done every so many steps, unless 0, and at a last step."""
+    return every_steps > 0 and (step % every_steps == 0 or step == last_step)
+
+
+def _lacks_evaluation(writer: MetricWriter | None, step: int) -> bool:
+    """Returns whether the run ended in the evaluation of the step at which it resumes."""
+    return any_process(writer is not None and not writer.has(step, "eval"))
 
 
 def _agreed_signal(interrupts: Interrupts, logs: bool) -> str | None:
@@ -295,22 +240,28 @@ def _log(
     return metrics
 
 
-def _evaluate(
-    trainer: Trainer,
-    checkpoints: Checkpoints,
-    writer: MetricWriter | None,
-    interrupts: Interrupts,
-    step: int,
-) -> None:
+def _validate(trainer: Trainer, writer: MetricWriter | None, step: int) -> None:
+    """Measures the validation loss and writes it."""
+    means = trainer.validation_loss()
+    if writer and means:
+        writer.write(step, means, prefix="validation")
+    trainer.throughput.restart()
+
+
+def _evaluate(trainer: Trainer, outputs: _Outputs, interrupts: Interrupts) -> None:
     """Evaluates on the validation split; a signal stops it at once, as it may take longer than a preemption allows."""
+    step = trainer.step
     try:
         with interrupts.raising():
             metrics = trainer.stage.evaluate(trainer.variables(), "validation").metrics
     except Signalled:
-        checkpoints.save(step, trainer.state, trainer.iterator)
-        raise _interrupted(interrupts.received, step, checkpoints) from None
-    if writer:
-        writer.write(step, metrics, prefix="eval")
+        outputs.checkpoints.save(step, trainer.state, trainer.iterator)
+        raise _interrupted(interrupts.received, step, outputs.checkpoints) from None
+    if outputs.best:  # before the metrics, without which a run that is killed here evaluates again
+        outputs.best.offer(step, metrics, trained_variables(trainer.state))
+    if outputs.writer:
+        outputs.writer.write(step, metrics, prefix="eval")
+    trainer.throughput.restart()
 
 
 def _interrupted(signal: str, step: int, checkpoints: Checkpoints) -> Interrupted:

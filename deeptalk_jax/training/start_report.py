@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ml_collections import ConfigDict
 
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.files import replace_when_whole
+from deeptalk_jax.training.best import BestModel
 from deeptalk_jax.training.optimiser import split_frozen
 
 PyTree = Any
@@ -34,6 +36,7 @@ def start_report(
     devices: int,
     first_step: int,
     workdir: epath.PathLike,
+    best: BestModel | None,
 ) -> str:
     """Returns the lines that a run prints before its first step.
 
@@ -45,6 +48,7 @@ def start_report(
         devices: number of devices, over all processes.
         first_step: number of steps taken already.
         workdir: work directory.
+        best: best model so far; None if the last one is exported.
     """
     trained, frozen = split_frozen(params, config.optimiser.frozen)
     kind = jax.devices()[0].device_kind
@@ -57,6 +61,12 @@ def start_report(
         "steps": f"{config.num_steps}" + (f", resuming at {first_step}" if first_step else ""),
         "metrics": f"{epath.Path(workdir) / 'metrics.jsonl'}; tensorboard --logdir={workdir}",
     }
+    if config.ema_decay:
+        lines["average"] = f"of the weights, decay {config.ema_decay}: evaluated and exported"
+    if best:
+        metric, better = best.criterion
+        lines["best"] = f"{metric} on the validation split, {better} is better: this model is exported"
+        lines["best"] += "" if best.step is None else f"; so far {best.value:.4g} at step {best.step}"
     return "\n".join([f"stage {config.stage}", *(f"  {name:8s} {text}" for name, text in lines.items())])
 
 
@@ -75,7 +85,6 @@ def append_run(workdir: epath.PathLike, *, source: str, first_step: int) -> None
     Raises:
         UserError: the file cannot be read or written.
     """
-    path = epath.Path(workdir) / RUN_FILE
     entry = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "host": socket.gethostname(),
@@ -85,10 +94,24 @@ def append_run(workdir: epath.PathLike, *, source: str, first_step: int) -> None
         "commit": _commit(),
         "versions": {"python": sys.version.split()[0], **{name: _version(name) for name in _PACKAGES}},
     }
+    _change_runs(workdir, lambda runs: [*runs, entry])
+
+
+def record_export(workdir: epath.PathLike, *, step: int, metrics: Mapping[str, float]) -> None:
+    """Notes in the last entry of `workdir/run.json` which step is exported, and its metric if it is the best one.
+
+    Raises:
+        UserError: the file cannot be read or written.
+    """
+    _change_runs(workdir, lambda runs: [*runs[:-1], {**runs[-1], "exported": {"step": step, **metrics}}])
+
+
+def _change_runs(workdir: epath.PathLike, change: Callable[[list], list]) -> None:
+    path = epath.Path(workdir) / RUN_FILE
     try:
-        runs = json.loads(path.read_text()) if path.exists() else []
+        runs = change(json.loads(path.read_text()) if path.exists() else [])
         with replace_when_whole(path) as temporary:
-            temporary.write_text(json.dumps([*runs, entry], indent=2) + "\n")
+            temporary.write_text(json.dumps(runs, indent=2) + "\n")
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path}: cannot be read or written ({error})") from error
 

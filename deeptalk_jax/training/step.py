@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from deeptalk_jax.collectives import mean_gradients
 from deeptalk_jax.errors import ConfigError
+from deeptalk_jax.training.average import keep_average
 from deeptalk_jax.training.optimiser import join_frozen, make_optimiser, split_frozen
 from deeptalk_jax.training.state import TrainState, create_state, step_key
 from deeptalk_jax.training.trainable import Trainable
@@ -63,7 +64,7 @@ def stage_step(
     """
     loss_fn = loss_with_features(stage)
     names = _stage_metric_names(stage, loss_fn, constants)
-    optimiser = make_optimiser(config.optimiser, config.num_steps)
+    optimiser = keep_average(make_optimiser(config.optimiser, config.num_steps), config.ema_decay)
     update = make_update(
         stage.loss_fn if features_in_batch else loss_fn,
         optimiser,

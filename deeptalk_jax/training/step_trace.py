@@ -1,6 +1,7 @@
 """Traces a few steps of a run, for TensorBoard's profiler or Perfetto."""
 
 import re
+from types import TracebackType
 
 import jax
 from etils import epath
@@ -57,7 +58,15 @@ class StepTrace:
             self.stop()
 
     def stop(self) -> None:
-        """Ends a trace that is in progress, so that an interrupted run keeps its part."""
+        """Ends a trace that is in progress."""
         if self._tracing:
             jax.profiler.stop_trace()
             self._tracing = False
+
+    def __enter__(self) -> "StepTrace":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()  # an interrupted run keeps its part

@@ -5,7 +5,7 @@ The loop in `training` knows nothing else about a stage, so anything that implem
 
 import abc
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import jax
 import numpy as np
@@ -122,6 +122,18 @@ class Trainable(abc.ABC):
                 None to have the training step compute them.
         """
 
+    def validation_batches(
+        self, num_batches: int, *, num_processes: int, process_index: int
+    ) -> Sequence[dict[str, np.ndarray]]:
+        """Returns fixed batches of the validation split, shaped like those of training; none by default.
+
+        Args:
+            num_batches: number of batches.
+            num_processes: number of processes of the run.
+            process_index: index of this process; it gets only its own rows of every global batch.
+        """
+        return []
+
     def describe_data(self) -> str:
         """Returns one line on the training data, which a run prints at its start."""
         return "batches of the stage"
@@ -129,6 +141,10 @@ class Trainable(abc.ABC):
     def example_names(self, batch: Mapping[str, np.ndarray]) -> list[str]:
         """Returns one name per row of a training batch, for error messages; empty where rows have no names."""
         return []
+
+    def criteria(self) -> Mapping[str, Literal["higher", "lower"]]:
+        """Returns the metrics that `config.keep_best` may name, with the direction that is better; none by default."""
+        return {}
 
     @abc.abstractmethod
     def evaluate(self, variables: PyTree, split: str) -> HasMetrics:

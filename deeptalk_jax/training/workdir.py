@@ -19,10 +19,11 @@ from deeptalk_jax.files import is_remote, replace_when_whole
 CONFIG_FILE = "config.json"
 _INPUTS_FILE = "inputs.json"
 _NUM_STEPS = "num_steps"
-# Intervals, devices, and how data are read.
+# Intervals, what is logged, devices, and how data are read.
 _MAY_CHANGE = (
     "log_every_steps",
     "checkpoint_every_steps",
+    "validate_every_steps",
     "eval_every_steps",
     "on_nonfinite",
     "num_devices",
@@ -30,11 +31,12 @@ _MAY_CHANGE = (
     "fsdp_devices",
     "remat",
     "data.num_threads",
+    "data.validation_batches",
     "data.cache_bytes",
     "data.unpack_dir",
 )
 # Keys that were added later, with the value that runs had before.
-_ADDED = {"init_from": ""}
+_ADDED = {"init_from": "", "ema_decay": 0.0, "keep_best": ""}
 # Config keys that name files or directories -> name of the input. Every key of the sections below is an input, too.
 _INPUTS = {
     "data.data_dir": "data",
@@ -52,19 +54,28 @@ def input_of(key: str) -> str | None:
 
 
 def computed_values(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the values of a config, by dotted key, that decide what is computed; inputs are left out."""
-    flat = _ADDED | flatten_dict(dict(config), sep=".")
-    return {key: value for key, value in flat.items() if key not in _MAY_CHANGE and input_of(key) is None}
+    """Returns the values of a config, by dotted key, that decide what is computed; inputs are left out.
+
+    Keys that were added later are left out too while they have the value of before, so that digests of them stay.
+    """
+    flat = flatten_dict(dict(config), sep=".")
+    return {
+        key: value
+        for key, value in flat.items()
+        if key not in _MAY_CHANGE and input_of(key) is None and (key not in _ADDED or value != _ADDED[key])
+    }
 
 
 def read_config(workdir: epath.PathLike) -> ConfigDict | None:
     """Returns the config of a work directory, or None if no run was started there.
 
+    Keys that were added later have the value that runs had before.
+
     Raises:
         UserError: the config cannot be read.
     """
     stored = _read(epath.Path(workdir) / CONFIG_FILE)
-    return None if stored is None else ConfigDict(stored)
+    return None if stored is None else ConfigDict(_ADDED | stored)
 
 
 def metrics_file(workdir: epath.PathLike, split: str) -> epath.Path:

@@ -62,13 +62,19 @@ class MetricWriter:
         except (OSError, json.JSONDecodeError) as error:
             raise UserError(f"{self._workdir}: metrics cannot be written ({error})") from error
 
+    def has(self, step: int, prefix: str) -> bool:
+        """Returns whether metrics of this step with this prefix are written."""
+        with self._errors():
+            rows = map(json.loads, (self._local / _FILE).read_text().splitlines())
+            return any(row["step"] == step and any(x.startswith(f"{prefix}/") for x in row) for row in rows)
+
     def write(self, step: int, metrics: dict[str, float | None], *, prefix: str) -> None:
         """Writes the metrics of one step.
 
         Args:
             step: number of steps taken.
             metrics: numbers by name; None for unknown ones, which `metrics.jsonl` contains as null.
-            prefix: "train" or "eval"; written in front of the names.
+            prefix: "train", "validation" or "eval"; written in front of the names.
 
         Raises:
             UserError: a file cannot be written.

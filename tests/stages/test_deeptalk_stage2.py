@@ -13,8 +13,8 @@ from deeptalk_jax.errors import UserError
 from deeptalk_jax.inference.api import DeepTalk
 from deeptalk_jax.stages.base import make_stage
 from deeptalk_jax.stages.deeptalk_stage2 import other_rows
-from deeptalk_jax.training.loop import Trainer
 from deeptalk_jax.training.step import loss_with_features, metric_names
+from deeptalk_jax.training.trainer import Trainer
 from deeptalk_jax.types import Gaussian
 
 STAGE1 = {"vertex", "lips", "codes_top", "codes_bottom"}

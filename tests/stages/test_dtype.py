@@ -8,8 +8,8 @@ import pytest
 
 from deeptalk_jax.assembly.stage_table import STAGES
 from deeptalk_jax.stages.base import make_stage
-from deeptalk_jax.training.loop import Trainer
 from deeptalk_jax.training.step import stage_step
+from deeptalk_jax.training.trainer import Trainer
 
 HALF = {"model.dtype": "bfloat16"}
 _PRODUCTS = ("dot_general", "conv_general_dilated")

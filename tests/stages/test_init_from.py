@@ -11,7 +11,8 @@ from deeptalk_jax.errors import UserError
 from deeptalk_jax.stages import run
 from deeptalk_jax.stages.base import make_stage
 from deeptalk_jax.stages.precompute import precompute_features
-from deeptalk_jax.training.loop import Trainer, fit
+from deeptalk_jax.training.loop import fit
+from deeptalk_jax.training.trainer import Trainer
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from deeptalk_jax.assembly.stage_table import STAGES
 from deeptalk_jax.stages.base import make_stage
-from deeptalk_jax.training.loop import Trainer
+from deeptalk_jax.training.trainer import Trainer
 
 NUM_STEPS = 10
 FULL = os.environ.get("DEEPTALK_FULL_TESTS") == "1"
@@ -50,7 +50,7 @@ def after_steps(trained, tiny_config):
     def run(stage, **options):
         if stage == "deeptalk_stage2":
             options["loss.lip_reading_every"] = 1  # each of eight devices has one window
-        config = tiny_config(stage, trained, num_steps=NUM_STEPS, **options)
+        config = tiny_config(stage, trained, num_steps=NUM_STEPS, validate_every_steps=1, **options)
         trainer = Trainer(make_stage(config), config)
         for _ in range(NUM_STEPS):
             metrics = trainer.next_step()
@@ -69,11 +69,17 @@ def test_all_ways_to_run_a_step_give_the_same_parameters(after_steps, stage, mon
     one, expected = after_steps(stage)
     assert not any(_UPSTREAM in name for name in leaves(one.state.params)), "an upstream part is trained"
     before = leaves(one.variables())
+    validation = one.validation_loss()
+    assert {"gradient_norm", *validation} == set(one.names)
     for way, options in WAYS.items():
         many, found = after_steps(stage, **options)
         split = [x for x in jax.tree.leaves(many.state.params) if not x.sharding.is_fully_replicated]
         assert bool(split) == ("fsdp_devices" in options and stage != _INDIVISIBLE)
         for name, value in expected.items():
             np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-6, err_msg=f"{way}: {name}")
+        for name, value in many.validation_loss().items():
+            np.testing.assert_allclose(
+                value, validation[name], rtol=1e-3, atol=1e-5, err_msg=f"{way}: {name}"
+            )
         for name, value in leaves(many.variables()).items():
             np.testing.assert_allclose(value, before[name], rtol=1e-5, atol=1e-5, err_msg=f"{way}: {name}")

@@ -18,7 +18,8 @@ from deeptalk_jax.cli import EXIT_INTERRUPTED
 from deeptalk_jax.errors import Interrupted, LostProcess, UserError
 from deeptalk_jax.stages.base import make_stage
 from deeptalk_jax.training import processes
-from deeptalk_jax.training.loop import Trainer, fit
+from deeptalk_jax.training.loop import fit
+from deeptalk_jax.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = Path(__file__).with_name("train_process.py")
@@ -29,7 +30,16 @@ _LOST = "another process has ended|another task died"
 
 @pytest.fixture
 def config(tiny_config):
-    return tiny_config("fer", num_steps=8, log_every_steps=2, num_devices=0)
+    return tiny_config(
+        "fer",
+        num_steps=8,
+        num_devices=0,
+        log_every_steps=2,
+        validate_every_steps=2,
+        eval_every_steps=2,
+        keep_best="frame_accuracy",
+        ema_decay=0.9,
+    )
 
 
 @pytest.fixture
@@ -84,8 +94,8 @@ def run(config, workdir, num_devices, stop_at=None):
         return variables(fit(make_stage(config), config.lock(), workdir))
 
 
-def saved_steps(workdir):
-    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
+def saved_steps(workdir, directory="checkpoints"):
+    return sorted(int(path.name) for path in (workdir / directory).iterdir() if path.name.isdigit())
 
 
 def assert_same(found, expected):
@@ -106,7 +116,10 @@ def test_processes_stop_together_and_other_numbers_of_processes_resume(config, s
         assert f"{reason}: saved step 4 in {workdir}/checkpoints" in said  # where they log next
     assert saved_steps(workdir)[-1] == 4
     rows = (workdir / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(row)["step"] for row in rows] == [2, 4]  # once, by the first process
+    kinds = [(row["step"], list(row)[1].partition("/")[0]) for row in map(json.loads, rows)]
+    # Once, by the first process; step 4 is evaluated by the run that resumes.
+    assert kinds == [(2, "train"), (2, "validation"), (2, "eval"), (4, "train")]
+    assert saved_steps(workdir, "best") == [2]
     with pytest.raises(Interrupted, match="SIGTERM: saved step 6"):
         run(config, workdir, 4, stop_at=6)
     assert_same(run(config, workdir, 1), run(config, tmp_path / "alone", 1))

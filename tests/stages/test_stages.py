@@ -15,9 +15,10 @@ from deeptalk_jax.stages import run
 from deeptalk_jax.stages.base import make_stage
 from deeptalk_jax.training.checkpoints import Checkpoints
 from deeptalk_jax.training.failures import NonFiniteError
-from deeptalk_jax.training.loop import Trainer, fit
+from deeptalk_jax.training.loop import fit
 from deeptalk_jax.training.state import step_key
 from deeptalk_jax.training.step import decode_audio
+from deeptalk_jax.training.trainer import Trainer
 
 STAGE_NAMES = tuple(STAGES)
 # Stage 2 has the evaluation of stage 1, and its step takes minutes to compile.

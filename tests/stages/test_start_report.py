@@ -37,7 +37,17 @@ def test_each_start_is_appended_to_run_json(tiny_config, tmp_path, capsys):
     assert "  steps    2, resuming at 1\n" in capsys.readouterr().out
     runs = json.loads((tmp_path / "run" / "run.json").read_text())
     assert [(entry["first_step"], entry["config"]) for entry in runs] == [(0, ""), (1, "fer.py")]
-    assert runs[0].keys() == {"date", "host", "command", "config", "first_step", "commit", "versions"}
+    assert runs[0].keys() == {
+        "date",
+        "host",
+        "command",
+        "config",
+        "first_step",
+        "commit",
+        "versions",
+        "exported",
+    }
+    assert [entry["exported"] for entry in runs] == [{"step": 1}, {"step": 2}]
     assert {"jax", "flax", "deeptalk_jax"} <= runs[0]["versions"].keys()
     (tmp_path / "run" / "run.json").write_text("{")
     with pytest.raises(UserError, match=r"run\.json: cannot be read or written"):

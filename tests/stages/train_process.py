@@ -19,7 +19,7 @@ def main(arguments):
 
     join_processes(coordinator, NUM_PROCESSES, int(process_id))
     from deeptalk_jax.stages.run import train
-    from deeptalk_jax.training.loop import Trainer
+    from deeptalk_jax.training.trainer import Trainer
 
     if when:
         number, at_step = map(int, when)

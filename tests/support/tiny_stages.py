@@ -73,6 +73,7 @@ _SHORT_RUN = {
     "num_steps": 4,
     "log_every_steps": 1,
     "checkpoint_every_steps": 2,
+    "validate_every_steps": 0,
     "num_devices": 1,
     "optimiser.warmup_steps": 0,
     # With Adam's usual epsilon, a gradient that is only rounding error takes a whole step in a random direction.

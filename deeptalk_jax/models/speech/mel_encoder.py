@@ -124,6 +124,23 @@ class MelEncoder(nn.Module):
         """Size of one output feature."""
         return self.dim
 
+    def _strides(self) -> tuple[int, int]:
+        """Returns the hop of the features in samples, and the number of convolutions that double the hop up to it."""
+        if self.rate_hz not in RATES_HZ:
+            raise ConfigError(f"rate_hz={self.rate_hz} is not one of {RATES_HZ}")
+        if self.window_samples < self.hop_samples:
+            raise ConfigError(
+                f"window_samples={self.window_samples}: expected at least hop_samples={self.hop_samples}"
+            )
+        stride_samples = AUDIO_RATE_HZ // self.rate_hz
+        num_halvings = max(stride_samples // max(self.hop_samples, 1), 1).bit_length() - 1
+        if self.hop_samples << num_halvings != stride_samples:
+            raise ConfigError(
+                f"hop_samples={self.hop_samples}: expected {stride_samples} divided by a power of two, "
+                f"for rate_hz={self.rate_hz}"
+            )
+        return stride_samples, num_halvings
+
     @nn.compact
     def __call__(
         self,
@@ -145,19 +162,7 @@ class MelEncoder(nn.Module):
             ConfigError: `rate_hz` is not 50 or 25, `hop_samples` times a power of two is not the hop of the features,
                 or `window_samples` is below `hop_samples`.
         """
-        if self.rate_hz not in RATES_HZ:
-            raise ConfigError(f"rate_hz={self.rate_hz} is not one of {RATES_HZ}")
-        if self.window_samples < self.hop_samples:
-            raise ConfigError(
-                f"window_samples={self.window_samples}: expected at least hop_samples={self.hop_samples}"
-            )
-        stride_samples = AUDIO_RATE_HZ // self.rate_hz
-        num_halvings = max(stride_samples // max(self.hop_samples, 1), 1).bit_length() - 1
-        if self.hop_samples << num_halvings != stride_samples:
-            raise ConfigError(
-                f"hop_samples={self.hop_samples}: expected {stride_samples} divided by a power of two, "
-                f"for rate_hz={self.rate_hz}"
-            )
+        stride_samples, num_halvings = self._strides()
         if num_frames is None:
             num_frames = math.ceil(waveform.shape[1] / stride_samples)
         missing = num_frames * stride_samples - waveform.shape[1]
