@@ -7,7 +7,7 @@ a difference between the two is reported. The configs select the published behav
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -70,29 +70,35 @@ def published_config(stage: str) -> ConfigDict:
     return ConfigDict(json.loads(CONFIGS_FILE.read_text())[stage]).lock()
 
 
-def head_and_basis(directory: str | os.PathLike, head: str | None) -> tuple[str | None, Basis]:
+def head_and_basis(
+    directory: str | os.PathLike, head: str | None, files: Collection[str]
+) -> tuple[str | None, Basis | None]:
     """Returns head and basis of a model directory that published weights are imported into.
 
     Args:
         directory: model directory to create, or to add parts to.
         head: head reference, see `head.load.load_head`; None for that of an existing directory.
+        files: flags of the files that are imported. Stand-alone encoders know no motion, so they fit every head.
 
     Returns:
         The head reference, or None without one; and the basis of the weights, with the hash of the head if there is
-        one, because the file with which the weights were trained is not known.
+        one, because the file with which the weights were trained is not known; None if it is not determined.
 
     Raises:
         UserError: the head, or the existing model directory, has another basis than the published weights.
     """
-    basis = PUBLISHED
+    basis, given = None, head
     if (Path(directory) / INDEX).exists():
         index = read_index(directory)
-        source, advice = f"--out={directory}", "choose another --out"
-        check_basis(index_basis(index), PUBLISHED, source=source, other=_WEIGHTS, advice=advice)
-        basis, head = index_basis(index) or basis, head or index["head"]
-    if head is None:
-        return None, basis
-    found = basis_of_head(head)
+        basis, head = index_basis(index), head or index["head"]
+    found = basis_of_head(head) if head else None
+    if set(files) <= _ENCODERS.keys():
+        advice = "give a head of that model, or no --head"
+        check_basis(found, basis, source=f"--head={given}", other=f"--out={directory}", advice=advice)
+        return head, basis or found
+    check_basis(basis, PUBLISHED, source=f"--out={directory}", other=_WEIGHTS, advice="choose another --out")
+    if found is None:
+        return head, basis or PUBLISHED
     advice = "give a file of FLAME 2020 (generic_model.pkl), or no --head"
     check_basis(found, PUBLISHED, source=f"--head={head}", other=_WEIGHTS, advice=advice)
     return head, replace(PUBLISHED, sha256=found.sha256)

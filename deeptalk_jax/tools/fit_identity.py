@@ -2,9 +2,9 @@
 
     deeptalk fit-identity --model=outputs/demo/model --audio=anna.wav --motion=anna.npz --out=anna.json
 
-`python -m deeptalk_jax.tools.fit_identity` is the same command. The motion is an .npz file as infer.py or a face tracker
-writes it (docs/motion_file.md), of the same length as the sound. The last fifth of both is held out. The last line of
-the output is one JSON object with the errors of the mean identity and of the fitted identity on it.
+`python -m deeptalk_jax.tools.fit_identity` is the same command. The motion is an .npz file as infer.py or a face
+tracker writes it (docs/motion_file.md), of the same length as the sound. The last fifth of both is held out. The last
+line of the output is one JSON object with the errors of the mean identity and of the fitted identity on it.
 """
 
 import json

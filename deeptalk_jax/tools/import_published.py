@@ -50,7 +50,7 @@ def _import() -> None:
         )
     if not _OUT.value:
         raise UserError("no output directory; pass one with --out=")
-    head, basis = head_and_basis(_OUT.value, _HEAD.value)
+    head, basis = head_and_basis(_OUT.value, _HEAD.value, files)
     imported = import_published(files)
     save_model(_OUT.value, imported.parts, head=head, basis=basis, keep_others=True)
     for warning in imported.warnings:

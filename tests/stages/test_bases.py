@@ -84,20 +84,29 @@ def test_a_data_set_records_its_basis_and_may_lack_the_record(data_dir, tmp_path
 
 
 def test_published_weights_are_those_of_flame_2020(flame_file, tmp_path):
-    assert head_and_basis(tmp_path, None) == (None, PUBLISHED)
-    head, basis = head_and_basis(tmp_path, str(flame_file))
+    def chosen(name, head=None, files=("fer",)):
+        return head_and_basis(tmp_path / name, head, files)
+
+    assert chosen("new") == (None, PUBLISHED)
+    head, basis = chosen("new", str(flame_file))
     assert head == str(flame_file) and basis.name == "flame2020" and len(basis.sha256) == 64
     with pytest.raises(
-        UserError, match=r"^--head=procedural: has the basis embedded 1, but the published weights"
+        UserError, match=r"^--head=procedural: has the basis embedded 1, but the published weig"
     ):
-        head_and_basis(tmp_path, "procedural")
+        chosen("new", "procedural")
     newer = shutil.copy(flame_file, tmp_path / "flame2023.pkl")
     with pytest.raises(UserError, match=r"flame2023 \(sha256 .*; give a file of FLAME 2020"):
-        head_and_basis(tmp_path, str(newer))
+        chosen("new", str(newer))
     save_model(tmp_path / "first", {}, head=head, basis=basis)
-    assert head_and_basis(tmp_path / "first", None) == (head, basis)
+    assert chosen("first") == (head, basis)
     save_model(tmp_path / "own", {}, head="procedural")
     with pytest.raises(UserError, match=r"^--out=.*own: has the basis embedded 1, .*; choose another --out"):
-        head_and_basis(tmp_path / "own", None)
-    save_model(tmp_path / "encoders", {}, head=None, basis=replace(PUBLISHED, sha256="a" * 64))
-    assert head_and_basis(tmp_path / "encoders", None)[1].sha256 == "a" * 64
+        chosen("own")
+    save_model(tmp_path / "hashed", {}, head=None, basis=replace(PUBLISHED, sha256="a" * 64))
+    assert chosen("hashed")[1].sha256 == "a" * 64
+    # Encoders alone know no motion.
+    encoders = ("wav2vec2", "emotion2vec")
+    assert chosen("new", files=encoders) == (None, None)
+    assert chosen("new", "procedural", encoders) == chosen("own", files=encoders) == ("procedural", EMBEDDED)
+    with pytest.raises(UserError, match=r"flame2020 .*, but --out=.*own has the basis embedded 1"):
+        chosen("own", str(flame_file), encoders)
