@@ -1,11 +1,16 @@
-"""TFDS features of a record: one clip of speech with its facial motion and labels.
+"""TFDS features of a record: one clip of speech with its facial motion and labels; and the basis of the motion.
 
 All datasets share these features, so that the loaders can read each of them.
 """
 
+import os
+from pathlib import Path
+
 import numpy as np
 import tensorflow_datasets as tfds
 
+from data_pipeline.registry import METADATA
+from deeptalk_jax.head.basis import Basis
 from deeptalk_jax.types import EMOTIONS, MOTION_DIM
 
 
@@ -36,3 +41,19 @@ def clip_features() -> tfds.features.FeaturesDict:
             "text": tfds.features.Text(),
         }
     )
+
+
+class BasisMetadata(tfds.core.MetadataDict):
+    """Metadata for `tfds.core.DatasetInfo` that records the basis of the motion in `metadata.json`.
+
+    Args:
+        basis: what the motion coefficients stand for, see `deeptalk_jax.head.basis`.
+    """
+
+    def __init__(self, basis: Basis):
+        super().__init__(basis=basis.record())
+
+    def load_metadata(self, data_dir: str | os.PathLike) -> None:
+        """Reads the metadata of a directory, if there are any; datasets of earlier versions have none."""
+        if (Path(data_dir) / METADATA).exists():
+            super().load_metadata(data_dir)

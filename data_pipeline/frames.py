@@ -3,10 +3,13 @@
 The published FER classifier is trained on single pictures (FLAME fits of AffectNet) and not on clips, so its stage can
 read them from a file (docs/method.md, section 1). An `.npz` file holds three arrays, named by `FrameKeys`:
 
-    expression   [n, 50]            FLAME expression coefficients
-    jaw_pose     [n, 3] or [n, 6]   axis-angle in radians; of six columns the last three are used, because EMOCA's pose
-                                    is the global rotation followed by the jaw
-    emotion      [n]                names or numbers of `types.EMOTIONS`, which has AffectNet's order
+    expression   [n, 50] or [n, 100]   FLAME expression coefficients, of which the first 50 are used
+    jaw_pose     [n, 3] or [n, 6]      axis-angle in radians; of six columns the last three are used, because EMOCA's
+                                       pose is the global rotation followed by the jaw
+    emotion      [n]                   names or numbers of `types.EMOTIONS`, which has AffectNet's order
+
+Where the default names of expression and jaw are missing, those of trackers are tried (`head/tracker_motion.py`). The
+arrays that record a basis in motion files may be there, too.
 
 A `.csv` file has a header with the columns `expression_0` to `expression_49`, `jaw_pose_0` to `jaw_pose_2` and
 `emotion`, in any order; `FrameKeys` names the parts before the numbers. Other arrays and columns are ignored. Pickled
@@ -24,6 +27,15 @@ import numpy as np
 
 from data_pipeline.process_rows import process_rows
 from deeptalk_jax.errors import ConfigError, UserError
+from deeptalk_jax.head.basis import BASIS_ARRAYS, Basis, basis_of_arrays
+from deeptalk_jax.head.tracker_motion import (
+    EXPRESSION_NAMES,
+    JAW_NAMES,
+    check_values,
+    expression_columns,
+    jaw_columns,
+    read_named_arrays,
+)
 from deeptalk_jax.types import EMOTIONS, EXPRESSION_DIM, JAW_POSE_DIM
 
 # AffectNet's names of the emotions for which `types.EMOTIONS` uses another word.
@@ -39,7 +51,6 @@ _NUMBERS = {
     for number, emotion in enumerate(EMOTIONS)
     for name in (emotion, str(number), *(other for other, own in _SYNONYMS.items() if own == emotion))
 }
-_LARGEST_ANGLE_RAD = np.pi
 SPLIT_FIELD = "{split}"
 
 
@@ -96,13 +107,25 @@ def read_frames(path: str | Path, keys: FrameKeys) -> Frames:
             f"{path}: {len(expression)} rows of {keys.expression}, {len(jaw_pose)} of {keys.jaw_pose} and "
             f"{num_frames} of {keys.emotion}; expected equal numbers"
         )
-    jaw_pose = jaw_pose[:, -JAW_POSE_DIM:]
-    for name, values in ((keys.expression, expression), (keys.jaw_pose, jaw_pose)):
-        _refuse(path, name, values, ~np.isfinite(values), "is not finite")
-    too_far = np.abs(jaw_pose) > _LARGEST_ANGLE_RAD
-    _refuse(path, keys.jaw_pose, jaw_pose, too_far, "is out of range; expected radians in [-pi, pi]")
+    check_values(expression, keys.expression, path, row="row")
+    check_values(jaw_pose, keys.jaw_pose, path, are_angles=True, row="row")
     emotion = np.array([_class(path, row, label) for row, label in enumerate(labels)], np.int32)
     return Frames(np.concatenate([expression, jaw_pose], axis=1).astype(np.float32), emotion)
+
+
+def frames_basis(path: str | Path) -> Basis | None:
+    """Returns what the coefficients of a file of labelled frames stand for; None if it does not record it.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
+    path, expected = Path(path), "a file of labelled frames"
+    if path.suffix.lower() != ".npz":
+        return None
+    try:
+        return basis_of_arrays(read_named_arrays(path, BASIS_ARRAYS.values(), expected=expected))
+    except ValueError as error:
+        raise UserError(f"{path}: not {expected} ({error})") from error
 
 
 def split_file(pattern: str, split: str) -> Path:
@@ -193,34 +216,28 @@ class _Rows(Sequence[dict[str, np.ndarray]]):
 
 
 def _read_npz(path: Path, keys: FrameKeys) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Reads expression `[n, 50]`, jaw pose `[n, 3]` or `[n, 6]` and labels `[n]` as they are stored."""
+    """Reads expression `[n, 50]`, jaw pose `[n, 3]` and labels `[n]`."""
     try:
         archive = np.load(path, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise UserError(f"{path}: is a single array; expected an npz archive")
         with archive:
-            arrays = {key: archive[key] for key in archive.files if key in keys}
+            wanted = {*keys, *EXPRESSION_NAMES, *JAW_NAMES}
+            arrays = {key: archive[key] for key in archive.files if key in wanted}
             held = ", ".join(archive.files) or "nothing"
     except UserError:
         raise
     except ValueError as error:  # NumPy raises it for an array of objects, which only unpickling could read
         raise UserError(f"{path}: cannot be read ({error})") from error
-    missing = [key for key in keys if key not in arrays]
+    others = {"expression": EXPRESSION_NAMES, "jaw_pose": JAW_NAMES}  # for the default names only
+    names = [next((name for name in others.get(key, [key]) if name in arrays), key) for key in keys]
+    missing = [name for name in names if name not in arrays]
     if missing:
         raise UserError(f"{path}: has no array {missing[0]!r}; found: {held}")
-    expression, jaw_pose, labels = (arrays[key] for key in keys)
-    for key, array, widths in (
-        (keys.expression, expression, (EXPRESSION_DIM,)),
-        (keys.jaw_pose, jaw_pose, (JAW_POSE_DIM, 2 * JAW_POSE_DIM)),
-    ):
-        if array.ndim != 2 or array.shape[1] not in widths:
-            expected = " or ".join(f"[n, {width}]" for width in widths)
-            raise UserError(f"{path}: {key} has shape {array.shape}, expected {expected}")
-        if not np.issubdtype(array.dtype, np.floating):
-            raise UserError(f"{path}: {key} holds {array.dtype}, expected floating-point numbers")
+    expression, jaw_pose, labels = (arrays[name] for name in names)
     if labels.ndim != 1:
         raise UserError(f"{path}: {keys.emotion} has shape {labels.shape}, expected [n]")
-    return expression, jaw_pose, labels
+    return expression_columns(expression, names[0], path), jaw_columns(jaw_pose, names[1], path), labels
 
 
 def _read_csv(path: Path, keys: FrameKeys) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -257,10 +274,3 @@ def _class(path: Path, row: int, label: Any) -> int:
             + ", ".join(f"{index} {name}" for index, name in enumerate(EMOTIONS))
         )
     return number
-
-
-def _refuse(path: Path, name: str, values: np.ndarray, bad: np.ndarray, reason: str) -> None:
-    """Raises UserError for the first value that the mask `bad` marks, if there is one."""
-    if bad.any():
-        row, column = np.argwhere(bad)[0]
-        raise UserError(f"{path}: row {row}, {name}[{column}]: {values[row, column]:g} {reason}")

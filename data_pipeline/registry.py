@@ -5,6 +5,7 @@ data directory, with the features of `features.clip_features` and in ArrayRecord
 """
 
 import importlib
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.files import is_remote
+from deeptalk_jax.head.basis import EMBEDDED, Basis, basis_of_record
 
 # Name of a dataset -> "module:function". The function takes the keyword arguments data_dir, num_clips, seed and
 # num_workers, and returns a TFDS builder with two additional properties: `smallest_split_clips`, and `speech_s` (valid
@@ -21,7 +23,10 @@ BUILDERS = {"synthetic_talk": "data_pipeline.synthetic_talk.builder:make_builder
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 # TFDS moves the directory to its final name only after this file and all records are complete.
-_METADATA = "dataset_info.json"
+_INFO = "dataset_info.json"
+METADATA = "metadata.json"  # name of the file that TFDS gives to the metadata of a dataset
+# Bases of datasets whose first versions had no record.
+_BASES_WITHOUT_RECORD = {"synthetic_talk": EMBEDDED}
 
 
 def builder_factory(name: str) -> Callable[..., Any]:
@@ -62,7 +67,7 @@ def find_dataset(data_dir: str | Path, dataset: str) -> Path:
     if not root.is_dir():
         raise UserError(f"no data directory {str(root)!r}; build one with python -m data_pipeline.build")
     complete: dict[str, Path] = {}  # name with configuration -> directory of the newest version
-    for metadata in sorted(root.glob(f"*/**/{_METADATA}"), key=lambda path: _version_key(path.parent)):
+    for metadata in sorted(root.glob(f"*/**/{_INFO}"), key=lambda path: _version_key(path.parent)):
         if _VERSION.fullmatch(metadata.parent.name):
             complete[metadata.parent.parent.relative_to(root).as_posix()] = metadata.parent
     matches = [name for name in complete if name == dataset or name.startswith(f"{dataset}/")]
@@ -73,6 +78,23 @@ def find_dataset(data_dir: str | Path, dataset: str) -> Path:
             f"dataset {dataset!r} has {len(matches)} configurations in {root}; expected one of: {_listed(matches)}"
         )
     raise UserError(f"no complete dataset {dataset!r} in {root}; found: {_listed(complete) or 'none'}")
+
+
+def dataset_basis(data_dir: str | Path, dataset: str) -> Basis | None:
+    """Returns what the motion coefficients of a dataset stand for; None if the dataset does not record it.
+
+    Raises:
+        UserError: See `find_dataset`; or the record is damaged.
+    """
+    path = find_dataset(data_dir, dataset) / METADATA
+    if not path.exists():
+        return _BASES_WITHOUT_RECORD.get(dataset.partition("/")[0])
+    try:
+        return basis_of_record(json.loads(path.read_text()).get("basis"))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path}: damaged, not the metadata of a dataset ({error}); copy or build the dataset again"
+        ) from error
 
 
 def _version_key(directory: Path) -> tuple[int, ...]:

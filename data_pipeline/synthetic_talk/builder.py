@@ -11,10 +11,11 @@ from typing import Any
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from data_pipeline.features import clip_features
+from data_pipeline.features import BasisMetadata, clip_features
 from data_pipeline.synthetic_talk import speakers, workers
 from data_pipeline.synthetic_talk.clip import ClipPlan, plan_split
 from deeptalk_jax.errors import UserError
+from deeptalk_jax.head.basis import EMBEDDED
 from deeptalk_jax.progress import progress_bar
 from deeptalk_jax.types import AUDIO_RATE_HZ, EMOTIONS
 
@@ -105,6 +106,7 @@ class SyntheticTalk(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
             features=clip_features(),
+            metadata=BasisMetadata(EMBEDDED),
             description="Synthetic emotional speech with known facial motion.",
             homepage="https://github.com/espeak-ng/espeak-ng",
             disable_shuffling=True,  # keeps the order of the plans for any number of shards

@@ -1,6 +1,6 @@
 """Model directories: files with the weights and configs of one or more trained parts.
 
-    model.json                     index: format, version, head, and the config and file names of each part
+    model.json                     index: format, version, head, basis, and the config and file names of each part
     PART.safetensors               variables of a part, by path
     PART.statistics.safetensors    small arrays measured with a part on its training data, if there are any
 
@@ -24,6 +24,7 @@ from safetensors.numpy import load, load_file, save, save_file
 
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.files import is_remote, replace_when_whole
+from deeptalk_jax.head.basis import Basis, basis_of_record
 
 FORMAT = "deeptalk_jax model"
 FORMAT_VERSION = 3
@@ -47,7 +48,12 @@ class Part(NamedTuple):
 
 
 def save_model(
-    directory: epath.PathLike, parts: dict[str, Part], *, head: str, keep_others: bool = False
+    directory: epath.PathLike,
+    parts: dict[str, Part],
+    *,
+    head: str | None,
+    basis: Basis | None = None,
+    keep_others: bool = False,
 ) -> None:
     """Writes a model directory.
 
@@ -56,7 +62,8 @@ def save_model(
     Args:
         directory: output directory, created if missing; parts of the same name are replaced.
         parts: parts by name.
-        head: head reference for `head.load.load_head`.
+        head: head reference for `head.load.load_head`; None if the model has no head of its own to be shown on.
+        basis: what the coefficients of the model stand for; None if it is not known, or for the embedded head.
         keep_others: whether other parts of an existing model directory stay in its index.
 
     Raises:
@@ -64,6 +71,8 @@ def save_model(
     """
     directory = epath.Path(directory)
     index = {"format": FORMAT, "format_version": FORMAT_VERSION, "head": head, "parts": {}}
+    basis = basis or basis_of_record(None, head)
+    index["basis"] = basis and basis.record()
     if keep_others and (directory / INDEX).exists():
         index["parts"] = read_index(directory)["parts"]
     try:
@@ -128,13 +137,19 @@ def read_index(directory: epath.PathLike) -> dict[str, Any]:
         UserError: the directory or the index is missing, or the index is damaged or has another format or version.
     """
     path = epath.Path(directory) / INDEX
-    if not path.is_file():
-        raise UserError(f"{directory}: no model directory (it holds no {INDEX})")
     try:
+        if not path.is_file():
+            raise UserError(f"{directory}: no model directory (it holds no {INDEX})")
         index = json.loads(path.read_text())
         name, version = index["format"], index["format_version"]
         parts = index["parts"]
         complete = all({"config", "weights"} <= part.keys() for part in parts.values()) and "head" in index
+        if complete:
+            index_basis(index)
+    except PermissionError as error:
+        raise _not_permitted(path) from error
+    except UserError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: damaged, not a model index ({type(error).__name__}: {error})") from error
     if name != FORMAT or not complete:
@@ -142,6 +157,14 @@ def read_index(directory: epath.PathLike) -> dict[str, Any]:
     if version != FORMAT_VERSION:
         raise UserError(f"{path}: format version {version!r}; this program reads version {FORMAT_VERSION}")
     return index
+
+
+def index_basis(index: Mapping[str, Any]) -> Basis | None:
+    """Returns what the coefficients of a model stand for, from its index; None if it is not known.
+
+    Directories of earlier versions have no record: those for the embedded head have its basis.
+    """
+    return basis_of_record(index.get("basis"), index["head"])
 
 
 def load_part(directory: epath.PathLike, name: str) -> Part:
@@ -169,9 +192,18 @@ def _read_arrays(directory: epath.PathLike, file: str, what: str) -> dict[str, n
         file
     )  # an index cannot refer to files outside the directory
     try:
-        return load(path.read_bytes()) if is_remote(path) else load_file(path)
+        if is_remote(path):
+            return load(path.read_bytes())
+        with path.open("rb"):  # safetensors calls a file that may not be read a missing one
+            return load_file(path)
+    except PermissionError as error:
+        raise _not_permitted(path) from error
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: {what} missing or damaged ({error})") from error
+
+
+def _not_permitted(path: epath.Path) -> UserError:
+    return UserError(f"{path}: permission denied; make the file readable (chmod), or ask its owner to")
 
 
 def check_variables(name: str, variables: PyTree, expected: PyTree) -> None:

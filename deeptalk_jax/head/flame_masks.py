@@ -78,15 +78,15 @@ def flame_surface(
     """
     mask_path = model_path.with_name(MASK_FILE_NAME)
     num_vertices = template.shape[0]
-    masks = (
-        _masks_from_file(mask_path, num_vertices)
-        if mask_path.is_file()
-        else geometric_masks(template, joints)
-    )
+    if mask_path.is_file():
+        masks, source = _masks_from_file(mask_path, num_vertices), str(mask_path)
+    else:
+        masks, source = geometric_masks(template, joints), f"boxes around the eye joints (no {mask_path})"
     masks["mouth_interior"] = np.zeros(0, np.int32)
     return HeadSurface(
         faces=faces,
         materials=np.full(num_vertices, MATERIALS.index("skin"), np.uint8),
         albedo=np.tile(np.asarray(_SKIN_COLOUR, np.float32), (num_vertices, 1)),
         masks=masks,
+        mask_source=source,
     )

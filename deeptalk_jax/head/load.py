@@ -8,6 +8,7 @@ identity directions and the first 50 of the 100 expression directions.
 import json
 import os
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,18 @@ import numpy as np
 
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.files import replace_when_whole
+from deeptalk_jax.head.basis import (
+    EMBEDDED,
+    PROCEDURAL,
+    Basis,
+    basis_of_record,
+    directions_digest,
+    flame_name,
+)
 from deeptalk_jax.head.flame_masks import flame_surface
-from deeptalk_jax.head.model import JOINT_PARENTS, NUM_POSE_FEATURES, HeadModel, HeadSurface
+from deeptalk_jax.head.model import JAW, JOINT_PARENTS, NUM_POSE_FEATURES, HeadModel, HeadSurface
 from deeptalk_jax.head.unpickle import HEAD_MODEL_GLOBALS, as_array, restricted_load
 from deeptalk_jax.types import EXPRESSION_DIM
-
-PROCEDURAL = "procedural"
 
 _FLAME_KEYS = ("v_template", "f", "shapedirs", "posedirs", "J_regressor", "weights")
 _EXPECTED = "a FLAME model (generic_model.pkl, flame2023.pkl or npz with the same keys)"
@@ -38,11 +45,12 @@ _ARRAYS = (
 )
 
 
-def load_head(spec: str) -> HeadModel:
-    """Loads the head that a flag names.
+def load_head(spec: str | None) -> HeadModel:
+    """Loads the head that a flag or a model directory names.
 
     Args:
-        spec: "procedural" for the embedded head, or the path of a `.pkl` or `.npz` file.
+        spec: "procedural" for the embedded head, or the path of a `.pkl` or `.npz` file; None for a model that was
+            imported without a head, which is an error.
 
     Returns:
         The head, with float32 arrays.
@@ -50,6 +58,8 @@ def load_head(spec: str) -> HeadModel:
     Raises:
         UserError: The file is missing, damaged, or not a head; the message is one line and names the file.
     """
+    if spec is None:
+        raise UserError("the model names no head; import it again with --head=FILE")
     if spec == PROCEDURAL:
         from deeptalk_jax.head.procedural import procedural_head  # here, because it imports scipy.spatial
 
@@ -67,6 +77,15 @@ def load_head(spec: str) -> HeadModel:
     if path.suffix in (".pkl", ".pickle"):
         return _head_from_flame(path, _read_pickle(path))
     raise UserError(f"{spec}: unknown file extension {path.suffix!r}; expected {_EXPECTED}")
+
+
+def basis_of_head(spec: str) -> Basis | None:
+    """Returns the basis of the head that `load_head` would return; the embedded head is not built for it.
+
+    Raises:
+        UserError: see `load_head`.
+    """
+    return EMBEDDED if spec == PROCEDURAL else load_head(spec).basis
 
 
 def save_head(path: str | os.PathLike, head: HeadModel) -> None:
@@ -88,7 +107,13 @@ def save_head(path: str | os.PathLike, head: HeadModel) -> None:
     contents = {name: np.asarray(getattr(head, name)) for name in _ARRAYS}
     contents |= {f"mask/{name}": indices for name, indices in surface.masks.items()}
     contents |= {name: getattr(surface, name) for name in ("faces", "materials", "albedo")}
-    header = {"name": head.name, "parents": head.parents, "landmarks": dict(surface.landmarks)}
+    header = {
+        "name": head.name,
+        "parents": head.parents,
+        "landmarks": dict(surface.landmarks),
+        "mask_source": surface.mask_source,
+        "basis": head.basis and head.basis.record(),
+    }
     with replace_when_whole(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, format=_FORMAT, header=json.dumps(header), **contents)
 
@@ -172,15 +197,21 @@ def _head_from_flame(path: Path, contents: dict[str, Any]) -> HeadModel:
     expression = directions[..., _NUM_FLAME_IDENTITY : _NUM_FLAME_IDENTITY + EXPRESSION_DIM]
     template = arrays["v_template"].astype(np.float32)
     regressor = arrays["J_regressor"].astype(np.float32)
+    weights = arrays["weights"].astype(np.float32)
     return HeadModel(
         template=jnp.asarray(template),
         expression_directions=jnp.asarray(expression),
         shape_directions=jnp.asarray(directions[..., :_NUM_SHAPE_COEFFS]),
         pose_directions=jnp.asarray(np.moveaxis(arrays["posedirs"].astype(np.float32), -1, 0)),
         joint_regressor=jnp.asarray(regressor),
-        skinning_weights=jnp.asarray(arrays["weights"].astype(np.float32)),
+        skinning_weights=jnp.asarray(weights),
         surface=flame_surface(path, template, arrays["f"].astype(np.int32), regressor @ template),
         name=path.name,
+        basis=Basis(
+            # The model file of FLAME 2020 is called generic_model.pkl, so the year is often in the folder only.
+            flame_name(path.name, path.absolute().parent.name),
+            sha256=directions_digest(expression, regressor[JAW], weights[:, JAW]),
+        ),
     )
 
 
@@ -191,15 +222,37 @@ def _head_from_arrays(path: Path, arrays: dict[str, np.ndarray]) -> HeadModel:
         header = json.loads(str(arrays["header"]))
         masks = {key[5:]: value for key, value in arrays.items() if key.startswith("mask/")}
         surface = HeadSurface(
-            arrays["faces"], arrays["materials"], arrays["albedo"], masks, header["landmarks"]
+            arrays["faces"],
+            arrays["materials"],
+            arrays["albedo"],
+            masks,
+            header["landmarks"],
+            header.get("mask_source", ""),
         )
         return HeadModel(
             **{name: jnp.asarray(arrays[name]) for name in _ARRAYS},
             surface=surface,
             parents=tuple(header["parents"]),
             name=header["name"],
+            basis=_basis_of_saved(header, arrays),
         )
     except KeyError as error:
         raise UserError(
             f"{path}: no entry {error.args[0]}; the file may come from another version, write it again with save_head"
         ) from None
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: its header is damaged ({error}); write it again with save_head") from None
+
+
+def _basis_of_saved(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Basis:
+    """Returns the basis of a file of `save_head`: its name as recorded, and the hash of the directions in the file."""
+    # Without a record, the name is that of the file that the head was loaded from.
+    from_flame = any(word in header["name"].lower() for word in ("flame", "generic_model"))
+    named = Basis(flame_name(header["name"]) if from_flame else "custom")
+    basis = basis_of_record(header.get("basis"), header["name"]) or named
+    if basis.name == EMBEDDED.name:
+        return basis
+    digest = directions_digest(
+        arrays["expression_directions"], arrays["joint_regressor"][JAW], arrays["skinning_weights"][:, JAW]
+    )
+    return replace(basis, sha256=digest)

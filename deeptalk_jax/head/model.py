@@ -12,6 +12,7 @@ from functools import cached_property
 import flax.struct
 import numpy as np
 
+from deeptalk_jax.head.basis import Basis
 from deeptalk_jax.types import Array
 
 JOINT_NAMES = ("root", "neck", "jaw", "left_eye", "right_eye")
@@ -37,6 +38,7 @@ class HeadSurface:
         masks: region name -> sorted int32 vertex indices. All names of `MASK_NAMES` are present; `mouth_interior` is
             empty for heads without one (FLAME).
         landmarks: point name -> vertex index; empty for heads without named points.
+        mask_source: where the masks come from, for reports; not compared.
     """
 
     faces: np.ndarray
@@ -44,6 +46,7 @@ class HeadSurface:
     albedo: np.ndarray
     masks: Mapping[str, np.ndarray] = field(default_factory=dict)
     landmarks: Mapping[str, int] = field(default_factory=dict)
+    mask_source: str = ""
 
     @cached_property
     def digest(self) -> str:
@@ -78,6 +81,7 @@ class HeadModel:
         surface: faces, masks and colours; static under jit.
         parents: index of each joint's parent, -1 for the root; static under jit.
         name: name of the file or generator that the head comes from; static under jit.
+        basis: which movements the coefficients stand for; None if it is not known; static under jit.
     """
 
     template: Array
@@ -89,6 +93,7 @@ class HeadModel:
     surface: HeadSurface = flax.struct.field(pytree_node=False)
     parents: tuple[int, ...] = flax.struct.field(pytree_node=False, default=JOINT_PARENTS)
     name: str = flax.struct.field(pytree_node=False, default="head")
+    basis: Basis | None = flax.struct.field(pytree_node=False, default=None)
 
     @property
     def num_vertices(self) -> int:
@@ -124,3 +129,9 @@ class HeadModel:
     def albedo(self) -> np.ndarray:
         """`[v, 3]` float32 sRGB colour."""
         return self.surface.albedo
+
+
+def describe_masks(head: HeadModel) -> str:
+    """Returns the number of vertices of each mask that has any, and where the masks come from, for reports."""
+    sizes = ", ".join(f"{name} {len(indices)}" for name, indices in head.masks.items() if len(indices))
+    return f"vertices: {sizes}; from {head.surface.mask_source or 'an unknown source'}"

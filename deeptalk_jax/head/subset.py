@@ -74,4 +74,5 @@ def _surface(surface: HeadSurface, vertices: np.ndarray, num_joints: int) -> Hea
         landmarks={
             name: int(number[index]) for name, index in surface.landmarks.items() if number[index] >= 0
         },
+        mask_source=surface.mask_source,
     )

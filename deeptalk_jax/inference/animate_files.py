@@ -45,7 +45,7 @@ def animate_files(
     `EMOTION_FORMATS` describe the sound, so each sound has one of each.
 
     Args:
-        animate_each: `(files, progress=)` to pairs of index and motions or exception, in any order, such as
+        animate_each: `(files, progress=)` to an iterator of index and motions or exception, in any order, such as
             `DeepTalk.animate_each` with `num_samples`.
         sounds: sound files with distinct targets.
         out: an existing directory.
@@ -59,15 +59,17 @@ def animate_files(
     """
     outcomes: dict[int, Outcome] = {}
     seconds_made = 0.0
+
+    def progress(seconds: float) -> None:
+        nonlocal seconds_made
+        seconds_made += seconds
+        bar.set_postfix_str(f"{seconds_made:.0f} s of motion")
+
+    # This call checks the settings, so that their errors come before the bar appears.
+    results = animate_each([sound.path for sound in sounds], progress=progress)
     with progress_bar(total=len(sounds), desc="animating", unit="file", leave=len(sounds) > 1) as bar:
-
-        def progress(seconds: float) -> None:
-            nonlocal seconds_made
-            seconds_made += seconds
-            bar.set_postfix_str(f"{seconds_made:.0f} s of motion")
-
         try:
-            for number, motions in animate_each([sound.path for sound in sounds], progress=progress):
+            for number, motions in results:
                 outcomes[number] = _write(sounds[number], motions, out, formats, classify)
                 bar.update()
                 if received_signal() is not None:

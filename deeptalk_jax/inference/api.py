@@ -1,7 +1,7 @@
 """`DeepTalk`: a trained model, loaded from its directory, that animates speech."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,15 +9,15 @@ import numpy as np
 
 from deeptalk_jax.cli import use_compilation_cache
 from deeptalk_jax.errors import UserError
+from deeptalk_jax.head.basis import EMBEDDED, PROCEDURAL, Basis, check_basis
 from deeptalk_jax.head.lazy import LazyHead
-from deeptalk_jax.head.load import PROCEDURAL
 from deeptalk_jax.head.model import HeadModel
 from deeptalk_jax.inference.animator import Animator, WindowMotion
 from deeptalk_jax.inference.audio import Sound, read_sound
 from deeptalk_jax.inference.clip import Clip
 from deeptalk_jax.inference.emotion_blend import blend_text
-from deeptalk_jax.inference.emotion_classes import EmotionClasses, classify_clip
-from deeptalk_jax.inference.emotion_source import EmotionSpace, MotionSource, TrackSource, only_one
+from deeptalk_jax.inference.emotion_classes import EMOTION_FORMATS, EmotionClasses, classify_clip
+from deeptalk_jax.inference.emotion_source import Emotion, EmotionSpace, MotionSource, TrackSource
 from deeptalk_jax.inference.emotion_track import EmotionTrack
 from deeptalk_jax.inference.identity import Identity, read_identity
 from deeptalk_jax.inference.motion import Motion, split_motion
@@ -27,9 +27,7 @@ from deeptalk_jax.inference.provenance import Provenance, model_digest, package_
 from deeptalk_jax.inference.trained_generator import TrainedGenerator, load_generator
 from deeptalk_jax.types import AUDIO_RATE_HZ, EMOTIONS, MOTION_RATE_HZ, Gaussian
 
-# Named emotions: text, or weights by name such as `{"happy": 0.8, "surprised": 0.2}`; or a result of the method
-# `DeepTalk.emotion`.
-Emotion = str | Mapping[str, float] | Gaussian | EmotionTrack
+_GIVE_HEAD = "give one of its basis, {}, with --head=FILE"
 
 
 class DeepTalk:
@@ -42,17 +40,19 @@ class DeepTalk:
         self,
         animator: Animator,
         space: EmotionSpace,
-        load_head: LazyHead,
+        load_head: LazyHead | None,
         parts: TrainedGenerator,
         origin: str,
     ):
         self._animator, self._space, self._load_head = animator, space, load_head
-        self._config, self._trained_head, self._directory = parts.config, parts.head, origin
+        self._config, self._directory = parts.config, origin
+        self._trained_head, self._basis = parts.head or "", parts.basis
         self._digest, self._version = model_digest(origin), package_version()
 
     def __repr__(self) -> str:
         return (
-            f"DeepTalk({self._directory}, {self.num_identities} identities, head {self._load_head.reference})"
+            f"DeepTalk({self._directory}, {self.num_identities} identities, "
+            f"head {self._load_head.reference if self._load_head else 'not given'})"
         )
 
     @classmethod
@@ -67,21 +67,48 @@ class DeepTalk:
 
         Raises:
             UserError: the directory is not a model directory, is damaged, or lacks one of the parts dee, motion_prior
-                and deeptalk; or the head cannot be loaded.
+                and deeptalk; or the head cannot be loaded, or has another basis than the model.
         """
         use_compilation_cache()
         parts = load_generator(directory)
         animator = Animator((parts.dee, parts.dee_variables), (parts.model, parts.variables), parts.options)
-        space = EmotionSpace(directory, animator, parts.dee_statistics)
-        load = LazyHead(head or parts.head)
-        if load.reference != PROCEDURAL:
-            load()  # an error in a file must come now; the embedded head is built when it is first used
+        space = EmotionSpace(directory, animator, parts.dee_statistics, parts.basis)
+        reference, load = head or parts.head, None
+        if reference:
+            load = LazyHead(reference)
+            # An error in a file must come now; the embedded head is built when it is first used.
+            found = EMBEDDED if reference == PROCEDURAL else load().basis
+            source, advice = f"--head={reference}", f"give the head that {directory} was trained for"
+            check_basis(found, parts.basis, source=source, other=f"the model {directory}", advice=advice)
         return cls(animator, space, load, parts, os.fspath(directory))
 
     @property
     def head(self) -> HeadModel:
-        """The head that motions are generated for."""
+        """The head that motions are generated for.
+
+        Raises:
+            UserError: the model has no head, because its weights were imported without one.
+        """
+        if self._load_head is None:
+            raise UserError(f"{self._directory}: names no head; {_GIVE_HEAD.format(self._basis)}")
         return self._load_head()
+
+    @property
+    def basis(self) -> Basis | None:
+        """What the coefficients of motions stand for, see `head.basis`; None if the model does not record it."""
+        return self._basis
+
+    def check_formats(self, formats: Sequence[str]) -> None:
+        """Raises `UserError` if the model lacks what one of the formats of infer.py needs: a head, or centroids."""
+        if "mp4" in formats and self._load_head is None:
+            raise UserError(
+                f"--formats=mp4: {self._directory} names no head; {_GIVE_HEAD.format(self._basis)}"
+            )
+        if named := [name for name in formats if name in EMOTION_FORMATS]:
+            try:
+                self._space.table  # noqa: B018 (the property raises the error)
+            except UserError as error:
+                raise UserError(f"--formats={','.join(named)}: {error}") from error
 
     @property
     def num_identities(self) -> int:
@@ -132,16 +159,8 @@ class DeepTalk:
         Raises:
             UserError: no source or several are given, or the source cannot be used.
         """
-        only_one(blend=blend, audio=audio, motion=motion, track=track)
-        if track is not None:
-            return self._space.from_track(track)
-        if audio is not None:
-            return self._space.from_clip(self._clip(audio, rate_hz), batch_size)
-        if motion is not None:
-            return self._space.from_motion(motion)
-        if blend is not None:
-            return self._space.from_blend(blend)
-        raise UserError("expected an emotion as blend, audio, motion or track; none is given")
+        sources = {"audio": audio, "motion": motion, "track": track}
+        return self._space.read(blend, **sources, rate_hz=rate_hz, batch_size=batch_size)
 
     def classify_emotion(
         self, audio: Sound, *, rate_hz: int = AUDIO_RATE_HZ, batch_size: int = DEFAULT_BATCH_SIZE
@@ -299,7 +318,7 @@ class DeepTalk:
             batch_size=batch_size,
         )
         vector = read_identity(self._config, identity)
-        chosen = self._chosen_emotion(
+        chosen = self._space.chosen(
             emotion, emotion_audio, emotion_motion, emotion_track, rate_hz=rate_hz, batch_size=batch_size
         )
         request = Request(vector, sampling, chosen)
@@ -320,30 +339,9 @@ class DeepTalk:
             top_p=top_p,
             alpha=alpha,
             version=self._version,
+            basis=self._basis,
         )
         return self._results(audio, rate_hz, request, progress, origin, as_list=num_samples is not None)
-
-    def _chosen_emotion(
-        self,
-        emotion: Emotion | None,
-        audio: Sound | None,
-        motion: MotionSource | None,
-        track: TrackSource | None,
-        *,
-        rate_hz: int,
-        batch_size: int,
-    ) -> Gaussian | EmotionTrack | None:
-        """Returns the emotion that the arguments of `animate` give; None if all are None."""
-        only_one(emotion=emotion, emotion_audio=audio, emotion_motion=motion, emotion_track=track)
-        if isinstance(emotion, EmotionTrack):
-            return emotion
-        if emotion is not None and not isinstance(emotion, (str, Mapping)):
-            return self._space.checked(emotion)
-        if all(source is None for source in (emotion, audio, motion, track)):
-            return None
-        return self.emotion(
-            emotion, audio=audio, motion=motion, track=track, rate_hz=rate_hz, batch_size=batch_size
-        )
 
     def _results(
         self,

@@ -16,7 +16,9 @@ from deeptalk_jax.assembly.build import build_dee, build_fer, init_fer
 from deeptalk_jax.assembly.emotion_centroids import EmotionCentroids
 from deeptalk_jax.assembly.model_dir import check_variables, load_part
 from deeptalk_jax.errors import UserError
+from deeptalk_jax.head.basis import Basis
 from deeptalk_jax.inference.animator import Animator
+from deeptalk_jax.inference.audio import Sound, read_sound
 from deeptalk_jax.inference.clip import Clip
 from deeptalk_jax.inference.emotion_blend import EmotionTable, Moments, blend_text, parse_blend
 from deeptalk_jax.inference.emotion_gaussian import pool_by_precision
@@ -28,8 +30,11 @@ from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.models.fer import FER
 from deeptalk_jax.types import MOTION_DIM, MOTION_RATE_HZ, Gaussian
 
-# A `.npz` file of `Motion.save`, a `Motion`, or frames `[t, 53]` at 25 per second.
+# A `.npz` file of `Motion.save` or of a tracker, a `Motion`, or frames `[t, 53]` at 25 per second.
 MotionSource = str | os.PathLike | np.ndarray | Motion
+# Named emotions: text, or weights by name such as `{"happy": 0.8, "surprised": 0.2}`; or a result of
+# `EmotionSpace.read`.
+Emotion = str | Mapping[str, float] | Gaussian | EmotionTrack
 # A CSV file, or rows of seconds and emotions.
 TrackSource = str | os.PathLike | Sequence[TrackRow]
 
@@ -48,12 +53,65 @@ class EmotionSpace:
         directory: the model directory.
         animator: runs DEE's audio tower.
         statistics: fields of `EmotionCentroids` stored with the part dee, or empty.
+        basis: basis of the motions that the model was trained on; None if it is not known.
     """
 
     def __init__(
-        self, directory: str | os.PathLike, animator: Animator, statistics: Mapping[str, np.ndarray]
+        self,
+        directory: str | os.PathLike,
+        animator: Animator,
+        statistics: Mapping[str, np.ndarray],
+        basis: Basis | None = None,
     ):
-        self._directory, self._animator, self._statistics = Path(directory), animator, statistics
+        self._directory, self._animator = Path(directory), animator
+        self._statistics, self._basis = statistics, basis
+
+    def read(
+        self,
+        blend: str | Mapping[str, float] | None = None,
+        *,
+        audio: Sound | None = None,
+        motion: MotionSource | None = None,
+        track: TrackSource | None = None,
+        rate_hz: int,
+        batch_size: int,
+    ) -> Gaussian | EmotionTrack:
+        """Reads an emotion from exactly one of four sources, see `DeepTalk.emotion`.
+
+        Raises:
+            UserError: no source or several are given, or the source cannot be used.
+        """
+        only_one(blend=blend, audio=audio, motion=motion, track=track)
+        if track is not None:
+            return self.from_track(track)
+        if audio is not None:
+            return self.from_clip(Clip(read_sound(audio, rate_hz), self._animator.options), batch_size)
+        if motion is not None:
+            return self.from_motion(motion)
+        if blend is not None:
+            return self.from_blend(blend)
+        raise UserError("expected an emotion as blend, audio, motion or track; none is given")
+
+    def chosen(
+        self,
+        emotion: Emotion | None,
+        audio: Sound | None,
+        motion: MotionSource | None,
+        track: TrackSource | None,
+        *,
+        rate_hz: int,
+        batch_size: int,
+    ) -> Gaussian | EmotionTrack | None:
+        """Returns the emotion that the arguments of `DeepTalk.animate` give; None if all are None."""
+        only_one(emotion=emotion, emotion_audio=audio, emotion_motion=motion, emotion_track=track)
+        if isinstance(emotion, EmotionTrack):
+            return emotion
+        if emotion is not None and not isinstance(emotion, (str, Mapping)):
+            return self.checked(emotion)
+        if all(source is None for source in (emotion, audio, motion, track)):
+            return None
+        sources = {"audio": audio, "motion": motion, "track": track}
+        return self.read(emotion, **sources, rate_hz=rate_hz, batch_size=batch_size)
 
     def from_clip(self, clip: Clip, batch_size: int) -> Gaussian:
         """Embeds speech of any length to a Gaussian `[d]`."""
@@ -66,9 +124,9 @@ class EmotionSpace:
         """Embeds a motion of any length to a Gaussian `[d]`, pooled over windows of 10 s as for speech.
 
         Raises:
-            UserError: the motion cannot be used, or the directory does not hold FER.
+            UserError: the motion cannot be used or has another basis, or the directory does not hold FER.
         """
-        frames = read_motion(motion)
+        frames = read_motion(motion, basis=self._basis, of=f"the model {self._directory}")
         embed, longest = self._motion_tower
         starts = cut_pieces(len(frames), longest, shortest=MOTION_RATE_HZ)
         if self._animator.options.emotion_windows == "first_10s":

@@ -30,7 +30,7 @@ from deeptalk_jax.inference.trained_generator import TrainedGenerator
 from deeptalk_jax.metrics.motion import MotionErrors
 from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.models.generator import Generator
-from deeptalk_jax.types import SAMPLES_PER_FRAME, Array, SpeechFeatures
+from deeptalk_jax.types import MOTION_RATE_HZ, SAMPLES_PER_FRAME, Array, SpeechFeatures
 
 PyTree = Any
 
@@ -103,7 +103,10 @@ def split_recording(recording: Recording, window_frames: int) -> tuple[Recording
     """
     frames, sound_frames = len(recording.motion), num_motion_frames(len(recording.waveform))
     if abs(frames - sound_frames) > _MOST_FRAMES_APART:
-        raise UserError(f"{frames} frames of motion do not match {sound_frames} frames of sound")
+        raise UserError(
+            f"{frames / MOTION_RATE_HZ:.2f} s of motion ({frames} frames) do not match "
+            f"{sound_frames / MOTION_RATE_HZ:.2f} s of sound; give the sound and the motion of the same recording"
+        )
     num_windows = min(frames, len(recording.waveform) // SAMPLES_PER_FRAME) // window_frames
     if num_windows < _FEWEST_WINDOWS:
         raise UserError(
@@ -132,7 +135,7 @@ def fit_identity(
         num_steps: steps of gradient descent.
 
     Raises:
-        UserError: no recording is as long as a window.
+        UserError: no recording is as long as a window, or the model names no head.
     """
     windows = _windows(parts, recordings)
     aside = np.arange(len(windows.motion)) % _SET_ASIDE_EVERY == _SET_ASIDE_EVERY - 1

@@ -4,9 +4,7 @@ A motion is saved as `.npz` (coefficients, codes and their origin) or `.mp4` (th
 """
 
 import os
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -15,10 +13,18 @@ import numpy as np
 
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.files import replace_when_whole
+from deeptalk_jax.head.basis import BASIS_ARRAYS, PROCEDURAL, Basis, basis_of_arrays, check_basis
 from deeptalk_jax.head.lazy import LazyHead
 from deeptalk_jax.head.lbs import motion_vertices
-from deeptalk_jax.head.load import PROCEDURAL
 from deeptalk_jax.head.model import HeadModel
+from deeptalk_jax.head.tracker_motion import (
+    TRACKER_NAMES,
+    check_values,
+    checked_frames,
+    frame_rate_hz,
+    read_named_arrays,
+    tracker_motion,
+)
 from deeptalk_jax.inference.audio import read_original
 from deeptalk_jax.inference.provenance import Provenance, channel_names
 from deeptalk_jax.models.motion_prior import FRAMES_PER_BOTTOM_CODE, FRAMES_PER_TOP_CODE
@@ -26,13 +32,14 @@ from deeptalk_jax.types import (
     AUDIO_RATE_HZ,
     EXPRESSION_DIM,
     JAW_POSE_DIM,
-    MOTION_DIM,
     MOTION_RATE_HZ,
     SAMPLES_PER_FRAME,
 )
 
 FORMATS = ("npz", "mp4")
 _BLOCK_FRAMES = 64
+_EXPECTED = "a motion file of infer.py"
+_OWN_ARRAYS = ("expression", "jaw_pose", "fps", "indices_top", "indices_bottom")
 _COMPARED = ("expression", "jaw_pose", "indices_top", "indices_bottom", "fps")
 
 
@@ -83,8 +90,20 @@ class Motion:
         Raises:
             UserError: the file is missing or not a motion.
         """
-        expression, jaw_pose = split_motion(read_motion(path))
-        arrays = _read_arrays(Path(path), ("indices_top", "indices_bottom"), Provenance.names())
+        names = (*_OWN_ARRAYS, *Provenance.names(), *BASIS_ARRAYS.values())
+        arrays = read_named_arrays(Path(path), names, expected=_EXPECTED)
+        missing = [name for name in _OWN_ARRAYS if name not in arrays]
+        if missing:
+            raise UserError(f"{path}: not {_EXPECTED} (it has no array {missing[0]})")
+        if frame_rate_hz(arrays["fps"], path) != MOTION_RATE_HZ:
+            raise UserError(f"{path}: fps is {arrays['fps']}, expected {MOTION_RATE_HZ}")
+        expression, jaw_pose = arrays["expression"], arrays["jaw_pose"]
+        if expression.ndim != 2 or jaw_pose.shape != (len(expression), JAW_POSE_DIM):
+            shapes = f"expression {expression.shape} and jaw_pose {jaw_pose.shape}"
+            raise UserError(f"{path}: {shapes} do not have the shapes of one motion")
+        frames = checked_frames(np.concatenate([expression, jaw_pose], axis=-1), path)
+        check_values(frames, "frames", path)
+        expression, jaw_pose = split_motion(frames.astype(np.float32, copy=False))
         for name in ("indices_top", "indices_bottom"):
             if arrays[name].ndim != 1 or arrays[name].dtype.kind not in "iu":
                 found = f"{arrays[name].dtype} of shape {arrays[name].shape}"
@@ -92,7 +111,7 @@ class Motion:
         try:
             provenance = Provenance.from_arrays(arrays)
         except (TypeError, ValueError) as error:
-            raise UserError(f"{path}: not a motion file of infer.py ({error})") from error
+            raise UserError(f"{path}: not {_EXPECTED} ({error})") from error
         reference = head or (provenance and provenance.head)
         return cls(
             expression=expression.copy(),
@@ -156,21 +175,29 @@ class Motion:
     @property
     def channel_names(self) -> tuple[str, ...]:
         """Names of the 53 channels of `frames`, see `provenance.channel_names`."""
-        return channel_names(self.provenance.head if self.provenance else None)
+        return channel_names(self.basis)
+
+    @property
+    def basis(self) -> Basis | None:
+        """What the coefficients stand for, see `head.basis`; None if it is not known."""
+        return self.provenance.known_basis if self.provenance else None
 
     @property
     def head(self) -> HeadModel:
         """The head that the motion was generated for.
 
         Raises:
-            UserError: the head is not known, or cannot be loaded.
+            UserError: the head is not known, cannot be loaded, or has another basis than the motion.
         """
         if self.load_head is None:
             raise UserError(
-                "the file of this motion names no head; give one, as in "
+                "this motion names no head; give one, as in DeepTalk.load(directory, head=FILE) or "
                 f"Motion.load(path, head={PROCEDURAL!r}) for the embedded head"
             )
-        return self.load_head()
+        head = self.load_head()
+        source, advice = f"head {head.name}", "show it on the head that its model was trained for"
+        check_basis(head.basis, self.basis, source=source, other="the motion", advice=advice)
+        return head
 
     def frames(self) -> np.ndarray:
         """Concatenates expression and jaw pose to `[t, 53]`."""
@@ -262,70 +289,44 @@ def split_motion(motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return motion[:, :EXPRESSION_DIM], motion[:, EXPRESSION_DIM:]
 
 
-def read_motion(source: str | os.PathLike | np.ndarray | Motion) -> np.ndarray:
+def read_motion(
+    source: str | os.PathLike | np.ndarray | Motion, *, basis: Basis | None = None, of: str = ""
+) -> np.ndarray:
     """Reads the frames of a motion.
 
     Args:
-        source: a `.npz` file written by `Motion.save`, a `Motion`, or `[t, 53]` expression and jaw pose at 25 frames
-            per second.
+        source: a `.npz` file written by `Motion.save` or by a tracker, see `head.tracker_motion`; a `Motion`; or
+            `[t, 53]` expression and jaw pose at 25 frames per second.
+        basis: basis that the coefficients must have; sources that do not record theirs are taken as they are.
+        of: what needs that basis, such as `the model DIR`, for messages.
 
     Returns:
-        `[t, 53]` float32 with t >= 1.
+        `[t, 53]` float32 with t >= 1, at 25 frames per second.
 
     Raises:
-        UserError: the file is missing or not a motion, or the motion has another frame rate or shape or values that
-            are not finite.
+        UserError: the file is missing or not a motion; or the motion has another basis or shape, angles that are not in
+            radians, or values that are not finite.
     """
-    name = "motion"
+    advice = "give a motion of the head that the model was trained for"
+    if isinstance(source, (str, os.PathLike)):
+        arrays = read_named_arrays(Path(source), TRACKER_NAMES, expected=_EXPECTED)
+        found = _basis_of_file(source, arrays)
+        check_basis(found, basis, source=str(source), other=of, advice=advice)
+        return tracker_motion(arrays, source=source)
     if isinstance(source, Motion):
-        frames = source.frames()
-    elif isinstance(source, (str, os.PathLike)):
-        name, frames = str(source), _read_npz(Path(source))
-    else:
-        frames = np.asarray(source)
-    if frames.ndim != 2 or frames.shape[1] != MOTION_DIM or not len(frames) or frames.dtype.kind != "f":
-        raise UserError(
-            f"{name}: expected frames [t, {MOTION_DIM}] of floats, got {frames.dtype} of shape {frames.shape}"
-        )
-    bad = np.flatnonzero(~np.isfinite(frames).all(axis=1))
-    if len(bad):
-        raise UserError(f"{name}: {len(bad)} frames are not finite, the first is frame {bad[0]}")
-    return frames.astype(np.float32, copy=False)
+        check_basis(source.basis, basis, source="motion", other=of, advice=advice)
+        source = source.frames()
+    frames = checked_frames(np.asarray(source), "motion").astype(np.float32, copy=False)
+    expression, jaw_pose = split_motion(frames)
+    check_values(expression, "expression", "motion")
+    check_values(jaw_pose, "jaw_pose", "motion", are_angles=True)
+    return frames
 
 
-def _read_npz(path: Path) -> np.ndarray:
-    """Reads expression and jaw pose of a `.npz` file, concatenated to `[t, 53]`."""
-    arrays = _read_arrays(path, ("expression", "jaw_pose", "fps"))
-    expression, jaw_pose, fps = (arrays[key] for key in ("expression", "jaw_pose", "fps"))
-    if fps.shape or fps != MOTION_RATE_HZ:
-        raise UserError(f"{path}: fps is {fps}, expected {MOTION_RATE_HZ}")
-    if expression.ndim != 2 or jaw_pose.shape != (len(expression), JAW_POSE_DIM):
-        raise UserError(
-            f"{path}: expression {expression.shape} and jaw_pose {jaw_pose.shape} do not have the shapes of one motion"
-        )
-    return np.concatenate([expression, jaw_pose], axis=-1)
-
-
-def _read_arrays(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
-    """Reads the named arrays of a `.npz` file, the optional ones as far as the file has them.
-
-    Raises:
-        UserError: the file is missing or damaged, or one of the needed arrays is missing.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
+def _basis_of_file(name: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> Basis | None:
+    """Returns the basis that the arrays of a motion file record, or None."""
+    head = str(arrays["head"]) if "head" in arrays else None
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in (*needed, *(name for name in optional if name in file))}
-    # RuntimeError: the zip container claims a password or an unknown compression.
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        KeyError,
-        EOFError,
-        RuntimeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise UserError(f"{path}: not a motion file of infer.py ({error})") from error
+        return basis_of_arrays(arrays, head)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name}: not {_EXPECTED} ({error})") from error

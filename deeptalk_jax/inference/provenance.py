@@ -8,14 +8,14 @@ import hashlib
 import importlib.metadata
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
 import numpy as np
 from etils import epath
 
 from deeptalk_jax.assembly.model_dir import INDEX
 from deeptalk_jax.head.actions import EXPRESSION_ACTIONS
-from deeptalk_jax.head.load import PROCEDURAL
+from deeptalk_jax.head.basis import EMBEDDED_NAME, Basis, basis_of_arrays, basis_of_record
 from deeptalk_jax.types import EXPRESSION_DIM
 
 _JAW_CHANNELS = ("jaw_x", "jaw_y", "jaw_z")
@@ -28,7 +28,8 @@ class Provenance:
     """Origin of a motion.
 
     Attributes:
-        head: reference of the head that the model was trained for, "procedural" or a file.
+        head: reference of the head that the model was trained for, "procedural" or a file; empty for a model
+            without a head of its own.
         model_index_sha256: SHA-256 of `model.json` of the model directory, in hexadecimal digits.
         emotion: source of the emotion, such as `happy@2` or `audio other.wav`; "speech" for the emotion of the sound.
         identity: source of the speaker identity, such as `3`; "mean" for the mean of the training speakers.
@@ -38,6 +39,7 @@ class Provenance:
         top_p: see `Sampling`.
         alpha: see `Sampling`.
         version: version of deeptalk_jax.
+        basis: what the coefficients stand for; None if the model does not record it.
     """
 
     head: str
@@ -50,15 +52,22 @@ class Provenance:
     top_p: float
     alpha: float
     version: str
+    basis: Basis | None = None
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Returns every field as an array without axes: unicode text, int64 or float64."""
-        return {name: np.array(value) for name, value in asdict(self).items()}
+        arrays = {name: np.array(getattr(self, name)) for name in self.names()}
+        return arrays | (self.basis.arrays() if self.basis else {})
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
-        """Returns the names of the fields."""
-        return tuple(field.name for field in fields(cls))
+        """Returns the names of the fields that every motion file has had since there are origins: all but `basis`."""
+        return tuple(field.name for field in _RECORDED)
+
+    @property
+    def known_basis(self) -> Basis | None:
+        """What the coefficients stand for; without a record that of the embedded head, if it is the head."""
+        return self.basis or basis_of_record(None, self.head)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Provenance | None":
@@ -70,19 +79,24 @@ class Provenance:
         """
         if not set(cls.names()) <= arrays.keys():
             return None
-        return cls(**{field.name: field.type(arrays[field.name][()]) for field in fields(cls)})
+        values = {field.name: field.type(arrays[field.name][()]) for field in _RECORDED}
+        return cls(**values, basis=basis_of_arrays(arrays))
 
 
-def channel_names(head: str | None) -> tuple[str, ...]:
+_RECORDED = tuple(field for field in fields(Provenance) if field.name != "basis")
+
+
+def channel_names(basis: Basis | None) -> tuple[str, ...]:
     """Returns the names of the 53 channels of `Motion.frames`.
 
     The first 50 are the facial actions of the embedded head, or `expression_0` to `expression_49` for other heads. The
     last three are the components of the jaw's rotation vector, in radians.
 
     Args:
-        head: reference of the head that a model was trained for; None if it is not known.
+        basis: what the coefficients stand for; None if it is not known.
     """
-    return (*EXPRESSION_ACTIONS, *_JAW_CHANNELS) if head == PROCEDURAL else NUMBERED_CHANNELS
+    is_embedded = basis is not None and basis.name == EMBEDDED_NAME
+    return (*EXPRESSION_ACTIONS, *_JAW_CHANNELS) if is_embedded else NUMBERED_CHANNELS
 
 
 def model_digest(directory: str | os.PathLike) -> str:

@@ -16,8 +16,9 @@ from deeptalk_jax.assembly.build import (
     init_predictor,
     with_prior,
 )
-from deeptalk_jax.assembly.model_dir import check_variables, load_part, read_index
+from deeptalk_jax.assembly.model_dir import check_variables, index_basis, load_part, read_index
 from deeptalk_jax.errors import UserError
+from deeptalk_jax.head.basis import Basis
 from deeptalk_jax.inference.options import InferenceOptions
 from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.models.generator import Generator
@@ -39,7 +40,8 @@ class TrainedGenerator(NamedTuple):
         variables: variables of `model`, both of its predictor and of its prior.
         config: config of the part deeptalk.
         options: rules of inference.
-        head: head reference, as `load_head` takes it.
+        head: head reference, as `load_head` takes it; None if the model has no head of its own.
+        basis: what the motion coefficients stand for; None if it is not known.
     """
 
     dee: DEE
@@ -49,7 +51,8 @@ class TrainedGenerator(NamedTuple):
     variables: PyTree
     config: ConfigDict
     options: InferenceOptions
-    head: str
+    head: str | None
+    basis: Basis | None
 
 
 def load_generator(directory: str | os.PathLike) -> TrainedGenerator:
@@ -84,4 +87,5 @@ def load_generator(directory: str | os.PathLike) -> TrainedGenerator:
         config=predictor.config,
         options=options,
         head=index["head"],
+        basis=index_basis(index),
     )

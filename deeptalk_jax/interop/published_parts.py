@@ -6,8 +6,10 @@ a difference between the two is reported. The configs select the published behav
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,8 +19,10 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from deeptalk_jax.assembly import build
-from deeptalk_jax.assembly.model_dir import Part, check_variables
+from deeptalk_jax.assembly.model_dir import INDEX, Part, check_variables, index_basis, read_index
 from deeptalk_jax.errors import UserError
+from deeptalk_jax.head.basis import PUBLISHED, Basis, check_basis
+from deeptalk_jax.head.load import basis_of_head
 from deeptalk_jax.interop.published_files import first_difference, read_published
 from deeptalk_jax.interop.published_names import (
     AUDIO_TOWER_COPY,
@@ -44,6 +48,7 @@ CONFIGS_FILE = Path(__file__).with_name("published_configs.json")
 # Stand-alone speech encoders, and the stage whose config defines their fields.
 _ENCODERS = {"wav2vec2": "deeptalk", "emotion2vec": "dee"}
 _AUDIO_TOWER = "audio_encoder."
+_WEIGHTS = "the published weights"
 
 
 class Imported(NamedTuple):
@@ -63,6 +68,40 @@ class Imported(NamedTuple):
 def published_config(stage: str) -> ConfigDict:
     """Returns the config of a stage that reproduces the published model."""
     return ConfigDict(json.loads(CONFIGS_FILE.read_text())[stage]).lock()
+
+
+def head_and_basis(
+    directory: str | os.PathLike, head: str | None, files: Collection[str]
+) -> tuple[str | None, Basis | None]:
+    """Returns head and basis of a model directory that published weights are imported into.
+
+    Args:
+        directory: model directory to create, or to add parts to.
+        head: head reference, see `head.load.load_head`; None for that of an existing directory.
+        files: flags of the files that are imported. Stand-alone encoders know no motion, so they fit every head.
+
+    Returns:
+        The head reference, or None without one; and the basis of the weights, with the hash of the head if there is
+        one, because the file with which the weights were trained is not known; None if it is not determined.
+
+    Raises:
+        UserError: the head, or the existing model directory, has another basis than the published weights.
+    """
+    basis, given = None, head
+    if (Path(directory) / INDEX).exists():
+        index = read_index(directory)
+        basis, head = index_basis(index), head or index["head"]
+    found = basis_of_head(head) if head else None
+    if set(files) <= _ENCODERS.keys():
+        advice = "give a head of that model, or no --head"
+        check_basis(found, basis, source=f"--head={given}", other=f"--out={directory}", advice=advice)
+        return head, basis or found
+    check_basis(basis, PUBLISHED, source=f"--out={directory}", other=_WEIGHTS, advice="choose another --out")
+    if found is None:
+        return head, basis or PUBLISHED
+    advice = "give a file of FLAME 2020 (generic_model.pkl), or no --head"
+    check_basis(found, PUBLISHED, source=f"--head={head}", other=_WEIGHTS, advice=advice)
+    return head, replace(PUBLISHED, sha256=found.sha256)
 
 
 def _shapes(init: Callable[[jax.Array], PyTree]) -> Shapes:

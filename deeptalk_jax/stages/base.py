@@ -18,6 +18,8 @@ from deeptalk_jax.assembly.build import build_speech_encoder
 from deeptalk_jax.assembly.model_dir import Part, check_variables, load_part
 from deeptalk_jax.assembly.stage_table import Direction, stage_row
 from deeptalk_jax.errors import UserError
+from deeptalk_jax.head.load import basis_of_head, load_head
+from deeptalk_jax.head.model import describe_masks
 from deeptalk_jax.stages.inputs import input_digests, model_of
 from deeptalk_jax.training.trainable import Trainable
 from deeptalk_jax.types import MOTION_DIM, SAMPLES_PER_FRAME
@@ -36,10 +38,13 @@ class Stage(Trainable):
     Attributes:
         config: resolved config of the stage.
         upstream: parts of earlier stages by name.
+        uses_masks: whether losses or metrics of the stage depend on the masks of the head.
 
     Raises:
         UserError: a directory of `config.upstream` is missing, is damaged or lacks a part.
     """
+
+    uses_masks = False
 
     def __init__(self, config: ConfigDict, upstream: dict[str, Part] | None = None):
         self.config = config
@@ -186,6 +191,14 @@ class Stage(Trainable):
         """Returns the name, the directory and the size of the training split."""
         data = self.config.data
         return describe_split(data.data_dir, data.dataset, "train")
+
+    def describe_head(self) -> str:
+        """Returns the head and its basis; where the stage uses masks, also their sizes and where they come from."""
+        spec = self.config.head
+        if not self.uses_masks:
+            return f"{spec}, basis {basis_of_head(spec)}"
+        head = load_head(spec)
+        return f"{spec}, basis {head.basis}; {describe_masks(head)}"
 
     def example_names(self, batch: Mapping[str, np.ndarray]) -> list[str]:
         """Returns the names of the clips that the windows of a batch are from; none for frames of a file."""

@@ -63,6 +63,7 @@ class DEEPTalkStage(Stage):
     """Trains the index predictor; the motion prior, DEE and FER are constants."""
 
     name = "deeptalk"
+    uses_masks = True
 
     def __init__(self, config, upstream=None):
         super().__init__(config, upstream)

@@ -20,7 +20,7 @@ from data_pipeline.frames import split_file
 from deeptalk_jax.assembly.model_dir import INDEX, read_index
 from deeptalk_jax.assembly.stage_table import stage_row
 from deeptalk_jax.errors import UserError
-from deeptalk_jax.head.load import PROCEDURAL
+from deeptalk_jax.head.basis import PROCEDURAL
 from deeptalk_jax.training.workdir import check_workdir, computed_values, input_of
 
 _CHUNK_BYTES = 1 << 22

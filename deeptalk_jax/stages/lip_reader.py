@@ -32,6 +32,7 @@ class LipReaderStage(Stage):
     """Trains the lip reader with cross-entropy; the training step renders the pictures."""
 
     name = "lip_reader"
+    uses_masks = True
 
     def __init__(self, config, upstream=None):
         super().__init__(config, upstream)

@@ -148,6 +148,7 @@ class MotionPriorStage(Stage):
     """Trains a motion prior: the hierarchical one of the paper or a baseline."""
 
     name = "motion_prior"
+    uses_masks = True
 
     def __init__(self, config, upstream=None):
         super().__init__(config, upstream)

@@ -11,13 +11,22 @@ from absl import logging
 from etils import epath
 from ml_collections import ConfigDict
 
-from deeptalk_jax.assembly.model_dir import INDEX, check_variables, load_part, read_index, save_model
+from deeptalk_jax.assembly.model_dir import (
+    INDEX,
+    check_variables,
+    index_basis,
+    load_part,
+    read_index,
+    save_model,
+)
 from deeptalk_jax.assembly.stage_table import stage_row
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.evaluation.page import render_page
 from deeptalk_jax.evaluation.result import Evaluation
 from deeptalk_jax.files import replace_when_whole
+from deeptalk_jax.head.load import basis_of_head
 from deeptalk_jax.stages.base import PyTree, Stage, make_stage
+from deeptalk_jax.stages.bases import check_bases
 from deeptalk_jax.stages.inputs import check_run
 from deeptalk_jax.stages.precompute import precompute_features
 from deeptalk_jax.training.average import trained_variables
@@ -52,8 +61,8 @@ def train(
         The model directory, `workdir/model`.
 
     Raises:
-        UserError: see `make_stage`, `training.loop.fit` and `precompute_features`; or the run should continue, but its
-            checkpoints are gone.
+        UserError: see `check_bases`, `make_stage`, `training.loop.fit` and `precompute_features`. Or the run
+            should continue, but its checkpoints are gone.
         training.failures.NonFiniteError, errors.Interrupted: see `training.loop.fit`.
     """
     model = epath.Path(workdir) / "model"
@@ -69,6 +78,8 @@ def train(
                 f"{workdir}: its {steps} steps cannot be continued to num_steps={config.num_steps}, because it has no "
                 "checkpoint; give another --workdir with --config.init_from=DIR to start from its weights"
             )
+    basis = basis_of_head(config.head)
+    check_bases(config, basis, of=f"--config.head={config.head}")
     stage, features = make_stage(config), None
     if features_dir is not None:
         # Now, because it fails before hours of work if the directory cannot be written.
@@ -76,7 +87,7 @@ def train(
         features = precompute_features(stage, features_dir)
     variables = fit(stage, config, workdir, features, profile_steps=profile_steps, source=source)
     if jax.process_index() == 0:
-        save_model(model, stage.export_parts(variables), head=config.head)
+        save_model(model, stage.export_parts(variables), head=config.head, basis=basis)
         logging.info("%s: model written to %s", stage.name, model)
     return model
 
@@ -94,10 +105,12 @@ def evaluate(config: ConfigDict, workdir: epath.PathLike, split: str) -> dict[st
         split: train, validation or test.
 
     Returns:
-        The metrics by name, with the keys `stage` and `split` in front, and `step` for a checkpoint.
+        The metrics by name, with the keys `stage` and `split` in front, and `step` for a checkpoint; the last key,
+        `head`, says which masks the metrics depend on, if they do.
 
     Raises:
-        UserError: there is neither an exported model nor a checkpoint, or the weights do not fit the config.
+        UserError: there is neither an exported model nor a checkpoint, or the weights do not fit the config, or the
+            data set has another basis than the model.
     """
     workdir = epath.Path(workdir)
     report = {"stage": config.stage, "split": split}
@@ -108,6 +121,8 @@ def evaluate(config: ConfigDict, workdir: epath.PathLike, split: str) -> dict[st
         stage, variables = _exported(config, workdir / "model")
     evaluation = stage.evaluate(variables, split)
     report |= evaluation.metrics
+    if stage.uses_masks:
+        report["head"] = stage.describe_head()
     write_evaluation(workdir / "eval", f"{stage.name}_{split}", evaluation)
     metrics_file(workdir, split).write_text(json.dumps(report, indent=2) + "\n")
     return report
@@ -120,6 +135,7 @@ def _newest_checkpoint(config: ConfigDict, workdir: epath.Path) -> tuple[Stage, 
         raise UserError(f"{workdir}: not the work directory of a run (it has no {CONFIG_FILE})")
     for section in ("data", "upstream"):
         resolved[section].update(config[section])
+    check_bases(resolved, basis_of_head(resolved.head), of=f"the run {workdir}")
     stage = make_stage(resolved)
     shapes = jax.eval_shape(stage_step(stage, resolved, stage.constants()).initial_state, jax.random.key(0))
     state = read_newest(workdir / "checkpoints", shapes)
@@ -128,12 +144,13 @@ def _newest_checkpoint(config: ConfigDict, workdir: epath.Path) -> tuple[Stage, 
 
 def _exported(config: ConfigDict, model: epath.Path) -> tuple[Stage, PyTree]:
     """Returns the stage of a model directory and its variables."""
-    read_index(model)
+    index = read_index(model)
     part = load_part(model, stage_row(config.stage).exported_part)
     resolved = part.config.copy_and_resolve_references()
     resolved.data.update(config.data)
     for upstream in resolved.upstream:
         resolved.upstream[upstream] = str(model)  # an export contains its upstream parts
+    check_bases(resolved, index_basis(index), of=f"the model {model}")
     stage = make_stage(resolved)
     check_variables(stage.name, part.variables, jax.eval_shape(stage.init, jax.random.key(0)))
     return stage, part.variables

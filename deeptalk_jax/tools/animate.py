@@ -28,7 +28,9 @@ flags.DEFINE_list(
     ["npz"],
     "npz (coefficients), mp4 (video), emotions.json, emotions.srt (emotion of the speech).",
 )
-flags.DEFINE_string("head", None, "FLAME file or 'procedural'; by default the head of the model.")
+flags.DEFINE_string(
+    "head", None, "FLAME file of the basis of the model, or 'procedural'; default: its own head."
+)
 _IDENTITY = (
     "Speaker identity: a number, a blend such as 3:0.5,7:0.5, or a .json of fit_identity; default: mean."
 )
@@ -47,7 +49,9 @@ _SETTINGS = [
 _EMOTION = [
     flags.DEFINE_string("emotion", None, "Named emotions: happy, happy@2 or happy:0.8,surprised:0.2."),
     flags.DEFINE_string("emotion_audio", None, "Sound file to take the emotion from."),
-    flags.DEFINE_string("emotion_motion", None, "Motion to take the emotion from, .npz of infer.py."),
+    flags.DEFINE_string(
+        "emotion_motion", None, "Motion to take the emotion from, .npz of infer.py or a tracker."
+    ),
     flags.DEFINE_string("emotion_track", None, "CSV file of emotions over time."),
 ]
 
@@ -70,9 +74,9 @@ def _animate(more_audio: list[str]) -> int:
     except OSError as error:
         raise UserError(f"--out={out}: cannot be created ({error.strerror})") from error
     model = DeepTalk.load(options.model, head=options.head)
+    model.check_formats(options.formats)
     settings = {setting.name: setting.value for setting in _SETTINGS + _EMOTION}
     animate_each = functools.partial(model.animate_each, **settings)
-    animate_each([])  # checks the settings, so that an error comes before the progress bar
     outcomes = animate_files(animate_each, sounds, out, options.formats, classify=model.classify_emotion)
     print(outcome_table(outcomes, left_out), flush=True)
     if len(outcomes) < len(sounds):

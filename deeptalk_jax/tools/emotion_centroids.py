@@ -22,6 +22,7 @@ _DATASET = flags.DEFINE_string(
 def _emotion_centroids() -> None:
     from deeptalk_jax.assembly.build import build_dee
     from deeptalk_jax.assembly.model_dir import load_part, save_statistics
+    from deeptalk_jax.stages.bases import check_data_of_model
     from deeptalk_jax.stages.dee_statistics import clip_emotions, emotion_centroids
     from deeptalk_jax.types import EMOTIONS
 
@@ -29,6 +30,7 @@ def _emotion_centroids() -> None:
     data = part.config.copy_and_resolve_references().data
     data.data_dir = _DATA_DIR.value or data.data_dir
     data.dataset = _DATASET.value or data.dataset
+    check_data_of_model(_MODEL.value, data.data_dir, data.dataset)
     centroids = emotion_centroids(clip_emotions(build_dee(part.config), part.variables, data))
     save_statistics(_MODEL.value, "dee", centroids._asdict())
     for name, num_clips in zip(EMOTIONS, centroids.num_clips, strict=True):

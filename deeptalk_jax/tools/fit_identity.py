@@ -2,9 +2,9 @@
 
     deeptalk fit-identity --model=outputs/demo/model --audio=anna.wav --motion=anna.npz --out=anna.json
 
-`python -m deeptalk_jax.tools.fit_identity` is the same command. The motion is an .npz file as infer.py writes it
-(expression, jaw_pose, fps), of the same length as the sound. The last fifth of both is held out. The last line of the
-output is one JSON object with the errors of the mean identity and of the fitted identity on it.
+`python -m deeptalk_jax.tools.fit_identity` is the same command. The motion is an .npz file as infer.py or a face
+tracker writes it (docs/motion_file.md), of the same length as the sound. The last fifth of both is held out. The last
+line of the output is one JSON object with the errors of the mean identity and of the fitted identity on it.
 """
 
 import json
@@ -34,8 +34,9 @@ def _fit_identity() -> None:
     from deeptalk_jax.inference.motion import read_motion
     from deeptalk_jax.inference.trained_generator import load_generator
 
-    recording = Recording(read_audio(Path(_AUDIO.value)), read_motion(_MOTION.value))
     parts = load_generator(_MODEL.value)
+    motion = read_motion(_MOTION.value, basis=parts.basis, of=f"the model {_MODEL.value}")
+    recording = Recording(read_audio(Path(_AUDIO.value)), motion)
     try:
         fitted, held_out = split_recording(recording, parts.config.data.window_frames)
     except UserError as error:

@@ -32,17 +32,16 @@ _OUT = flags.DEFINE_string("out", None, "Model directory to create, or to add th
 _HEAD = flags.DEFINE_string(
     "head",
     None,
-    "Head on which infer.py shows the motion: a FLAME file, for which the weights were trained, or 'procedural'. "
-    "Default: the head of an existing --out directory, otherwise 'procedural'.",
+    "Head on which infer.py shows the motion: a file of FLAME 2020, for which the weights were trained. Default: the "
+    "head of an existing --out directory, otherwise none; infer.py then needs --head for videos.",
 )
 
 
 def _import() -> None:
     import jax
 
-    from deeptalk_jax.assembly.model_dir import INDEX, read_index, save_model
-    from deeptalk_jax.head.load import load_head
-    from deeptalk_jax.interop.published_parts import import_published
+    from deeptalk_jax.assembly.model_dir import save_model
+    from deeptalk_jax.interop.published_parts import head_and_basis, import_published
 
     files = {name: Path(flag.value) for name, flag in _FILES.items() if flag.value}
     if not files:
@@ -51,11 +50,9 @@ def _import() -> None:
         )
     if not _OUT.value:
         raise UserError("no output directory; pass one with --out=")
-    default_head = read_index(_OUT.value)["head"] if (Path(_OUT.value) / INDEX).exists() else "procedural"
-    head = _HEAD.value or default_head
-    load_head(head)
+    head, basis = head_and_basis(_OUT.value, _HEAD.value, files)
     imported = import_published(files)
-    save_model(_OUT.value, imported.parts, head=head, keep_others=True)
+    save_model(_OUT.value, imported.parts, head=head, basis=basis, keep_others=True)
     for warning in imported.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     for name, part in imported.parts.items():

@@ -33,6 +33,7 @@ def start_report(
     *,
     source: str,
     data: str,
+    head: str,
     devices: int,
     first_step: int,
     workdir: epath.PathLike,
@@ -45,6 +46,7 @@ def start_report(
         params: all parameters of the stage.
         source: config file and changed keys.
         data: description of the training data.
+        head: description of the head model; empty if there is none.
         devices: number of devices, over all processes.
         first_step: number of steps taken already.
         workdir: work directory.
@@ -58,6 +60,7 @@ def start_report(
         "frozen": _sizes(frozen),
         "devices": f"{devices} x {kind}, processes: {jax.process_count()}, global batch: {config.data.batch_size}",
         "data": data,
+        "head": head,
         "steps": f"{config.num_steps}" + (f", resuming at {first_step}" if first_step else ""),
         "metrics": f"{epath.Path(workdir) / 'metrics.jsonl'}; tensorboard --logdir={workdir}",
     }
@@ -67,7 +70,9 @@ def start_report(
         metric, better = best.criterion
         lines["best"] = f"{metric} on the validation split, {better} is better: this model is exported"
         lines["best"] += "" if best.step is None else f"; so far {best.value:.4g} at step {best.step}"
-    return "\n".join([f"stage {config.stage}", *(f"  {name:8s} {text}" for name, text in lines.items())])
+    return "\n".join(
+        [f"stage {config.stage}", *(f"  {name:8s} {text}" for name, text in lines.items() if text)]
+    )
 
 
 def _sizes(params: PyTree) -> str:

@@ -138,6 +138,10 @@ class Trainable(abc.ABC):
         """Returns one line on the training data, which a run prints at its start."""
         return "batches of the stage"
 
+    def describe_head(self) -> str:
+        """Returns one line on the head model of the run, which a run prints at its start; empty if there is none."""
+        return ""
+
     def example_names(self, batch: Mapping[str, np.ndarray]) -> list[str]:
         """Returns one name per row of a training batch, for error messages; empty where rows have no names."""
         return []

@@ -120,6 +120,7 @@ class Trainer:
             self.state.params,
             source=source,
             data=self.stage.describe_data(),
+            head=self.stage.describe_head(),
             devices=self._mesh.size,
             first_step=self.step,
             workdir=workdir,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 
 import numpy as np
 import pytest
@@ -140,3 +141,21 @@ def test_files_have_the_mode_of_the_umask(model_parts, tmp_path, umask, mode):
     finally:
         os.umask(before)
     assert {file.stat().st_mode & 0o777 for file in (tmp_path / "model").iterdir()} == {mode}
+
+
+@pytest.mark.parametrize("name", ["fer.safetensors", "model.json"])
+def test_a_file_that_may_not_be_read_is_told_as_such(model_parts, name):
+    with tempfile.TemporaryDirectory() as directory:  # pytest's own directories are closed to other users
+        os.chmod(directory, 0o755)
+        save_model(directory, {"fer": model_parts["fer"]}, head="procedural")
+        os.chmod(f"{directory}/{name}", 0)
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(65534)  # root may read everything
+        try:
+            with pytest.raises(
+                UserError, match=rf"{name}: permission denied; make the file readable \(chmod\)"
+            ):
+                load_part(directory, "fer")
+        finally:
+            os.seteuid(user)

@@ -10,11 +10,13 @@ from data_pipeline.frames import (
     Frames,
     frame_counts,
     frame_loader,
+    frames_basis,
     frames_in_order,
     read_frames,
     split_file,
 )
 from deeptalk_jax.errors import ConfigError, UserError
+from deeptalk_jax.head.basis import PUBLISHED
 
 KEYS = FrameKeys()
 RNG = np.random.default_rng(0)
@@ -67,6 +69,21 @@ def test_other_array_names_6_dim_poses_and_numeric_labels_are_read(tmp_path):
     check(read_frames(path, FrameKeys("exp", "pose", "label")))
 
 
+def test_names_and_widths_of_trackers_are_read_where_the_default_names_are_missing(tmp_path):
+    more = np.concatenate([EXPRESSION, EXPRESSION], axis=1)
+    np.savez(tmp_path / "vhap.npz", expr=more, pose=POSE, emotion=LABELS)
+    check(read_frames(tmp_path / "vhap.npz", KEYS))
+    assert frames_basis(tmp_path / "vhap.npz") is None
+    write_npz(tmp_path / "a.npz", **PUBLISHED.arrays())
+    check(read_frames(tmp_path / "a.npz", KEYS))
+    assert frames_basis(tmp_path / "a.npz") == PUBLISHED
+    assert frames_basis(write_csv(tmp_path / "a.csv")) is None
+    with pytest.raises(
+        UserError, match=r"b.npz: not a file of labelled frames \(the name of a basis is empty"
+    ):
+        frames_basis(write_npz(tmp_path / "b.npz", basis=np.array("")))
+
+
 def with_text_in_row_2(row):
     return row | ({"expression_7": "n/a"} if row["row"] == 2 else {})
 
@@ -84,8 +101,11 @@ def with_value(array, place, value):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"expression": EXPRESSION[:, :49]}, r"expression has shape \(4, 49\), expected \[n, 50\]$"),
-        ({"jaw_pose": POSE[:, :4]}, r"jaw_pose has shape \(4, 4\), expected \[n, 3\] or \[n, 6\]"),
+        (
+            {"expression": EXPRESSION[:, :49]},
+            r"expression has shape \(4, 49\), expected rows of 50 or 100 numbers$",
+        ),
+        ({"jaw_pose": POSE[:, :4]}, r"jaw_pose has shape \(4, 4\), expected rows of 3 or 6 numbers"),
         ({"jaw_pose": POSE[:3]}, "4 rows of expression, 3 of jaw_pose and 4 of emotion"),
         ({"expression": EXPRESSION.astype(int)}, "expression holds int64, expected floating-point"),
         ({"emotion": LABELS[:, None]}, r"emotion has shape \(4, 1\), expected \[n\]"),

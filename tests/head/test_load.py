@@ -13,6 +13,7 @@ from scipy import sparse
 
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.head.load import load_head, save_head
+from deeptalk_jax.head.model import describe_masks
 from deeptalk_jax.head.unpickle import NUMPY_GLOBALS, restricted_load
 
 NUM_VERTICES = 23
@@ -114,6 +115,11 @@ def test_mask_file_in_the_model_folder_is_used(tmp_path, flame):
     )
     head = load_head(str(written(tmp_path / "generic_model.pkl", flame)))
     np.testing.assert_array_equal(head.masks["eyes"], [3, 5])
+    expected = f"vertices: lips 2, eyes 2, forehead 2, face 2; from {tmp_path / 'FLAME_masks.pkl'}"
+    assert describe_masks(head) == expected
+    (tmp_path / "FLAME_masks.pkl").rename(tmp_path / "masks.pkl")
+    boxes = load_head(str(tmp_path / "generic_model.pkl")).surface.mask_source
+    assert boxes == f"boxes around the eye joints (no {tmp_path / 'FLAME_masks.pkl'})"
     written(tmp_path / "FLAME_masks.pkl", {"lips": np.array([3])})
     with pytest.raises(UserError, match=r"FLAME_masks.pkl: no entry eye_region"):
         load_head(str(tmp_path / "generic_model.pkl"))

@@ -138,3 +138,16 @@ def test_emotions_of_the_sound_are_written_once_beside_its_motions(tmp_path):
     names = ["a.b.emotions.json", "a.b.emotions.srt", "a.b_0.npz", "a.b_1.npz"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert (tmp_path / "a.b.emotions.srt").read_text().splitlines()[2] == "fear 1.00"
+
+
+def test_settings_are_read_once_and_their_error_comes_before_the_bar(tmp_path, monkeypatch):
+    calls = []
+
+    def animate_each(files, *, progress):
+        calls.append(files)
+        raise UserError("emotion.wav: no such file")
+
+    monkeypatch.setattr("deeptalk_jax.inference.animate_files.progress_bar", None)
+    with pytest.raises(UserError, match=r"^emotion.wav: no such file$"):
+        animate_files(animate_each, find_sounds(["a.wav"])[0], tmp_path, ["npz"])
+    assert len(calls) == 1

@@ -32,7 +32,7 @@ def test_the_last_fifth_is_held_out():
 @pytest.mark.parametrize(
     ("num_frames", "num_samples", "message"),
     [
-        (43, 640 * 40, "43 frames of motion do not match 40 frames of sound"),
+        (43, 640 * 40, r"1.72 s of motion \(43 frames\) do not match 1.60 s of sound"),
         (39, 640 * 40, "39 frames are too few to fit an identity; expected 40 or more"),
     ],
 )

@@ -7,6 +7,8 @@ import os
 import numpy as np
 import pytest
 
+from deeptalk_jax.head.basis import EMBEDDED
+
 
 @pytest.fixture(scope="module")
 def clip(babble):
@@ -42,6 +44,9 @@ def test_npz_holds_coefficients_codes_and_their_origin(model, model_directory, c
         "top_p": 1.0,
         "alpha": 0.0,
         "version": importlib.metadata.version("deeptalk_jax"),
+        "basis": "embedded",
+        "basis_version": "1",
+        "basis_sha256": EMBEDDED.sha256,
     }
     assert {arrays[name].dtype.kind for name in ("head", "emotion", "identity", "version")} == {"U"}
 

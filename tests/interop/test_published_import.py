@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from deeptalk_jax.assembly import build
 from deeptalk_jax.assembly.model_dir import Part, load_part, read_index, save_model
 from deeptalk_jax.errors import UserError
+from deeptalk_jax.head.basis import PUBLISHED
 from deeptalk_jax.interop import published_files, published_parts, wav2vec2_file
 from deeptalk_jax.interop.published_files import first_difference, read_published
 from deeptalk_jax.interop.published_names import (
@@ -121,11 +122,13 @@ def test_command_writes_a_model_directory(commands, files, states, tmp_path):
     flags = [f"--fer={files['FER.pth']}", f"--prior={files['TH-VQVAE.pth']}", f"--out={tmp_path / 'model'}"]
     # The directory already has a DEE part, which is kept, and a FER part, which is replaced.
     small = Part(ConfigDict(), {"params": {"shift": np.float32(5)}})
-    save_model(tmp_path / "model", {"dee": small, "fer": small}, head="procedural")
+    save_model(tmp_path / "model", {"dee": small, "fer": small}, head=None)
     result = commands.run(COMMAND, *flags)
     assert result.status == 0 and not result.stderr
     assert "fer              1,374,024 parameters  from" in result.stdout
-    assert list(read_index(tmp_path / "model")["parts"]) == ["dee", "fer", "motion_prior"]
+    index = read_index(tmp_path / "model")
+    assert list(index["parts"]) == ["dee", "fer", "motion_prior"]
+    assert index["basis"] == PUBLISHED.record() and index["head"] is None
     for name, part in (
         ("fer", fer_part(states["FER.pth"])),
         ("motion_prior", prior_part(states["TH-VQVAE.pth"])),

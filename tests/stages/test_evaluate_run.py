@@ -5,7 +5,9 @@ import shutil
 
 import pytest
 
+from deeptalk_jax.assembly.model_dir import read_index
 from deeptalk_jax.errors import UserError
+from deeptalk_jax.head.basis import EMBEDDED, Basis
 from deeptalk_jax.stages import run
 
 
@@ -28,6 +30,18 @@ def test_config_and_data_come_from_the_run_unless_flags_change_them(finished, co
     validation = json.loads((finished / "metrics_validation.json").read_text())
     assert validation == run.evaluate(tiny_config("fer", **{"data.eval_clips": 2}), finished, "validation")
     assert json.loads((finished / "metrics.json").read_text()) == metrics
+
+
+def test_the_model_records_its_basis_and_refuses_data_of_another(finished, tiny_config, tmp_path):
+    shutil.copytree(finished / "model", tmp_path / "model")
+    index = read_index(finished / "model")
+    assert index["basis"] == EMBEDDED.record()
+    index["basis"] = Basis("flame2023", sha256="a" * 64).record()
+    (tmp_path / "model" / "model.json").write_text(json.dumps(index))
+    with pytest.raises(
+        UserError, match=r"^data set synthetic_talk in .* basis embedded 1, but the model .*flame2023"
+    ):
+        run.evaluate(tiny_config("fer"), tmp_path, "test")
 
 
 def test_an_unfinished_run_is_evaluated_at_its_newest_checkpoint(finished, tiny_config, tmp_path, capsys):

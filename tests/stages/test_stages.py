@@ -112,6 +112,8 @@ def test_evaluation_returns_finite_numbers_and_writes_them(trained, tiny_config,
     assert json.loads((trained / stage / "metrics.json").read_text()) == first
     assert first.pop("stage") == stage
     assert first.pop("split") == "test"
+    head = first.pop("head", "")  # only where metrics depend on the masks
+    assert head.startswith("procedural, basis embedded 1; vertices: lips ") == (stage not in ("fer", "dee"))
     assert all(np.isfinite(value) for value in first.values())
     page = trained / stage / "eval" / f"{stage}_test.html"
     assert page.exists() == (stage in ("fer", "dee"))

@@ -8,6 +8,7 @@ from functools import cache
 import jax.numpy as jnp
 import numpy as np
 
+from deeptalk_jax.head.basis import EMBEDDED, PROCEDURAL
 from deeptalk_jax.head.model import MATERIALS, NUM_POSE_FEATURES, HeadModel, HeadSurface
 from deeptalk_jax.head.procedural.anatomy import Anatomy, build_anatomy
 from deeptalk_jax.head.procedural.expressions import expression_displacements
@@ -90,6 +91,7 @@ def procedural_head() -> HeadModel:
         albedo=np.clip(anatomy.albedo, 0.0, 1.0).astype(np.float32),
         masks=_masks(anatomy),
         landmarks=_landmarks(anatomy),
+        mask_source="the construction of the embedded head",
     )
 
     def metres(millimetres: np.ndarray) -> jnp.ndarray:
@@ -103,7 +105,8 @@ def procedural_head() -> HeadModel:
         joint_regressor=jnp.asarray(joint_regressor(anatomy), jnp.float32),
         skinning_weights=jnp.asarray(skinning_weights(anatomy), jnp.float32),
         surface=surface,
-        name="procedural",
+        name=PROCEDURAL,
+        basis=EMBEDDED,
     )
 
 

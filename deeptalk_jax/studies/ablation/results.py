@@ -88,6 +88,7 @@ def read_result(run: Run, root: Path, split: str) -> Result | None:
     except (FileNotFoundError, json.JSONDecodeError):  # missing, or truncated
         return None
     stage = report.pop("stage")
+    report.pop("head", None)  # text; metrics of stages without masks have none
     return Result(run, report, count_parameters(workdir / "model", stage), training_seconds(workdir))
 
 

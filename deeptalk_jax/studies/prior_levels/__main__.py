@@ -29,12 +29,15 @@ def _prior_levels() -> None:
 
     from data_pipeline.records import open_split
     from deeptalk_jax.assembly.model_dir import load_part
+    from deeptalk_jax.stages.bases import check_data_of_model
     from deeptalk_jax.studies.prior_levels.chart import draw_levels
     from deeptalk_jax.studies.prior_levels.measure import load_models, study
 
     models = load_models(_MODEL.value)
     data = load_part(_MODEL.value, "motion_prior").config.data
-    split = open_split(_DATA_DIR.value or data.data_dir, data.dataset, _SPLIT.value)
+    data_dir = _DATA_DIR.value or data.data_dir
+    check_data_of_model(_MODEL.value, data_dir, data.dataset)
+    split = open_split(data_dir, data.dataset, _SPLIT.value)
     report = {"dataset": data.dataset, "split": _SPLIT.value}
     report |= study(models, [split[index] for index in range(len(split))], _NUM_PAIRS.value)
     write_figure(out, report, draw_levels)

@@ -35,12 +35,15 @@ def _sampling_controls() -> None:
     from data_pipeline.records import open_split
     from deeptalk_jax.assembly.model_dir import load_part
     from deeptalk_jax.inference.api import DeepTalk
+    from deeptalk_jax.stages.bases import check_data_of_model
     from deeptalk_jax.studies.sampling_controls.chart import draw_controls
     from deeptalk_jax.studies.sampling_controls.measure import study
 
     model = DeepTalk.load(_MODEL.value)
     data = load_part(_MODEL.value, "deeptalk").config.data
-    split = open_split(_DATA_DIR.value or data.data_dir, data.dataset, _SPLIT.value)
+    data_dir = _DATA_DIR.value or data.data_dir
+    check_data_of_model(_MODEL.value, data_dir, data.dataset)
+    split = open_split(data_dir, data.dataset, _SPLIT.value)
     numbers = np.linspace(0, len(split) - 1, min(_NUM_CLIPS.value, len(split))).round().astype(int)
     report = {"dataset": data.dataset, "split": _SPLIT.value, "num_clips": len(numbers)}
     report["num_samples"] = _NUM_SAMPLES.value
