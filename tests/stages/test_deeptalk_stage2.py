@@ -17,7 +17,7 @@ from deeptalk_jax.training.step import loss_with_features, metric_names
 from deeptalk_jax.training.trainer import Trainer
 from deeptalk_jax.types import Gaussian
 
-STAGE1 = {"vertex", "lips", "codes_top", "codes_bottom"}
+STAGE1 = {"vertex", "lips", "lip_gap", "viseme", "codes_top", "codes_bottom"}
 LIP_READING, EMOTION = {"lip_reading"}, {"emotion"}
 SWAP = {"swap_emotion", "swap_lip", "swap_lip_reading"}
 
