@@ -5,20 +5,26 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from deeptalk_jax.head.model import HeadModel
 from deeptalk_jax.metrics import articulation, eyelids
 from deeptalk_jax.metrics.emotion_gain import emotion_gain, mean_expression, rising_share
-from deeptalk_jax.metrics.face_points import FacePoints
+from deeptalk_jax.metrics.face_points import FacePoints, FaceSignals
+from deeptalk_jax.metrics.motion import jaw_opening
 from deeptalk_jax.types import EMOTIONS, EXPRESSION_DIM, NUM_INTENSITIES, VISEME_CLASSES
 
-TRUTH = "truth"
+TRUTH, PRIOR = "truth", "prior"
 NEUTRAL = EMOTIONS.index("neutral")
+_BLINK_FRAMES = (
+    4  # frames around half closed eyes that the smoothness leaves out; a blink takes 3 to 7 frames
+)
+
+GainTable = dict[str, dict[str, list[float | None]]]
 
 
 class FaceClip(NamedTuple):
-    """A clip and the motions that stand for it.
+    """A clip and the motions that are compared.
 
     Attributes:
         motions: motions `[t, 53]` by name; `truth` is the true one.
@@ -45,13 +51,58 @@ class NamedFaces(NamedTuple):
     shown: np.ndarray
 
 
-def true_expressions(clips: Sequence[FaceClip]) -> Float[np.ndarray, "e i 50"]:
-    """Returns the expression of each emotion and intensity in the true motion, see `expressions`."""
-    return expressions(clips, TRUTH)
+class FaceReport(NamedTuple):
+    """The measures of a set of clips.
+
+    Attributes:
+        gains: gain tables by source: `named`, and one per motion except the truth.
+        motions: measures by name of the motion, the truth included.
+    """
+
+    gains: dict[str, GainTable]
+    motions: dict[str, dict[str, float]]
+
+    def metrics(self, subject: str) -> dict[str, float]:
+        """Returns the numbers that are compared between runs.
+
+        Args:
+            subject: name of the motion that is evaluated. Its measures have no suffix, those of others have `_NAME`.
+        """
+        found = {}
+        for source, table in self.gains.items():
+            name = "heard" if source == subject and "named" in self.gains else source
+            found |= {f"gain_{name}_{key}": value for key, value in summary(table, "gain").items()}
+            found[f"cosine_{name}_min"] = summary(table, "cosine")["min"]
+        if "named" in self.gains:
+            found["gain_named_rising_min"] = min(row["rising"][0] for row in self.gains["named"].values())
+        for name, measures in self.motions.items():
+            suffix = "" if name == subject else f"_{name}"
+            found |= {f"{key}{suffix}": value for key, value in measures.items()}
+        return found
+
+
+def face_report(clips: Sequence[FaceClip], named: NamedFaces | None, head: HeadModel) -> FaceReport:
+    """Measures the faces of clips.
+
+    Measures that a data set has no clips for, such as closures without viseme labels, are left out.
+    """
+    truth = expressions(clips, TRUTH)
+    gains = {} if named is None else {"named": named_table(named, truth)}
+    for name in clips[0].motions:
+        if name != TRUTH:
+            gains[name] = gain_table(expressions(clips, name), truth)
+    return FaceReport(
+        {source: table for source, table in gains.items() if table}, motion_measures(clips, head)
+    )
 
 
 def expressions(clips: Sequence[FaceClip], name: str) -> Float[np.ndarray, "e i 50"]:
-    """Returns the mean expression of each emotion and intensity minus that of the neutral clips; NaN without clips."""
+    """Returns the mean expression of each emotion and intensity minus that of the neutral clips; NaN without clips.
+
+    Args:
+        clips: clips; every clip counts alike.
+        name: name of the motion.
+    """
     means = np.stack([mean_expression(clip.motions[name]) for clip in clips])
     labels = np.array([(clip.emotion, clip.intensity) for clip in clips])
     shown = np.full((len(EMOTIONS), NUM_INTENSITIES, EXPRESSION_DIM), np.nan)
@@ -64,76 +115,115 @@ def expressions(clips: Sequence[FaceClip], name: str) -> Float[np.ndarray, "e i 
     return shown
 
 
-def gain_table(
-    shown: Float[np.ndarray, "e i d"], truth: Float[np.ndarray, "e i d"]
-) -> dict[str, dict[str, list[float | None]]]:
-    """Returns gain and cosine by emotion, one number per intensity; None where there are no clips."""
+def gain_table(shown: Float[np.ndarray, "e i d"], truth: Float[np.ndarray, "e i d"]) -> GainTable:
+    """Returns `gain` and `cosine` of each emotion, one number per intensity; None where there are no clips.
+
+    Emotions without clips of the strongest intensity, and neutral, are left out.
+    """
+    known = np.isfinite(shown).all(axis=-1) & np.isfinite(truth).all(axis=-1)
     table = {}
-    for label, emotion in enumerate(EMOTIONS):
-        if label == NEUTRAL:
-            continue
+    for label in np.flatnonzero(known[:, -1]):
         values = [
-            emotion_gain(a, b) if np.isfinite(a).all() and np.isfinite(b).all() else (None, None)
-            for a, b in zip(shown[label], truth[label], strict=True)
+            emotion_gain(shown[label, level], truth[label, level]) if known[label, level] else (None, None)
+            for level in range(NUM_INTENSITIES)
         ]
-        table[emotion] = dict(zip(("gain", "cosine"), map(list, zip(*values, strict=True)), strict=True))
+        gains, cosines = map(list, zip(*values, strict=True))
+        table[EMOTIONS[label]] = {"gain": gains, "cosine": cosines}
     return table
 
 
-def named_table(
-    faces: NamedFaces, truth: Float[np.ndarray, "e i d"]
-) -> dict[str, dict[str, list[float | None]]]:
-    """Returns the gain table of named emotions, with the share of sentences whose face rises with the intensity."""
+def named_table(faces: NamedFaces, truth: Float[np.ndarray, "e i d"]) -> GainTable:
+    """Returns the gain table of named emotions, and as `rising` the share of sentences that rise with the intensity."""
     differences = faces.shown - faces.neutral[:, None, None]
     table = gain_table(differences.mean(axis=0), truth)
     for emotion, row in table.items():
         label = EMOTIONS.index(emotion)
-        row["rising"] = rising_share(differences[:, label], truth[label, -1])
+        row["rising"] = [rising_share(differences[:, label], truth[label, -1])]
     return table
 
 
-def speech_and_eyes(clips: Sequence[FaceClip], head: HeadModel) -> dict[str, dict[str, float]]:
-    """Measures closures, rounding, lag, blinks and smoothness of each motion; means over clips as in `_clip_measures`.
+def summary(table: GainTable, key: str) -> dict[str, float]:
+    """Returns mean and minimum over the emotions of a column at the strongest intensity."""
+    values = [row[key][-1] for row in table.values()]
+    return {"mean": float(np.mean(values)), "min": float(np.min(values))}
+
+
+def motion_measures(clips: Sequence[FaceClip], head: HeadModel) -> dict[str, dict[str, float]]:
+    """Measures lips, eyes and smoothness of each motion of the clips.
 
     Returns:
-        Numbers by name of the motion.
+        By name of the motion: `closure_rate`, `closure_auc`, `rounding_auc`, `onset_lag_frames` (means over clips),
+        `closed_share`, `blinks_per_minute` (over all frames), and for motions other than the truth `brow_jitter` and
+        `lid_jitter`, the mean second difference over that of the truth, away from blinks.
     """
     points = FacePoints(head)
-    found = {}
+    found, roughness = {}, {}
     for name in clips[0].motions:
-        columns, blinks, frames = defaultdict(list), 0, 0
+        columns, signals = defaultdict(list), []
         for clip in clips:
-            signals = points.signals(clip.motions[name])
-            for key, value in _clip_measures(signals, clip.visemes).items():
+            motion = clip.motions[name]
+            signals.append(points.signals(motion))
+            for key, value in speech_measures(signals[-1], motion, clip.visemes).items():
                 columns[key].append(value)
-            blinks += eyelids.count_blinks(signals.lid_opening)
-            frames += len(signals.lid_opening)
-            awake = smooth_frames(signals.lid_opening)
-            columns["brow_bend_mm"].append(signals.brow_bend[awake].mean())
-            columns["lid_bend_mm"].append(signals.lid_bend[awake].mean())
-            columns["closed_share"].append(eyelids.closed_share(signals.lid_opening))
-        found[name] = {key: float(np.nanmean(values)) for key, values in columns.items()}
-        found[name]["blinks_per_minute"] = eyelids.blinks_per_minute(blinks, frames)
+        means = {key: _mean(values) for key, values in columns.items()}
+        found[name] = {key: value for key, value in means.items() if np.isfinite(value)}
+        found[name] |= eye_measures([one.lid_opening for one in signals])
+        roughness[name] = _roughness(signals)
+    for name, values in roughness.items():
+        if name != TRUTH:
+            found[name] |= {
+                f"{region}_jitter": value / roughness[TRUTH][region] for region, value in values.items()
+            }
     return found
 
 
-def smooth_frames(opening: np.ndarray, around: int = 4) -> np.ndarray:
-    """Returns `[t - 2]` bool, false near closed eyes: a blink is fast, and motions with more blinks are not rougher."""
-    blinking = np.convolve(opening < eyelids.REOPENED, np.ones(2 * around + 1), "same") > 0
-    return ~blinking[1:-1]
-
-
-def _clip_measures(signals, visemes: Int[np.ndarray, " t"]) -> dict[str, float]:
-    sounds = {name: articulation.runs(visemes, VISEME_CLASSES.index(name)) for name in VISEME_CLASSES}
+def speech_measures(
+    signals: FaceSignals, motion: Float[np.ndarray, "t 53"], visemes: Int[np.ndarray, " t"]
+) -> dict[str, float]:
+    """Measures the mouth of one clip by the viseme of each frame; NaN where it has no such sounds."""
+    sounds = {
+        name: articulation.runs(visemes, VISEME_CLASSES.index(name))
+        for name in ("bilabial", "open", "rounded", "spread")
+    }
     closures, vowels = sounds["bilabial"], sounds["open"]
+    onsets = articulation.speech_onsets(visemes == VISEME_CLASSES.index("silence"))
     return {
         "closure_rate": articulation.closure_rate(signals.lip_gap, closures, vowels),
         "closure_auc": articulation.closure_auc(signals.lip_gap, closures, vowels),
         "rounding_auc": articulation.rounding_auc(signals.mouth_width, sounds["rounded"], sounds["spread"]),
+        "onset_lag_frames": articulation.onset_lag_frames(jaw_opening(motion), onsets),
     }
 
 
-def summary(table: Mapping[str, Any], key: str, level: int = -1) -> dict[str, float]:
-    """Returns mean and minimum over emotions of one column of a gain table at one intensity."""
-    values = [row[key][level] for row in table.values() if row[key][level] is not None]
-    return {"mean": float(np.mean(values)), "min": float(np.min(values))}
+def eye_measures(openings: Sequence[Float[np.ndarray, " _"]]) -> dict[str, float]:
+    """Returns `closed_share` and `blinks_per_minute` over the frames of all clips."""
+    blinks = sum(eyelids.count_blinks(opening) for opening in openings)
+    frames = np.concatenate(openings)
+    return {
+        "closed_share": eyelids.closed_share(frames),
+        "blinks_per_minute": eyelids.blinks_per_minute(blinks, len(frames)),
+    }
+
+
+def away_from_blinks(opening: Float[np.ndarray, " t"]) -> Bool[np.ndarray, " _"]:
+    """Returns for the `t - 2` inner frames whether no blink is near.
+
+    A blink is fast, so a motion that lacks blinks would seem smoother than the truth.
+    """
+    half_closed = (opening < eyelids.REOPENED).astype(float)
+    return np.convolve(half_closed, np.ones(2 * _BLINK_FRAMES + 1), "same")[: len(opening)][1:-1] < 0.5
+
+
+def _roughness(signals: Sequence[FaceSignals]) -> dict[str, float]:
+    """Returns the mean second difference of brows and lids in mm, over the frames away from blinks."""
+    away = np.concatenate([away_from_blinks(one.lid_opening) for one in signals])
+    return {
+        "brow": float(np.concatenate([one.brow_acceleration for one in signals])[away].mean()),
+        "lid": float(np.concatenate([one.lid_acceleration for one in signals])[away].mean()),
+    }
+
+
+def _mean(values: Sequence[Any]) -> float:
+    """Returns the mean of the finite values; NaN if there are none."""
+    finite = [value for value in values if np.isfinite(value)]
+    return float(np.mean(finite)) if finite else float("nan")

@@ -9,6 +9,10 @@ import numpy as np
 
 CLOSED_SHARE = 0.25  # a closure counts if its smallest gap is under this share of the gap of open vowels
 
+SILENT_FRAMES = 5  # 0.2 s; shorter silences are stops
+ONSET_SHARE = 0.25  # of the widest opening, from which on the mouth counts as open
+_LATEST_ONSET_FRAMES = 12  # an opening later than that belongs to another sound
+
 
 class Sound(NamedTuple):
     """Frames of one sound.
@@ -102,6 +106,34 @@ def lag_frames(signal: np.ndarray, target: np.ndarray, most: int = 5) -> float:
     if not inner.std() or not all(part.std() for part in shifted):
         return float("nan")
     return float(np.argmax([np.corrcoef(part, inner)[0, 1] for part in shifted]) - most)
+
+
+def speech_onsets(silent: np.ndarray, shortest: int = SILENT_FRAMES) -> list[int]:
+    """Returns the first frames of speech after at least `shortest` frames of silence, for `[t]` bool."""
+    silences = runs(silent, True)
+    return [one.stop for one in silences if one.stop - one.start >= shortest and one.stop < len(silent)]
+
+
+def onset_lag_frames(jaw: np.ndarray, onsets: list[int]) -> float:
+    """Returns how many frames after the start of speech the mouth opens, the mean over onsets.
+
+    The mouth is open when the jaw passes a quarter of the 90th percentile of its angles in the clip.
+
+    Args:
+        jaw: `[t]` opening of the jaw.
+        onsets: first frames of speech.
+
+    Returns:
+        The lag; NaN if the mouth does not open after any onset, or if there is none.
+    """
+    is_open = jaw > ONSET_SHARE * np.percentile(jaw, 90)
+    lags = []
+    for onset in onsets:
+        start = max(onset - SILENT_FRAMES, 0)
+        found = np.flatnonzero(is_open[start : onset + _LATEST_ONSET_FRAMES])
+        if len(found):
+            lags.append(start + found[0] - onset)
+    return float(np.mean(lags)) if lags else float("nan")
 
 
 def _at_middle(signal: np.ndarray, sounds: list[Sound]) -> np.ndarray:

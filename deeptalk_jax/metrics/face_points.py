@@ -25,6 +25,9 @@ _LOWER_SHARE, _UPPER_SHARE = 0.6, 0.25  # of the largest motion under that angle
 _NUM_LIP_POINTS = 4  # points of each lip that the gap is averaged over
 
 
+_vertices = jax.jit(motion_vertices)
+
+
 class FaceSignals(NamedTuple):
     """Signals of one motion, in mm.
 
@@ -33,15 +36,16 @@ class FaceSignals(NamedTuple):
         mouth_width: `[t]` distance of the corners of the mouth from left to right.
         lid_opening: `[t]` height between the lids at the middle of the eyes, the mean of both, divided by that of the
             face at rest (no unit); 0 is closed.
-        brow_bend: `[t - 2]` second difference of the vertices of the forehead, the mean length over vertices.
-        lid_bend: `[t - 2]` the same of the vertices around the eyes.
+        brow_acceleration: `[t - 2]` second difference over frames of the vertices of the forehead, the mean length
+            over vertices.
+        lid_acceleration: `[t - 2]` the same of the vertices around the eyes.
     """
 
     lip_gap: np.ndarray
     mouth_width: np.ndarray
     lid_opening: np.ndarray
-    brow_bend: np.ndarray
-    lid_bend: np.ndarray
+    brow_acceleration: np.ndarray
+    lid_acceleration: np.ndarray
 
 
 class _Points(NamedTuple):
@@ -74,20 +78,20 @@ class FacePoints:
         vertices = np.unique(np.concatenate(groups))
         self._head = head_subset(head, vertices)
         self._points = _Points(*(np.searchsorted(vertices, group) for group in groups))
-        rest = _raw_signals(self._head, self._points, jnp.zeros((1, MOTION_DIM)))
+        rest = _signals(self._head, self._points, np.zeros((3, MOTION_DIM), np.float32))
         self._rest_gap, self._rest_opening = float(rest[0][0]), float(rest[2][0])
 
     def signals(self, motion: Float[np.ndarray, "t 53"]) -> FaceSignals:
         """Returns the signals of a motion of three frames or more."""
         num_frames = len(motion)
         padded = np.pad(motion, ((0, -num_frames % _STEP_FRAMES), (0, 0)), mode="edge")
-        gap, width, opening, *bends = jax.device_get(_signals(self._head, self._points, padded))
-        bend_frames = max(num_frames - 2, 0)
+        gap, width, opening, *accelerations = jax.device_get(_signals(self._head, self._points, padded))
+        inner_frames = max(num_frames - 2, 0)
         return FaceSignals(
             _MM_PER_M * (gap[:num_frames] - self._rest_gap),
             _MM_PER_M * width[:num_frames],
             opening[:num_frames] / self._rest_opening,
-            *(_MM_PER_M * bend[:bend_frames] for bend in bends),
+            *(_MM_PER_M * acceleration[:inner_frames] for acceleration in accelerations),
         )
 
 
@@ -106,7 +110,7 @@ def lip_points(head: HeadModel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     lips = head.masks["lips"]
     motion = np.zeros((2, MOTION_DIM), np.float32)
     motion[1, EXPRESSION_DIM] = _OPEN_JAW_RAD
-    rest, opened = np.asarray(motion_vertices(head, motion))[:, lips]
+    rest, opened = np.asarray(_vertices(head, motion))[:, lips]
     moved = np.linalg.norm(opened - rest, axis=1)
     middle = np.abs(rest[:, 0] - np.median(rest[:, 0])) < _COLUMN_M
     upper = np.flatnonzero(middle & (moved < _UPPER_SHARE * moved.max()))
@@ -152,21 +156,19 @@ def lid_points(head: HeadModel) -> tuple[np.ndarray, np.ndarray]:
     return upper, lower
 
 
-def _raw_signals(head: HeadModel, points: _Points, motion: Float[Array, "t 53"]) -> tuple[Array, ...]:
-    """Returns the lip gap, the width of the mouth and the opening of the eyes `[t]`, and both bends, in metres."""
+@jax.jit
+def _signals(head: HeadModel, points: _Points, motion: Float[Array, "t 53"]) -> tuple[Array, ...]:
+    """Returns lip gap, width of the mouth and opening of the eyes, `[t]`, and both accelerations, in metres."""
     vertices = motion_vertices(head, motion)
     height = vertices[..., 1]
     gap = height[:, points.upper_lip].mean(axis=1) - height[:, points.lower_lip].mean(axis=1)
     left, right = points.corners
     width = vertices[:, left, 0] - vertices[:, right, 0]
     opening = (height[:, points.upper_lid] - height[:, points.lower_lid]).mean(axis=1)
-    bends = (_bend(vertices[:, region]) for region in (points.brows, points.lids))
-    return gap, width, opening, *bends
+    accelerations = (_acceleration(vertices[:, region]) for region in (points.brows, points.lids))
+    return gap, width, opening, *accelerations
 
 
-_signals = jax.jit(_raw_signals)
-
-
-def _bend(vertices: Float[Array, "t v 3"]) -> Float[Array, " _"]:
+def _acceleration(vertices: Float[Array, "t v 3"]) -> Float[Array, " _"]:
     second = vertices[2:] - 2.0 * vertices[1:-1] + vertices[:-2]
     return jnp.linalg.norm(second, axis=-1).mean(axis=1)

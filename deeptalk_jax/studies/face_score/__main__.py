@@ -34,7 +34,7 @@ def _lines(report):
                 + f"   mean {mean:.2f}"
             )
     yield f"{'named: rises with intensity':28s}" + "".join(
-        f"{row['rising']:12.2f}" for row in report["gain"]["named"].values()
+        f"{row['rising'][0]:12.2f}" for row in report["gain"]["named"].values()
     )
     names = list(report["motions"])
     yield f"{'':28s}" + "".join(f"{name:>12s}" for name in names)
