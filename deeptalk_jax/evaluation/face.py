@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from deeptalk_jax.head.model import HeadModel
 from deeptalk_jax.metrics import articulation, eyelids
 from deeptalk_jax.metrics.emotion_gain import emotion_gain, mean_expression, rising_share
 from deeptalk_jax.metrics.face_points import FacePoints, FaceSignals
@@ -81,7 +80,7 @@ class FaceReport(NamedTuple):
         return found
 
 
-def face_report(clips: Sequence[FaceClip], named: NamedFaces | None, head: HeadModel) -> FaceReport:
+def face_report(clips: Sequence[FaceClip], named: NamedFaces | None, points: FacePoints) -> FaceReport:
     """Measures the faces of clips.
 
     Measures that a data set has no clips for, such as closures without viseme labels, are left out.
@@ -92,7 +91,7 @@ def face_report(clips: Sequence[FaceClip], named: NamedFaces | None, head: HeadM
         if name != TRUTH:
             gains[name] = gain_table(expressions(clips, name), truth)
     return FaceReport(
-        {source: table for source, table in gains.items() if table}, motion_measures(clips, head)
+        {source: table for source, table in gains.items() if table}, motion_measures(clips, points)
     )
 
 
@@ -148,7 +147,7 @@ def summary(table: GainTable, key: str) -> dict[str, float]:
     return {"mean": float(np.mean(values)), "min": float(np.min(values))}
 
 
-def motion_measures(clips: Sequence[FaceClip], head: HeadModel) -> dict[str, dict[str, float]]:
+def motion_measures(clips: Sequence[FaceClip], points: FacePoints) -> dict[str, dict[str, float]]:
     """Measures lips, eyes and smoothness of each motion of the clips.
 
     Returns:
@@ -156,7 +155,6 @@ def motion_measures(clips: Sequence[FaceClip], head: HeadModel) -> dict[str, dic
         `closed_share`, `blinks_per_minute` (over all frames), and for motions other than the truth `brow_jitter` and
         `lid_jitter`, the mean second difference over that of the truth, away from blinks.
     """
-    points = FacePoints(head)
     found, roughness = {}, {}
     for name in clips[0].motions:
         columns, signals = defaultdict(list), []

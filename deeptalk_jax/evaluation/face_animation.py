@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from deeptalk_jax.evaluation.face import NEUTRAL, NamedFaces
+from deeptalk_jax.masks import length_mask
 from deeptalk_jax.models.generator import Generator
 from deeptalk_jax.models.motion_prior import FRAMES_PER_TOP_CODE
 from deeptalk_jax.types import EXPRESSION_DIM, MOTION_DIM, SAMPLES_PER_FRAME
@@ -52,7 +53,7 @@ def named_faces(
 
     @jax.jit
     def mean_expressions(variables, batch):
-        valid = jnp.arange(num_frames) < batch["num_frames"][:, None]
+        valid = length_mask(batch["num_frames"], num_frames)
 
         def mean_expression(vector):
             motion = model.apply(

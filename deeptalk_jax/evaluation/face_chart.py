@@ -6,7 +6,6 @@ import numpy as np
 
 from deeptalk_jax.evaluation.face import TRUTH, FaceClip, FaceReport, GainTable
 from deeptalk_jax.evaluation.result import Panel, Table
-from deeptalk_jax.head.model import HeadModel
 from deeptalk_jax.metrics.eyelids import CLOSED_OPENING
 from deeptalk_jax.metrics.face_points import FacePoints
 from deeptalk_jax.rendering.figure import (
@@ -24,7 +23,7 @@ _COLOURS = (MOTION_COLOUR, SPEECH_COLOUR, GREY)
 _SHARES = ("closure_rate", "closure_auc", "rounding_auc")
 
 
-def draw_face(clips: Sequence[FaceClip], report: FaceReport, head: HeadModel) -> list[Panel]:
+def draw_face(clips: Sequence[FaceClip], report: FaceReport, points: FacePoints) -> list[Panel]:
     """Draws the panels of an evaluation page from a report and its clips."""
     panels = []
     if report.gains:
@@ -58,7 +57,7 @@ def draw_face(clips: Sequence[FaceClip], report: FaceReport, head: HeadModel) ->
             "course",
             "Lips and lids in one clip",
             "The clip with the most closures and blinks. Shaded: p, b, m. Dotted: the eye counts as closed below.",
-            draw_course(typical_clip(clips, head), head),
+            draw_course(typical_clip(clips, points), points),
         )
     )
     return panels
@@ -113,9 +112,9 @@ def draw_measures(motions: dict[str, dict[str, float]]) -> bytes:
     return encode_png(figure)
 
 
-def typical_clip(clips: Sequence[FaceClip], head: HeadModel) -> FaceClip:
+def typical_clip(clips: Sequence[FaceClip], points: FacePoints) -> FaceClip:
     """Returns the clip whose true motion has the most frames of closures and of closed eyes."""
-    points, bilabial = FacePoints(head), VISEME_CLASSES.index("bilabial")
+    bilabial = VISEME_CLASSES.index("bilabial")
 
     def interest(clip):
         closed = points.signals(clip.motions[TRUTH]).lid_opening < CLOSED_OPENING
@@ -124,9 +123,8 @@ def typical_clip(clips: Sequence[FaceClip], head: HeadModel) -> FaceClip:
     return max(clips, key=interest)
 
 
-def draw_course(clip: FaceClip, head: HeadModel) -> bytes:
+def draw_course(clip: FaceClip, points: FacePoints) -> bytes:
     """Draws the lip gap and the opening of the lids over time, for all motions of a clip."""
-    points = FacePoints(head)
     figure = new_figure(9.0, 4.2)
     upper, lower = figure.subplots(2, 1, sharex=True)
     time_s = (np.arange(len(clip.visemes)) + 0.5) / MOTION_RATE_HZ

@@ -43,6 +43,7 @@ from deeptalk_jax.losses.classification import cross_entropy
 from deeptalk_jax.losses.consistency import emotion_consistency
 from deeptalk_jax.losses.reduce import masked_mean, weighted_total
 from deeptalk_jax.masks import length_mask
+from deeptalk_jax.metrics.face_points import FacePoints
 from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.models.fer import FER
 from deeptalk_jax.models.generator import Generated, Generator
@@ -343,14 +344,13 @@ class DEEPTalkStage(Stage):
             in_batches(partial(judge, constants), data.eval_batch_size),
             partial(retrieval_distance, self.upstream["dee"].config.loss),
         )
-        faces, report = self.measure_faces(variables, split, clips)
+        points = FacePoints(load_head(self.config.head))
+        faces, report = self.measure_faces(variables, split, clips, points)
         metrics |= report.metrics(GENERATED)
-        return Evaluation(
-            metrics, report._asdict(), partial(draw_face, faces, report, load_head(self.config.head))
-        )
+        return Evaluation(metrics, report._asdict(), partial(draw_face, faces, report, points))
 
     def measure_faces(
-        self, variables: PyTree, split: str, clips: Sequence[GeneratedClip]
+        self, variables: PyTree, split: str, clips: Sequence[GeneratedClip], points: FacePoints
     ) -> tuple[list[FaceClip], FaceReport]:
         """Measures what the faces of `predict` say, next to the truth and to the reconstruction of the prior."""
         prior, centroids = self.upstream["motion_prior"], self.upstream["dee"].statistics
@@ -379,4 +379,4 @@ class DEEPTalkStage(Stage):
                 centroids["mean"],
                 identity_vector(self.config, None),
             )
-        return faces, face_report(faces, named, load_head(self.config.head))
+        return faces, face_report(faces, named, points)

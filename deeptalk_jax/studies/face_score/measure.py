@@ -5,6 +5,7 @@ from typing import Any
 from deeptalk_jax.assembly.model_dir import load_part
 from deeptalk_jax.head.load import load_head
 from deeptalk_jax.head.subset import head_subset
+from deeptalk_jax.metrics.face_points import FacePoints
 from deeptalk_jax.metrics.motion import Correlation, MotionErrors, jaw_opening
 from deeptalk_jax.stages.deeptalk import GENERATED
 from deeptalk_jax.stages.run import exported_stage
@@ -23,8 +24,9 @@ def score_model(directory: str, data_dir: str | None, split: str, num_clips: int
     if data_dir:
         config.data.data_dir = data_dir
     stage, variables = exported_stage(config, directory)
-    faces, report = stage.measure_faces(variables, split, stage.predict(variables, split, num_samples=0))
     head = load_head(stage.config.head)
+    clips = stage.predict(variables, split, num_samples=0)
+    faces, report = stage.measure_faces(variables, split, clips, FacePoints(head))
     errors = MotionErrors(head_subset(head, head.masks["lips"]))
     jaws = {name: Correlation() for name in faces[0].motions}
     for clip in faces:
