@@ -117,11 +117,11 @@ def expressions(clips: Sequence[FaceClip], name: str) -> Float[np.ndarray, "e i 
 def gain_table(shown: Float[np.ndarray, "e i d"], truth: Float[np.ndarray, "e i d"]) -> GainTable:
     """Returns `gain` and `cosine` of each emotion, one number per intensity; None where there are no clips.
 
-    Emotions without clips of the strongest intensity, and neutral, are left out.
+    Emotions without clips, and neutral, are left out.
     """
     known = np.isfinite(shown).all(axis=-1) & np.isfinite(truth).all(axis=-1)
     table = {}
-    for label in np.flatnonzero(known[:, -1]):
+    for label in np.flatnonzero(known.any(axis=-1)):
         values = [
             emotion_gain(shown[label, level], truth[label, level]) if known[label, level] else (None, None)
             for level in range(NUM_INTENSITIES)
@@ -137,13 +137,15 @@ def named_table(faces: NamedFaces, truth: Float[np.ndarray, "e i d"]) -> GainTab
     table = gain_table(differences.mean(axis=0), truth)
     for emotion, row in table.items():
         label = EMOTIONS.index(emotion)
-        row["rising"] = [rising_share(differences[:, label], truth[label, -1])]
+        levels = [level for level, gain in enumerate(row["gain"]) if gain is not None]
+        asked = np.isfinite(differences[0, label]).all(axis=-1)
+        row["rising"] = [rising_share(differences[:, label, asked], truth[label, levels[-1]])]
     return table
 
 
 def summary(table: GainTable, key: str) -> dict[str, float]:
-    """Returns mean and minimum over the emotions of a column at the strongest intensity."""
-    values = [row[key][-1] for row in table.values()]
+    """Returns mean and minimum over the emotions of a column, at the strongest intensity that has clips."""
+    values = [[value for value in row[key] if value is not None][-1] for row in table.values()]
     return {"mean": float(np.mean(values)), "min": float(np.min(values))}
 
 
