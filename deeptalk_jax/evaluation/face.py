@@ -13,7 +13,8 @@ from deeptalk_jax.metrics.face_points import FacePoints, FaceSignals
 from deeptalk_jax.metrics.motion import jaw_opening
 from deeptalk_jax.types import EMOTIONS, EXPRESSION_DIM, NUM_INTENSITIES, VISEME_CLASSES
 
-TRUTH, PRIOR = "truth", "prior"
+TRUTH, PRIOR, GENERATED = "truth", "prior", "generated"
+HEARD = "heard"  # source of the gains of generated motion, whose emotion comes from the speech
 NEUTRAL = EMOTIONS.index("neutral")
 _BLINK_FRAMES = (
     4  # frames around half closed eyes that the smoothness leaves out; a blink takes 3 to 7 frames
@@ -54,7 +55,7 @@ class FaceReport(NamedTuple):
     """The measures of a set of clips.
 
     Attributes:
-        gains: gain tables by source: `named`, and one per motion except the truth.
+        gains: gain tables by source: `named`, and one per motion except the truth, where `generated` is `heard`.
         motions: measures by name of the motion, the truth included.
     """
 
@@ -68,8 +69,7 @@ class FaceReport(NamedTuple):
             subject: name of the motion that is evaluated. Its measures have no suffix, those of others have `_NAME`.
         """
         found = {}
-        for source, table in self.gains.items():
-            name = "heard" if source == subject and "named" in self.gains else source
+        for name, table in self.gains.items():
             found |= {f"gain_{name}_{key}": value for key, value in summary(table, "gain").items()}
             found[f"cosine_{name}_min"] = summary(table, "cosine")["min"]
         if "named" in self.gains:
@@ -89,7 +89,7 @@ def face_report(clips: Sequence[FaceClip], named: NamedFaces | None, points: Fac
     gains = {} if named is None else {"named": named_table(named, truth)}
     for name in clips[0].motions:
         if name != TRUTH:
-            gains[name] = gain_table(expressions(clips, name), truth)
+            gains[HEARD if name == GENERATED else name] = gain_table(expressions(clips, name), truth)
     return FaceReport(
         {source: table for source, table in gains.items() if table}, motion_measures(clips, points)
     )

@@ -1,6 +1,7 @@
 """Motions that the measures of the face compare: neutral sentences under named emotions, and reconstructions."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -13,7 +14,7 @@ from deeptalk_jax.evaluation.face import NEUTRAL, NamedFaces
 from deeptalk_jax.masks import length_mask
 from deeptalk_jax.models.generator import Generator
 from deeptalk_jax.models.motion_prior import FRAMES_PER_TOP_CODE
-from deeptalk_jax.types import EXPRESSION_DIM, MOTION_DIM, SAMPLES_PER_FRAME
+from deeptalk_jax.types import EXPRESSION_DIM, MOTION_DIM, SAMPLES_PER_FRAME, Array
 
 PyTree = Any
 _ROWS = 4  # sentences per call; each is animated with all emotions at once
@@ -35,53 +36,70 @@ def named_faces(
         variables: variables of the generator.
         batches: batches of whole clips, see `data_pipeline.loader.clip_loader`.
         neutral: emotion vector of neutral.
-        named: emotion vectors; zeros for those that the model does not know.
+        named: emotion vectors; zeros for those that the model does not know. Those of neutral are not used.
         identity: identity vector of all clips.
 
     Returns:
         The mean expressions; None if the split has no neutral clip.
     """
-    sentences = []
-    for batch in batches:
-        for row in np.flatnonzero(batch["valid"] & (batch["emotion"] == NEUTRAL)):
-            sentences.append({name: batch[name][row] for name in ("audio", "num_samples", "num_frames")})
+    sentences = _neutral_sentences(batches)
     if not sentences:
         return None
     num_frames = max(sentence["num_frames"] for sentence in sentences)
     num_frames += -num_frames % _STEP_FRAMES
-    vectors = np.concatenate([neutral[None], named.reshape(-1, len(neutral))]).astype(np.float32)
-
-    @jax.jit
-    def mean_expressions(variables, batch):
-        valid = length_mask(batch["num_frames"], num_frames)
-
-        def mean_expression(vector):
-            motion = model.apply(
-                variables,
-                batch["audio"],
-                batch["num_samples"],
-                jnp.broadcast_to(vector[None], (_ROWS, *vector.shape)),
-                jnp.broadcast_to(identity[None], (_ROWS, *identity.shape)),
-                jax.random.split(jax.random.key(0), _ROWS),  # unused at temperature 0
-                num_codes=-(-batch["num_frames"] // FRAMES_PER_TOP_CODE),
-                num_frames=num_frames,
-                method=Generator.sample,
-            ).motion
-            expression = jnp.where(valid[..., None], motion[..., :EXPRESSION_DIM], 0.0)
-            return expression.sum(axis=1) / batch["num_frames"][:, None]
-
-        return jax.vmap(mean_expression, out_axes=1)(vectors)  # the speech is encoded once
-
+    asked = named.any(axis=-1)
+    asked[NEUTRAL] = False
+    vectors = np.concatenate([neutral[None], named[asked]]).astype(np.float32)
+    animate = jax.jit(partial(_mean_expressions, model, num_frames))
     means = []
     for start in range(0, len(sentences), _ROWS):
         rows = np.minimum(np.arange(start, start + _ROWS), len(sentences) - 1)
         batch = {name: np.stack([sentences[row][name] for row in rows]) for name in sentences[0]}
         batch["audio"] = batch["audio"][:, : num_frames * SAMPLES_PER_FRAME]
-        means.append(np.asarray(mean_expressions(variables, batch), np.float64))
+        means.append(np.asarray(animate(variables, batch, vectors, identity), np.float64))
     found = np.concatenate(means)[: len(sentences)]
-    shown = found[:, 1:].reshape(len(found), *named.shape[:2], EXPRESSION_DIM)
-    shown[:, ~named.any(axis=-1)] = np.nan
+    shown = np.full((len(found), *asked.shape, EXPRESSION_DIM), np.nan)
+    shown[:, asked] = found[:, 1:]
     return NamedFaces(found[:, 0], shown)
+
+
+def _neutral_sentences(batches: Iterable[Mapping[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+    """Returns audio, samples and frames of the neutral clips."""
+    sentences = []
+    for batch in batches:
+        for row in np.flatnonzero(batch["valid"] & (batch["emotion"] == NEUTRAL)):
+            sentences.append({name: batch[name][row] for name in ("audio", "num_samples", "num_frames")})
+    return sentences
+
+
+def _mean_expressions(
+    model: Generator,
+    num_frames: int,
+    variables: PyTree,
+    batch: Mapping[str, Array],
+    vectors: Float[Array, "n d"],
+    identity: Float[Array, " k"],
+) -> Float[Array, "b n 50"]:
+    """Animates each clip of a batch with each emotion vector and returns the mean expressions over its frames."""
+    rows = len(batch["num_frames"])
+    valid = length_mask(batch["num_frames"], num_frames)
+
+    def mean_expression(vector):
+        motion = model.apply(
+            variables,
+            batch["audio"],
+            batch["num_samples"],
+            jnp.broadcast_to(vector[None], (rows, *vector.shape)),
+            jnp.broadcast_to(identity[None], (rows, *identity.shape)),
+            jax.random.split(jax.random.key(0), rows),  # unused at temperature 0
+            num_codes=-(-batch["num_frames"] // FRAMES_PER_TOP_CODE),
+            num_frames=num_frames,
+            method=Generator.sample,
+        ).motion
+        expression = jnp.where(valid[..., None], motion[..., :EXPRESSION_DIM], 0.0)
+        return expression.sum(axis=1) / batch["num_frames"][:, None]
+
+    return jax.vmap(mean_expression, out_axes=1)(vectors)  # the speech is encoded once
 
 
 def reconstructions(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deeptalk_jax.evaluation.face import TRUTH, FaceClip, FaceReport, GainTable
+from deeptalk_jax.evaluation.face import GENERATED, HEARD, PRIOR, TRUTH, FaceClip, FaceReport, GainTable
 from deeptalk_jax.evaluation.result import Panel, Table
 from deeptalk_jax.metrics.eyelids import CLOSED_OPENING
 from deeptalk_jax.metrics.face_points import FacePoints
@@ -19,7 +19,15 @@ from deeptalk_jax.rendering.figure import (
 )
 from deeptalk_jax.types import MOTION_RATE_HZ, NUM_INTENSITIES, VISEME_CLASSES
 
-_COLOURS = (MOTION_COLOUR, SPEECH_COLOUR, GREY)
+# Colours of motions and of sources of gains.
+_COLOURS = {
+    TRUTH: INK,
+    PRIOR: GREY,
+    GENERATED: SPEECH_COLOUR,
+    HEARD: SPEECH_COLOUR,
+    "named": MOTION_COLOUR,
+    "reconstruction": MOTION_COLOUR,
+}
 _SHARES = ("closure_rate", "closure_auc", "rounding_auc")
 
 
@@ -33,7 +41,7 @@ def draw_face(clips: Sequence[FaceClip], report: FaceReport, points: FacePoints)
                 "Strength of emotions",
                 "Mean expression of the clips of an emotion minus that of neutral clips, projected on the true one: 1 "
                 "is the strength of the data set. Each group of bars is an emotion at the intensities 1, 2 and 3. "
-                "named: neutral sentences animated with a named emotion; generated: emotion of the speech; "
+                "named: neutral sentences animated with a named emotion; heard: emotion of the speech; "
                 "prior, reconstruction: what the codes of the motion prior keep.",
                 draw_gains(report.gains),
                 gain_rows(report.gains),
@@ -66,13 +74,15 @@ def draw_face(clips: Sequence[FaceClip], report: FaceReport, points: FacePoints)
 def draw_gains(gains: dict[str, GainTable]) -> bytes:
     """Draws the gain of each emotion and intensity, one row per source."""
     figure = new_figure(7.5, 0.5 + 1.6 * len(gains))
-    axes = figure.subplots(len(gains), 1, sharex=True, squeeze=False)[:, 0]
+    axes = figure.subplots(len(gains), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     width = 0.8 / NUM_INTENSITIES
-    for axis, (source, table), colour in zip(axes, gains.items(), _COLOURS, strict=False):
+    for axis, (source, table) in zip(axes, gains.items(), strict=True):
         for level in range(NUM_INTENSITIES):
             heights = [row["gain"][level] or 0.0 for row in table.values()]
             places = np.arange(len(table)) + (level - 1) * width
-            axis.bar(places, heights, 0.9 * width, color=colour, alpha=(level + 1) / NUM_INTENSITIES)
+            axis.bar(
+                places, heights, 0.9 * width, color=_COLOURS[source], alpha=(level + 1) / NUM_INTENSITIES
+            )
         axis.axhline(1.0, color=INK, lw=0.8, ls=":")
         axis.set_xticks(range(len(table)), list(table))
         axis.set_ylabel("gain", fontsize=8)
@@ -98,13 +108,13 @@ def draw_measures(motions: dict[str, dict[str, float]]) -> bytes:
     keys = [key for key in _SHARES if any(key in measures for measures in motions.values())]
     width = 0.8 / len(motions)
     for number, (name, measures) in enumerate(motions.items()):
-        colour = INK if name == TRUTH else _COLOURS[-number]
+        colour = _COLOURS[name]
         places = np.arange(len(keys)) + (number - 0.5 * (len(motions) - 1)) * width
         left.bar(places, [measures.get(key, 0.0) for key in keys], 0.9 * width, color=colour, label=name)
         right.bar(number, 100.0 * measures["closed_share"], 0.8, color=colour)
     left.set_xticks(range(len(keys)), keys)
-    left.set_ylim(0.0, 1.05)
-    left.legend(fontsize=8, frameon=False, loc="lower right")
+    left.set_ylim(0.0, 1.2)
+    left.legend(fontsize=8, frameon=False, loc="upper right", ncols=len(motions))
     right.set_xticks(range(len(motions)), list(motions), rotation=30)
     right.set_ylabel("frames, %", fontsize=8)
     style_axes(left, "sounds on the lips")
@@ -128,8 +138,8 @@ def draw_course(clip: FaceClip, points: FacePoints) -> bytes:
     figure = new_figure(9.0, 4.2)
     upper, lower = figure.subplots(2, 1, sharex=True)
     time_s = (np.arange(len(clip.visemes)) + 0.5) / MOTION_RATE_HZ
-    for number, (name, motion) in enumerate(clip.motions.items()):
-        signals, colour = points.signals(motion), INK if name == TRUTH else _COLOURS[-number]
+    for name, motion in clip.motions.items():
+        signals, colour = points.signals(motion), _COLOURS[name]
         upper.plot(time_s, signals.lip_gap, color=colour, lw=1.3, label=name)
         lower.plot(time_s, signals.lid_opening, color=colour, lw=1.3)
     closures = clip.visemes == VISEME_CLASSES.index("bilabial")

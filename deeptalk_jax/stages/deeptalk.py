@@ -26,7 +26,15 @@ from deeptalk_jax.assembly.build import (
 from deeptalk_jax.assembly.emotion_centroids import named_emotions, nearest_emotion
 from deeptalk_jax.collectives import draw_rows
 from deeptalk_jax.evaluation.emotion_space import retrieval_distance
-from deeptalk_jax.evaluation.face import NEUTRAL, PRIOR, TRUTH, FaceClip, FaceReport, face_report
+from deeptalk_jax.evaluation.face import (
+    GENERATED,
+    NEUTRAL,
+    PRIOR,
+    TRUTH,
+    FaceClip,
+    FaceReport,
+    face_report,
+)
 from deeptalk_jax.evaluation.face_animation import named_faces, reconstructions
 from deeptalk_jax.evaluation.face_chart import draw_face
 from deeptalk_jax.evaluation.generator import (
@@ -53,8 +61,6 @@ from deeptalk_jax.training.optimiser import first_matches
 from deeptalk_jax.types import Array, Gaussian
 
 PyTree = Any
-
-GENERATED = "generated"
 
 
 def linear_tau(step: Int[Array, ""], *, start: float, end: float, num_steps: int) -> Float[Array, ""]:

@@ -98,7 +98,10 @@ def test_eyes_and_lips_of_a_talking_face(points):
     assert found["closed_share_truth"] == pytest.approx(3 / 75) and found["closed_share"] == 0.0
     assert found["blinks_per_minute_truth"] == pytest.approx(20.0) and found["blinks_per_minute"] == 0.0
     # Twice the tremble; the 11 frames around the blink of the truth do not count among its 73.
-    assert found["brow_jitter"] == pytest.approx(2.0 * (73 - 11) / 73, rel=1e-3) and found["brow_jitter_prior"] == 1.0
+    assert (
+        found["brow_jitter"] == pytest.approx(2.0 * (73 - 11) / 73, rel=1e-3)
+        and found["brow_jitter_prior"] == 1.0
+    )
     assert not [key for key in found if "rounding" in key]  # no such sounds
     panels = draw_face(clips, report, points)
     assert [panel.name for panel in panels] == ["mouth_and_eyes", "course"]
@@ -114,7 +117,7 @@ def test_frames_near_blinks_do_not_count_for_smoothness():
 def test_names_of_gains():
     table = {"happy": {"gain": [0.1, 0.2, 0.6], "cosine": [1.0, 1.0, 0.9]}}
     named = {"happy": {**table["happy"], "rising": [0.5]}}
-    found = face.FaceReport({"named": named, "prior": table, "generated": table}, {}).metrics("generated")
+    found = face.FaceReport({"named": named, "prior": table, "heard": table}, {}).metrics("generated")
     assert found == {
         "gain_named_mean": 0.6, "gain_named_min": 0.6, "cosine_named_min": 0.9, "gain_named_rising_min": 0.5,
         "gain_prior_mean": 0.6, "gain_prior_min": 0.6, "cosine_prior_min": 0.9,
