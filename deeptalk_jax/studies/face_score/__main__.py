@@ -3,7 +3,8 @@
     python -m deeptalk_jax.studies.face_score --model=outputs/demo/model --data_dir=outputs/demo/data
 
 Prints a table: gain and cosine of each emotion, named and heard, and of the motion prior; closures, rounding, blinks
-and smoothness of the truth, of the prior and of the generator.
+and smoothness of the truth, of the prior and of the generator. docs/measures.md explains them. `eval.py` reports the
+same among its metrics, after more work.
 """
 
 import json
@@ -12,6 +13,8 @@ from pathlib import Path
 from absl import flags
 
 from deeptalk_jax.cli import run_tool
+from deeptalk_jax.errors import UserError
+from deeptalk_jax.files import replace_when_whole
 
 _MODEL = flags.DEFINE_string("model", None, "Model directory, as written by training.")
 _DATA_DIR = flags.DEFINE_string(
@@ -22,37 +25,20 @@ _CLIPS = flags.DEFINE_integer("clips", 96, "Number of clips, the first of the sp
 _JSON = flags.DEFINE_string("json", None, "File to write the numbers to.")
 
 
-def _lines(report):
-    yield f"{'gain (cosine) at intensity':28s}" + "".join(f"{name:>12s}" for name in report["gain"]["named"])
-    for source, table in report["gain"].items():
-        for level in (2, 1, 0):
-            cells = [(row["gain"][level], row["cosine"][level]) for row in table.values()]
-            mean = sum(gain for gain, _ in cells) / len(cells)
-            yield (
-                f"{source + ' ' + str(level + 1):28s}"
-                + "".join(f"{gain:6.2f}({cosine:4.2f})" for gain, cosine in cells)
-                + f"   mean {mean:.2f}"
-            )
-    yield f"{'named: rises with intensity':28s}" + "".join(
-        f"{row['rising'][0]:12.2f}" for row in report["gain"]["named"].values()
-    )
-    names = list(report["motions"])
-    yield f"{'':28s}" + "".join(f"{name:>12s}" for name in names)
-    keys = dict.fromkeys(key for name in names for key in report["motions"][name])
-    for key in keys:
-        yield f"{key:28s}" + "".join(
-            f"{report['motions'][name][key]:12.3f}" if key in report["motions"][name] else f"{'':12s}"
-            for name in names
-        )
-
-
 def _face_score() -> None:
     from deeptalk_jax.studies.face_score.measure import score_model
+    from deeptalk_jax.studies.face_score.table import lines
 
     report = score_model(_MODEL.value, _DATA_DIR.value, _SPLIT.value, _CLIPS.value)
-    print("\n".join(_lines(report)))
+    print("\n".join(lines(report)))
     if _JSON.value:
-        Path(_JSON.value).write_text(json.dumps(report, indent=2) + "\n")
+        path = Path(_JSON.value)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replace_when_whole(path) as temporary:
+                temporary.write_text(json.dumps(report, indent=2) + "\n")
+        except OSError as error:
+            raise UserError(f"--json={path}: cannot be written ({error.strerror})") from error
 
 
 if __name__ == "__main__":
