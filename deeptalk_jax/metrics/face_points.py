@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from deeptalk_jax.errors import UserError
 from deeptalk_jax.head.lbs import motion_vertices
 from deeptalk_jax.head.model import JOINT_NAMES, HeadModel
 from deeptalk_jax.head.subset import head_subset
@@ -67,7 +68,7 @@ class FacePoints:
         head: head with the masks `lips`, `eyes` and `forehead`.
 
     Raises:
-        ValueError: no inner points of the lips or no opening of the eyes are found.
+        UserError: no inner points of the lips or no opening of the eyes are found.
     """
 
     def __init__(self, head: HeadModel):
@@ -105,7 +106,7 @@ def lip_points(head: HeadModel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         Vertices of the upper lip, of the lower lip, and the left and the right corner of the mouth.
 
     Raises:
-        ValueError: the mask `lips` has no vertices of both lips at the middle.
+        UserError: the mask `lips` has no vertices of both lips at the middle.
     """
     lips = head.masks["lips"]
     motion = np.zeros((2, MOTION_DIM), np.float32)
@@ -116,7 +117,10 @@ def lip_points(head: HeadModel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     upper = np.flatnonzero(middle & (moved < _UPPER_SHARE * moved.max()))
     lower = np.flatnonzero(middle & (moved > _LOWER_SHARE * moved.max()))
     if not len(upper) or not len(lower):
-        raise ValueError(f"head {head.name!r}: its mask 'lips' has no vertices of both lips at the middle")
+        raise UserError(
+            f"head {head.name!r}: its mask 'lips' has no vertices of both lips at the middle; expected some of each "
+            "within 4 mm, of which an opening jaw moves the lower ones"
+        )
     upper = upper[np.argsort(rest[upper, 1])[:_NUM_LIP_POINTS]]
     lower = lower[np.argsort(-rest[lower, 1])[:_NUM_LIP_POINTS]]
     corners = np.array([np.argmax(rest[:, 0]), np.argmin(rest[:, 0])])
@@ -140,7 +144,7 @@ def lid_points(head: HeadModel) -> tuple[np.ndarray, np.ndarray]:
         Vertices of the upper lids and of the lower lids, `[2]` each, of the left and the right eye.
 
     Raises:
-        ValueError: there are no two vertices of skin above each other at the middle of an eye.
+        UserError: there are no two vertices of skin above each other at the middle of an eye.
     """
     template, skin = np.asarray(head.template), _lid_skin(head)
     joints = np.asarray(head.joint_regressor) @ template
@@ -148,7 +152,10 @@ def lid_points(head: HeadModel) -> tuple[np.ndarray, np.ndarray]:
     for joint in _EYE_JOINTS:
         column = skin[np.abs(template[skin, 0] - joints[joint, 0]) < _COLUMN_M]
         if len(column) < 2:
-            raise ValueError(f"head {head.name!r}: its mask 'eyes' has no lids at the {JOINT_NAMES[joint]}")
+            raise UserError(
+                f"head {head.name!r}: its mask 'eyes' has no lids at the joint {JOINT_NAMES[joint]}; expected skin "
+                "above and below it, within 4 mm to the sides"
+            )
         column = column[np.argsort(template[column, 1])]
         below = int(np.argmax(np.diff(template[column, 1])))
         pairs.append((column[below + 1], column[below]))

@@ -1,10 +1,13 @@
 """Measures of the face over clips with known answers."""
 
+from types import SimpleNamespace
+
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from deeptalk_jax.evaluation import face
-from deeptalk_jax.evaluation.face_animation import reconstructions
+from deeptalk_jax.evaluation.face_animation import named_faces, reconstructions
 from deeptalk_jax.evaluation.face_chart import draw_face, gain_rows
 from deeptalk_jax.head.actions import ACTION_INDEX
 from deeptalk_jax.head.load import load_head
@@ -140,3 +143,45 @@ def test_reconstructions_cover_clips_of_any_length():
     found = reconstructions(Negative(), {}, motions, 8)
     for made, wanted in zip(found, motions, strict=True):
         np.testing.assert_array_equal(made, -wanted)
+
+
+class Mirror:
+    """A generator whose face is the emotion vector, scaled by the first sample of the clip; frame t adds t."""
+
+    def apply(self, variables, audio, num_samples, emotion, identity, keys, *, num_codes, num_frames, method):
+        assert audio.shape == (4, 640 * num_frames) and identity.shape == (4, 2) and len(keys) == 4
+        assert num_frames == 32 and num_codes.shape == (4,)
+        face = jnp.pad(emotion * audio[:, :1], ((0, 0), (0, 53 - emotion.shape[1])))
+        return SimpleNamespace(motion=face[:, None] + jnp.arange(num_frames)[None, :, None])
+
+
+def test_named_faces_are_means_over_the_frames_of_the_neutral_clips():
+    """Six neutral clips of 3 to 8 frames with the scales 1 to 6, in two batches with others and padding between."""
+    rows = [(0, scale, scale + 2) for scale in range(1, 7)]
+    rows[2:2], rows[5:5] = [(HAPPY, 100, 20)], [(-1, 0, 0)]  # emotion, scale, frames
+    batches = []
+    for part in (rows[:4], rows[4:]):
+        emotion, scale, frames = (np.array(column) for column in zip(*part, strict=True))
+        audio = np.zeros((4, 640 * 40), np.float32)
+        audio[:, 0] = scale
+        valid = emotion >= 0
+        batches.append(
+            {
+                "audio": audio,
+                "emotion": emotion,
+                "num_frames": frames,
+                "num_samples": 640 * frames,
+                "valid": valid,
+            }
+        )
+    named = np.zeros((len(EMOTIONS), 3, 5), np.float32)
+    named[0], named[HAPPY, 2], named[SAD, 0] = 9.0, np.eye(5)[1], np.eye(5)[3]
+    faces = named_faces(Mirror(), {}, batches, np.eye(5, dtype=np.float32)[0], named, np.zeros(2, np.float32))
+    scale = np.arange(1.0, 7.0)
+    time = (scale + 1) / 2  # the mean of 0, 1, ... frames - 1
+    np.testing.assert_allclose(faces.neutral, scale[:, None] * np.eye(50)[0] + time[:, None])
+    np.testing.assert_allclose(faces.shown[:, HAPPY, 2], scale[:, None] * np.eye(50)[1] + time[:, None])
+    np.testing.assert_allclose(faces.shown[:, SAD, 0], scale[:, None] * np.eye(50)[3] + time[:, None])
+    assert np.isfinite(faces.shown).all(axis=-1).sum() == 12  # no others, and not neutral
+    no_neutral = [{name: values[2:3] for name, values in batches[0].items()}]
+    assert named_faces(Mirror(), {}, no_neutral, named[0, 0], named, np.zeros(2)) is None

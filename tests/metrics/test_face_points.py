@@ -1,8 +1,11 @@
 """Signals of lips, lids and brows on the embedded head."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
+from deeptalk_jax.errors import UserError
 from deeptalk_jax.head.actions import ACTION_INDEX
 from deeptalk_jax.head.load import load_head
 from deeptalk_jax.metrics.eyelids import CLOSED_OPENING
@@ -87,3 +90,16 @@ def test_lips_lie_above_each_other_and_lids_too(head):
     opening_mm = 1000 * (template[above, 1] - template[below, 1])
     assert np.all((opening_mm > 8.0) & (opening_mm < 13.0))  # `layout.lid_edge`: 6.3 + 4.7 mm
     np.testing.assert_allclose(template[above[0], 0], -template[above[1], 0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        ("eyes", "its mask 'eyes' has no lids at the joint left_eye; expected skin"),
+        ("lips", "its mask 'lips' has no vertices of both lips"),
+    ],
+)
+def test_a_head_without_the_points_is_refused(head, mask, message):
+    masks = {**head.masks, mask: head.masks[mask][:1]}
+    with pytest.raises(UserError, match=f"head 'procedural': {message}"):
+        FacePoints(head.replace(surface=dataclasses.replace(head.surface, masks=masks)))
