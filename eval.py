@@ -3,8 +3,8 @@
 python eval.py --workdir=outputs/fer
 
 A run that is not finished is evaluated at its newest checkpoint. The last line of the output is one JSON object, which
-is also written to WORKDIR/metrics.json, or to metrics_SPLIT.json for other splits than test. Stages with charts, such
-as fer and dee (docs/dee.md), also write a page of them into WORKDIR/eval.
+is also written to WORKDIR/metrics.json, or to metrics_SPLIT.json for other splits than test. All stages
+but lip_reader also write a page of charts into WORKDIR/eval.
 """
 
 import json

@@ -38,6 +38,7 @@ ADDED_FLAGS = {
     "benchmarks.emotion_control": ("--num_voices=1",),
     "data_pipeline.build": ("--num_clips=64",),
     "deeptalk_jax.studies.ablation": ("--table_only",),
+    "deeptalk_jax.studies.face_score": ("--clips=24",),
     "deeptalk_jax.studies.prior_levels": ("--num_pairs=2",),
     "deeptalk_jax.studies.sampling_controls": ("--num_clips=2", "--num_samples=2"),
     "eval.py": ("--config.data.eval_clips=8",),
@@ -55,6 +56,7 @@ class ExpectedError(NamedTuple):
 
 EXPECTED_ERRORS = (
     ExpectedError("--generator=DEEPTalk.pth", "DEEPTalk.pth", "the published weights are licensed"),
+    ExpectedError("--speech=recordings", "recordings/aligned.json", "needs recordings with aligned phones"),
     ExpectedError("--model=outputs/published", "outputs/published", "needs the import above"),
     ExpectedError(
         "--emotion2vec=emotion2vec_base.pt", "wav2vec2-base-960h", "weights of 360 MB from the hub"

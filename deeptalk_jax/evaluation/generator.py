@@ -35,6 +35,8 @@ class GeneratedClip(NamedTuple):
         heard: class of the emotion centroid nearest to the speech embedding; None if the model has no centroids.
         named: most likely motion when the labelled emotion is given by name instead of taken from the speech,
             `[t, 53]`; None if the model has no centroids.
+        intensity: label of the intensity, from 0.
+        visemes: `[t]` class of `types.VISEME_CLASSES` of each frame, or -1; None if unknown.
     """
 
     truth: np.ndarray
@@ -44,6 +46,8 @@ class GeneratedClip(NamedTuple):
     speech: Gaussian
     heard: int | None = None
     named: np.ndarray | None = None
+    intensity: int = 0
+    visemes: np.ndarray | None = None
 
 
 class Judgement(NamedTuple):

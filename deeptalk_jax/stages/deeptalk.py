@@ -3,7 +3,7 @@
 This is stage 1 of the paper (docs/method.md, section 4.1); `deeptalk_stage2.py` continues from its result.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -27,6 +27,17 @@ from deeptalk_jax.assembly.emotion_centroids import EmotionCentroids, named_emot
 from deeptalk_jax.collectives import draw_rows
 from deeptalk_jax.errors import ConfigError
 from deeptalk_jax.evaluation.emotion_space import retrieval_distance
+from deeptalk_jax.evaluation.face import (
+    GENERATED,
+    NEUTRAL,
+    PRIOR,
+    TRUTH,
+    FaceClip,
+    FaceReport,
+    face_report,
+)
+from deeptalk_jax.evaluation.face_animation import named_faces, reconstructions
+from deeptalk_jax.evaluation.face_chart import draw_face
 from deeptalk_jax.evaluation.generator import (
     NUM_SAMPLES,
     GeneratedClip,
@@ -41,6 +52,7 @@ from deeptalk_jax.losses.classification import cross_entropy
 from deeptalk_jax.losses.consistency import emotion_consistency
 from deeptalk_jax.losses.reduce import masked_mean, weighted_total
 from deeptalk_jax.masks import length_mask
+from deeptalk_jax.metrics.face_points import FacePoints
 from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.models.fer import FER
 from deeptalk_jax.models.generator import Generated, Generator
@@ -344,7 +356,9 @@ class DEEPTalkStage(Stage):
         dropped = draw_rows(draw, identity.shape)
         return jnp.where((dropped | (identity < 0))[:, None], mean, one_hot)
 
-    def predict(self, variables: PyTree, split: str) -> list[GeneratedClip]:
+    def predict(
+        self, variables: PyTree, split: str, *, num_samples: int = NUM_SAMPLES
+    ) -> list[GeneratedClip]:
         """Generates the most likely motion and samples of each clip of a split, with the mean identity."""
         identity = identity_vector(self.config, None)
         num_frames = -(-self.config.data.max_clip_frames // FRAMES_PER_TOP_CODE) * FRAMES_PER_TOP_CODE
@@ -369,7 +383,7 @@ class DEEPTalkStage(Stage):
                     method=Generator.sample,
                 ).motion
 
-            temperatures = jnp.minimum(jnp.arange(1.0 + NUM_SAMPLES), 1.0)  # 0 takes the most likely codes
+            temperatures = jnp.minimum(jnp.arange(1.0 + num_samples), 1.0)  # 0 takes the most likely codes
             keys = jax.random.split(jax.random.key(0), (len(temperatures), rows))
             motions = jax.vmap(partial(sample, speech.mean))(temperatures, keys)
             named = None if asked is None else sample(asked, temperatures[0], keys[0])
@@ -393,6 +407,8 @@ class DEEPTalkStage(Stage):
                         speech=Gaussian(*(moment[row] for moment in speech)),
                         heard=None if heard is None else int(heard[row]),
                         named=None if named is None else named[row, :length],
+                        intensity=int(batch["intensity"][row]),
+                        visemes=batch["viseme"][row, :length],
                     )
                 )
         return clips
@@ -410,11 +426,47 @@ class DEEPTalkStage(Stage):
                 jnp.argmax(of_clips, axis=-1), self.motion_emotion(constants, motion, num_frames)
             )
 
+        clips = self.predict(variables, split)
         metrics = evaluate_clips(
-            self.predict(variables, split),
+            clips,
             mean_motion(data.data_dir, data.dataset, "train"),
             load_head(self.config.head),
             in_batches(partial(judge, constants), data.eval_batch_size),
             partial(retrieval_distance, self.upstream["dee"].config.loss),
         )
-        return Evaluation(metrics, {}, tuple)
+        points = FacePoints(load_head(self.config.head))
+        faces, report = self.measure_faces(variables, split, clips, points)
+        metrics |= report.metrics(GENERATED)
+        return Evaluation(metrics, report._asdict(), partial(draw_face, faces, report, points))
+
+    def measure_faces(
+        self, variables: PyTree, split: str, clips: Sequence[GeneratedClip], points: FacePoints
+    ) -> tuple[list[FaceClip], FaceReport]:
+        """Measures what the faces of `predict` say, next to the truth and to the reconstruction of the prior."""
+        prior, centroids = self.upstream["motion_prior"], self.upstream["dee"].statistics
+        rebuilt = reconstructions(
+            self.prior,
+            prior.variables,
+            [clip.truth for clip in clips],
+            prior.config.data.window_frames,
+        )
+        faces = [
+            FaceClip(
+                {TRUTH: clip.truth, PRIOR: motion, GENERATED: clip.generated},
+                clip.emotion,
+                clip.intensity,
+                clip.visemes,
+            )
+            for clip, motion in zip(clips, rebuilt, strict=True)
+        ]
+        named = None
+        if centroids:
+            named = named_faces(
+                self.model,
+                with_prior(variables, prior.variables),
+                self.clips(split),
+                named_emotions(centroids)[NEUTRAL],
+                centroids["mean"],
+                identity_vector(self.config, None),
+            )
+        return faces, face_report(faces, named, points)

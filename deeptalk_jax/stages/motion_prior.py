@@ -5,7 +5,8 @@ The vertex loss is exact without computing vertices, see `head/gram.py` (section
 
 import collections
 import operator
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import einops
 import jax
@@ -20,6 +21,8 @@ from ml_collections import ConfigDict
 from deeptalk_jax.assembly.build import build_motion_prior, init_motion_prior
 from deeptalk_jax.collectives import global_mean
 from deeptalk_jax.errors import ConfigError
+from deeptalk_jax.evaluation.face import TRUTH, FaceClip, face_report
+from deeptalk_jax.evaluation.face_chart import draw_face
 from deeptalk_jax.evaluation.result import Evaluation
 from deeptalk_jax.head.gram import (
     gap_factor,
@@ -35,6 +38,7 @@ from deeptalk_jax.losses.motion import jaw_error, parameter_error
 from deeptalk_jax.losses.reduce import masked_mean, weighted_total
 from deeptalk_jax.masks import length_mask
 from deeptalk_jax.metrics.codebook import CodebookUse
+from deeptalk_jax.metrics.face_points import FacePoints
 from deeptalk_jax.metrics.motion import MotionErrors, RegionErrors
 from deeptalk_jax.models.prior_output import PriorOutput
 from deeptalk_jax.progress import progress_bar
@@ -50,7 +54,9 @@ RECONSTRUCTIONS = {"vertices": None, "parameters_l1": "l1", "parameters_l2": "l2
 REGIONS = {"vertex": "all", "velocity": "all", "lips": "lips", "eyes": "eyes", "tremble": "forehead"}
 # Key of `head.gram.GAPS` by name of the error of a gap.
 GAP_TERMS = {"lip_gap": "lips", "lid_gap": "lids"}
+# Distances of differences over time; the others compare positions.
 OVER_TIME = {"velocity": squared_velocity_distance, "tremble": squared_acceleration_distance}
+RECONSTRUCTION = "reconstruction"  # name of the motion in the measures of the face
 _SMOOTHING_WINDOW, _SMOOTHING_ORDER = 5, 2
 
 
@@ -144,6 +150,15 @@ def bottleneck_terms(loss: ConfigDict, output: PriorOutput) -> tuple[Terms, dict
     return terms, weights
 
 
+class _ClipWindows(NamedTuple):
+    """Whole training windows `[w, window_frames, 53]` of a clip with its labels; `visemes` are those of all frames."""
+
+    windows: np.ndarray
+    emotion: int
+    intensity: int
+    visemes: np.ndarray
+
+
 class MotionPriorStage(Stage):
     """Trains a motion prior: the hierarchical one of the paper or a baseline."""
 
@@ -192,7 +207,8 @@ class MotionPriorStage(Stage):
     def evaluate(self, variables: PyTree, split: str) -> Evaluation:
         """Measures reconstruction errors, bottleneck losses and the use of the codebooks.
 
-        The mean poses of each clip and of the whole split give errors to compare with. Clips are cut into whole
+        The mean poses of each clip and of the whole split give errors to compare with. `evaluation.face` measures what
+        is left of emotions, closed lips and blinks. Clips are cut into whole
         training windows, so that no padding enters the encoder.
         """
 
@@ -204,11 +220,12 @@ class MotionPriorStage(Stage):
         reconstruct = jax.jit(jax.vmap(reconstruct, in_axes=(None, 0)))
         use = {level: CodebookUse(size) for level, size in self.model.codebook_sizes.items()}
         costs = collections.defaultdict(list)
-        clips = self._windows_of_clips(split)
-        global_mean = np.concatenate([windows.reshape(-1, MOTION_DIM) for windows in clips]).mean(0)
+        clips, faces = self._windows_of_clips(split), []
+        global_mean = np.concatenate([clip.windows.reshape(-1, MOTION_DIM) for clip in clips]).mean(0)
         head = load_head(self.config.head)
         errors, region_errors = MotionErrors(head), RegionErrors(head)
-        for windows in progress_bar(clips, desc=f"{self.name} {split}", unit="clip", leave=False):
+        for clip in progress_bar(clips, desc=f"{self.name} {split}", unit="clip", leave=False):
+            windows = clip.windows
             most = self.config.data.max_clip_frames // windows.shape[1]
             padding = ((0, most - len(windows)), (0, 0), (0, 0))
             results = jax.device_get(reconstruct(variables, np.pad(windows, padding)))
@@ -226,6 +243,10 @@ class MotionPriorStage(Stage):
                 clip_mean=truth.mean(0, keepdims=True),
                 global_mean=global_mean[None],
             )
+            motions = {TRUTH: truth, RECONSTRUCTION: reconstruction}
+            faces.append(FaceClip(motions, clip.emotion, clip.intensity, clip.visemes))
+        points = FacePoints(head)
+        report = face_report(faces, None, points)
         metrics = {
             "vertex_error_mm": errors.vertex_error_mm("reconstruction"),
             "lip_error_mm": errors.lip_error_mm("reconstruction"),
@@ -235,16 +256,19 @@ class MotionPriorStage(Stage):
             **{name: float(np.mean(values)) for name, values in costs.items()},
             **{f"perplexity_{level}": codes.perplexity for level, codes in use.items()},
             **{f"used_{level}": codes.used_fraction for level, codes in use.items()},
+            **report.metrics(RECONSTRUCTION),
         }
-        return Evaluation(metrics, {}, tuple)
+        return Evaluation(metrics, report._asdict(), partial(draw_face, faces, report, points))
 
-    def _windows_of_clips(self, split: str) -> list[np.ndarray]:
-        """Returns the whole training windows `[w, window_frames, 53]` of each clip that has at least one."""
+    def _windows_of_clips(self, split: str) -> list[_ClipWindows]:
+        """Returns the whole training windows of each clip that has at least one."""
         window = self.config.data.window_frames
         clips = []
         for batch in self.clips(split):
-            for motion, num_frames in zip(batch["motion"], batch["num_frames"], strict=True):
+            for row, num_frames in enumerate(batch["num_frames"]):
                 if num_frames >= window:
-                    whole = motion[: num_frames - num_frames % window]
-                    clips.append(einops.rearrange(whole, "(w t) d -> w t d", t=window))
+                    whole = num_frames - num_frames % window
+                    windows = einops.rearrange(batch["motion"][row, :whole], "(w t) d -> w t d", t=window)
+                    labels = (int(batch[name][row]) for name in ("emotion", "intensity"))
+                    clips.append(_ClipWindows(windows, *labels, batch["viseme"][row, :whole]))
         return clips

@@ -118,7 +118,7 @@ def evaluate(config: ConfigDict, workdir: epath.PathLike, split: str) -> dict[st
         stage, variables, report["step"] = _newest_checkpoint(config, workdir)
         print(f"{workdir} has no model yet: its checkpoint of step {report['step']} is evaluated", flush=True)
     else:
-        stage, variables = _exported(config, workdir / "model")
+        stage, variables = exported_stage(config, workdir / "model")
     evaluation = stage.evaluate(variables, split)
     report |= evaluation.metrics
     if stage.uses_masks:
@@ -142,8 +142,8 @@ def _newest_checkpoint(config: ConfigDict, workdir: epath.Path) -> tuple[Stage, 
     return stage, jax.device_get(trained_variables(state)), int(state.step)
 
 
-def _exported(config: ConfigDict, model: epath.Path) -> tuple[Stage, PyTree]:
-    """Returns the stage of a model directory and its variables."""
+def exported_stage(config: ConfigDict, model: epath.PathLike) -> tuple[Stage, PyTree]:
+    """Returns the stage of a model directory and its variables; only the section `data` of the config is used."""
     index = read_index(model)
     part = load_part(model, stage_row(config.stage).exported_part)
     resolved = part.config.copy_and_resolve_references()

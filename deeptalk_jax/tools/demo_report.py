@@ -17,6 +17,21 @@ from deeptalk_jax.errors import UserError
 
 Report = Mapping[str, Any]
 
+_FACE_KEYS = (
+    "gain_named_mean",
+    "gain_named_min",
+    "cosine_named_min",
+    "gain_named_rising_min",
+    "gain_heard_mean",
+    "gain_heard_min",
+    "closure_rate",
+    "closure_auc",
+    "rounding_auc",
+    "closed_share",
+    "blinks_per_minute",
+    "brow_jitter",
+    "lid_jitter",
+)
 KEYS = {
     "motion_prior": (
         "vertex_error_mm",
@@ -24,6 +39,13 @@ KEYS = {
         "global_mean_error_mm",
         "perplexity_top",
         "perplexity_bottom",
+        "gain_reconstruction_min",
+        "closure_rate",
+        "closure_rate_truth",
+        "closed_share",
+        "closed_share_truth",
+        "brow_jitter",
+        "lid_jitter",
     ),
     "dee": ("speech_to_motion_r1", "motion_to_speech_r1", "chance"),
     "generator": (
@@ -35,12 +57,14 @@ KEYS = {
         "emotion_accuracy",
         "heard_emotion_agreement",
         "named_emotion_accuracy",
+        *_FACE_KEYS,
     ),
     "stage2": (
         "lip_error_mm",
         "emotion_accuracy",
         "heard_emotion_agreement",
         "named_emotion_accuracy",
+        *_FACE_KEYS,
     ),
 }
 SCALARS = ("real_time_factor", "wall_s")
@@ -117,6 +141,22 @@ FIGURES = (
     ),
 )
 
+# Figures without a bound: text in the printed table, part of the report, key.
+UNBOUNDED = (
+    ("motion prior: smallest gain of an emotion", "motion_prior", "gain_reconstruction_min"),
+    ("motion prior: closure rate of p, b, m", "motion_prior", "closure_rate"),
+    ("motion prior: closure rate of the true motion", "motion_prior", "closure_rate_truth"),
+    ("motion prior: share of frames with closed eyes", "motion_prior", "closed_share"),
+    ("motion prior: the same of the true motion", "motion_prior", "closed_share_truth"),
+    ("stage 2: mean gain of a named emotion", "stage2", "gain_named_mean"),
+    ("stage 2: smallest gain of a named emotion", "stage2", "gain_named_min"),
+    ("stage 2: mean gain of an emotion that is heard", "stage2", "gain_heard_mean"),
+    ("stage 2: closure rate of p, b, m", "stage2", "closure_rate"),
+    ("stage 2: AUC of rounding", "stage2", "rounding_auc"),
+    ("stage 2: share of frames with closed eyes", "stage2", "closed_share"),
+    ("stage 2: jitter of the brows / that of the truth", "stage2", "brow_jitter"),
+)
+
 
 def read_report(path: Path) -> Report:
     """Reads a report and checks that it holds every key with a finite number.
@@ -151,6 +191,7 @@ def table(report: Report) -> str:
         verdict = "ok" if figure.passes(report) else "FAILED"
         bound = f"{sign} {figure.bound:g}"
         lines.append(f"{figure.name:{width}}  {figure.value(report):8.3f}  {bound:>8}  {verdict}")
+    lines += [f"{name:{width}}  {report[part][key]:8.3f}" for name, part, key in UNBOUNDED]
     lines.append(
         f"{'real-time factor of inference (seconds per second)':{width}}  {report['real_time_factor']:8.3f}"
     )

@@ -6,6 +6,24 @@ from deeptalk_jax.errors import UserError
 from deeptalk_jax.tools.demo_report import FIGURES, check_report
 from tests.support.commands import run_command
 
+_FACE = dict.fromkeys(
+    (
+        "gain_named_mean",
+        "gain_named_min",
+        "cosine_named_min",
+        "gain_named_rising_min",
+        "gain_heard_mean",
+        "gain_heard_min",
+        "closure_rate",
+        "closure_auc",
+        "rounding_auc",
+        "closed_share",
+        "blinks_per_minute",
+        "brow_jitter",
+        "lid_jitter",
+    ),
+    0.5,
+)
 GOOD = {
     "motion_prior": {
         "vertex_error_mm": 0.5,
@@ -13,6 +31,13 @@ GOOD = {
         "global_mean_error_mm": 2.0,
         "perplexity_top": 40.0,
         "perplexity_bottom": 50.0,
+        "gain_reconstruction_min": 0.7,
+        "closure_rate": 0.7,
+        "closure_rate_truth": 0.99,
+        "closed_share": 0.01,
+        "closed_share_truth": 0.026,
+        "brow_jitter": 8.0,
+        "lid_jitter": 8.0,
     },
     "dee": {"speech_to_motion_r1": 0.5, "motion_to_speech_r1": 0.4, "chance": 0.125},
     "generator": {
@@ -24,12 +49,14 @@ GOOD = {
         "emotion_accuracy": 0.5,
         "heard_emotion_agreement": 0.5,
         "named_emotion_accuracy": 0.7,
+        **_FACE,
     },
     "stage2": {
         "lip_error_mm": 2.1,
         "emotion_accuracy": 0.5,
         "heard_emotion_agreement": 0.6,
         "named_emotion_accuracy": 0.8,
+        **_FACE,
     },
     "real_time_factor": 0.1,
     "wall_s": 600.0,

@@ -71,14 +71,15 @@ def log_mel(
 
 
 def without_band_means(x: Float[Array, "b f m"], mask: Bool[Array, "b f"]) -> Float[Array, "b f m"]:
-    """Subtracts the mean of every band over the loud parts of its clip, so that voices and microphones look alike.
+    """Flattens the mean spectrum of the loud parts of every clip, so that voices and microphones look alike.
 
-    Cepstral mean normalisation (Atal, 1974), with frames weighted by the square root of their energy: silence, however
-    long, does not count.
+    Cepstral mean normalisation (Atal, 1974) without the loudness, which tells speech from silence. Frames are weighted
+    by the square root of their energy: silence, however long, does not count.
     """
     loudness = jnp.mean(x, axis=-1)  # [b, f], nats of energy
     weights = jax.nn.softmax(0.5 * loudness, axis=-1, where=mask)
-    return x - jnp.einsum("bf,bfm->bm", weights, x)[:, None]
+    spectrum = jnp.einsum("bf,bfm->bm", weights, x)
+    return x - (spectrum - jnp.mean(spectrum, axis=-1, keepdims=True))[:, None]
 
 
 class MelEncoder(nn.Module):
