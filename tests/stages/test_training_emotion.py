@@ -47,6 +47,18 @@ def test_of_the_clip_it_is_what_dee_hears_in_all_its_samples(make, data_dir):
         np.testing.assert_allclose(found.log_variance[row], heard.log_variance[0], rtol=2e-5, atol=1e-6)
 
 
+def test_of_a_validation_clip_it_is_what_dee_hears_there(make, data_dir):
+    stage = make(emotion_context="clip", emotion_label_rate=0.0, validate_every_steps=2)
+    (batch,) = stage.validation_batches(1, num_processes=1, process_index=0)
+    batch, dee = {**batch, "audio": batch["audio"] * INT16_SCALE}, stage.upstream["dee"]
+    train, records = (open_split(data_dir, "synthetic_talk", name) for name in ("train", "validation"))
+    record = records[int(batch["clip"][0]) - len(train)]
+    audio = record.audio[None, : stage.config.data.max_clip_frames * 640] * INT16_SCALE
+    heard = stage.dee.apply(dee.variables, audio, np.array([audio.shape[1]]), method=DEE.embed_audio)
+    np.testing.assert_allclose(emotion_of(stage, batch).mean[0], heard.mean[0], rtol=2e-5, atol=1e-6)
+    assert record.labels["emotion"] == batch["emotion"][0]
+
+
 def test_of_the_label_it_is_the_centroid_of_emotion_and_intensity(make, trained):
     stage = make(emotion_context="window", emotion_label_rate=1.0)
     batch, statistics = batch_of(stage), load_part(trained / "dee" / "model", "dee").statistics
