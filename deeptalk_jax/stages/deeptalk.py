@@ -3,6 +3,7 @@
 This is stage 1 of the paper (docs/method.md, section 4.1); `deeptalk_stage2.py` continues from its result.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
 from typing import Any
@@ -18,7 +19,7 @@ from data_pipeline.records import open_split
 from deeptalk_jax.assembly.build import identity_vector, with_prior
 from deeptalk_jax.assembly.emotion_centroids import EmotionCentroids
 from deeptalk_jax.collectives import draw_rows
-from deeptalk_jax.errors import ConfigError
+from deeptalk_jax.errors import ConfigError, UserError
 from deeptalk_jax.head.gram import distance_factor, gap_factor, squared_distance
 from deeptalk_jax.head.load import load_head
 from deeptalk_jax.losses.classification import cross_entropy
@@ -73,9 +74,12 @@ class DEEPTalkStage(GeneratorStage):
 
     def _clip_emotions(self) -> Gaussian:
         """Returns DEE's Gaussians of the training clips and, if their loss is measured, of the validation clips."""
-        splits = ("train", "validation") if self.config.validate_every_steps else ("train",)
         dee = self.upstream["dee"].variables
-        found = [clip_emotions(self.dee, dee, self.config.data, split).gaussian for split in splits]
+        found = [clip_emotions(self.dee, dee, self.config.data, "train").gaussian]
+        if self.config.validate_every_steps:
+            # Without a validation split there is no validation loss, of which the trainer tells.
+            with contextlib.suppress(UserError):
+                found.append(clip_emotions(self.dee, dee, self.config.data, "validation").gaussian)
         return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
 
     def validation_batches(self, num_batches: int, **processes) -> Sequence[dict[str, np.ndarray]]:
