@@ -121,7 +121,7 @@ def _see_gaps(loss: ConfigDict) -> None:
     """Sets the weights by which closed lips and lids are kept (docs/method.md, section 3)."""
     loss.smooth_targets = False  # a filter of five frames opens lips that close for two
     loss.lip_gap_weight = loss.lid_gap_weight = 1e5
-    loss.velocity_weight = 2e6
+    loss.velocity_weight = 4e6  # smoother motion, whose codes are easier to predict
 
 
 def _set_mini(config: ConfigDict) -> None:
