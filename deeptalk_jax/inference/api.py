@@ -343,7 +343,7 @@ class DeepTalk:
             version=self._version,
             basis=self._basis,
             blinks=resolve_blinks(
-                blinks, {self._trained_head, self._load_head and self._load_head.reference} == {PROCEDURAL}
+                blinks, self._trained_head == PROCEDURAL == getattr(self._load_head, "reference", "")
             ),
         )
         return self._results(audio, rate_hz, request, progress, origin, as_list=num_samples is not None)
