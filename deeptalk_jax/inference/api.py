@@ -387,7 +387,7 @@ class DeepTalk:
     def _motion(
         self, waveform: np.ndarray, sound_file: Path | None, result: WindowMotion, provenance: Provenance
     ) -> Motion:
-        motion = add_blinks(result.motion, self.head, provenance.seed) if provenance.blinks else result.motion
+        motion = add_blinks(result.motion, provenance.seed) if provenance.blinks else result.motion
         expression, jaw_pose = split_motion(motion)
         return Motion(
             expression=expression,

@@ -45,12 +45,23 @@ def test_a_closure_depends_on_its_seed_alone():
     assert (blink_closure(900, 3) != blink_closure(900, 4)).any()
 
 
+def test_gap_and_slopes_of_the_lids_are_those_of_the_embedded_head(head):
+    for side in ("left", "right"):
+        upper, lower = head.landmarks[f"{side}_upper_lid"], head.landmarks[f"{side}_lower_lid"]
+        rest, *slopes = 1000 * (
+            np.column_stack([head.template[:, 1:2], head.expression_directions[:, 1]])[[upper, lower]]
+            * [[1], [-1]]
+        ).sum(axis=0)
+        assert rest == pytest.approx(blinks.LID_GAP_MM, abs=1e-3)
+        np.testing.assert_allclose(slopes, blinks._lid_slopes(side), atol=1e-3)
+
+
 @pytest.mark.parametrize("emotion", PROTOTYPES)
 def test_lids_meet_without_crossing_in_every_emotion(head, emotion):
     motion = np.zeros((400, 53), np.float32)
     for action, strength in PROTOTYPES[emotion].items():
         motion[:, list(sides(action))] = strength
-    blinking = add_blinks(motion, head, seed=1)
+    blinking = add_blinks(motion, seed=1)
     closure = blink_closure(400, 1)
     assert (closure == 1).any()
     for side in ("left", "right"):
@@ -67,19 +78,19 @@ def test_lids_meet_without_crossing_in_every_emotion(head, emotion):
         assert np.abs(gaps[closure[first : first + 8] == 1]).max() < 0.05 * rest
 
 
-def test_only_lid_actions_of_blinking_frames_change(head):
+def test_only_lid_actions_of_blinking_frames_change():
     motion = np.random.default_rng(0).normal(0, 0.05, (500, 53)).astype(np.float32)
-    blinking = add_blinks(motion, head, seed=2)
+    blinking = add_blinks(motion, seed=2)
     changed = blinking != motion
     assert changed.any() and not np.delete(changed, LIDS, axis=1).any()
     assert not changed[blink_closure(500, 2) == 0].any()
 
 
-def test_no_blink_within_a_second_of_closed_lids(head):
+def test_no_blink_within_a_second_of_closed_lids():
     motion = np.zeros((1500, 53), np.float32)
     start = int(np.flatnonzero(blink_closure(1500, 5))[0])
     motion[start + 4 : start + 6, [ACTION_INDEX["eye_close_left"], ACTION_INDEX["eye_close_right"]]] = 0.9
-    blinking = add_blinks(motion, head, seed=5)
+    blinking = add_blinks(motion, seed=5)
     np.testing.assert_array_equal(blinking[: start + 20], motion[: start + 20])
     assert (blinking != motion).any()
 
@@ -96,7 +107,7 @@ def test_blinks_are_the_same_alone_and_in_a_list_and_differ_between_samples(mode
     long, short = babble(8.0), babble(1.9)
     plain = model.animate(long, blinks=False)
     alone = model.animate(long)
-    expected = add_blinks(plain.frames(), model.head, seed=0)
+    expected = add_blinks(plain.frames(), seed=0)
     assert (expected != plain.frames()).any()
     np.testing.assert_array_equal(alone.frames(), expected)
     np.testing.assert_array_equal(model.animate([short, long])[1].frames(), alone.frames())
@@ -105,4 +116,4 @@ def test_blinks_are_the_same_alone_and_in_a_list_and_differ_between_samples(mode
     for seed, (with_blinks, without) in enumerate(
         zip(model.animate(long, **samples), model.animate(long, blinks=False, **samples), strict=True)
     ):
-        np.testing.assert_array_equal(with_blinks.frames(), add_blinks(without.frames(), model.head, seed))
+        np.testing.assert_array_equal(with_blinks.frames(), add_blinks(without.frames(), seed))

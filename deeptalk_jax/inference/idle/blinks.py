@@ -10,7 +10,6 @@ from jaxtyping import Bool, Float
 
 from deeptalk_jax.errors import UserError
 from deeptalk_jax.head.actions import ACTION_INDEX
-from deeptalk_jax.head.model import HeadModel
 from deeptalk_jax.types import EXPRESSION_DIM, MOTION_RATE_HZ
 
 _MEAN_INTERVAL_S = 60.0 / 17.0
@@ -21,6 +20,20 @@ _OPENING_FRAMES = (4, 5, 6)  # 160 to 240 ms from closed to open
 _STREAM = 0xB11C  # separates these random numbers from others of the same seed
 _CLOSED_SHARE = 0.5  # lids whose gap is below this share of the gap at rest count as closed
 _FADED = ("upper_lid_raise", "lid_tighten")
+# Height between the lids of the embedded head at rest, and its change per unit of an action of the same side, mm. They
+# are written down because building the head takes longer than animating a short clip; a test holds them to the head.
+LID_GAP_MM = 11.0
+LID_SLOPES_MM = {
+    "eye_close": -11.0,
+    "lid_tighten": -4.0,
+    "upper_lid_raise": 3.4,
+    "cheek_raise": -1.766,
+    "outer_brow_raise": 0.557,
+    "brow_lower": -0.503,
+    "inner_brow_raise": 0.295,
+    "lip_corner_pull": -0.066,
+    "nose_wrinkle": -0.022,
+}
 
 
 def _drawn_blinks(num_frames: int, seed: int) -> list[tuple[int, np.ndarray]]:
@@ -64,7 +77,7 @@ def blink_closure(num_frames: int, seed: int, first_frame: int = 0) -> Float[np.
     return _closure(end, seed, np.zeros(end, bool))[first_frame:]
 
 
-def add_blinks(motion: Float[np.ndarray, "t 53"], head: HeadModel, seed: int) -> Float[np.ndarray, "t 53"]:
+def add_blinks(motion: Float[np.ndarray, "t 53"], seed: int) -> Float[np.ndarray, "t 53"]:
     """Adds blinks to a decoded motion of the embedded head.
 
     The gap between the lids is linear in the coefficients. A blink with closure c fades the lid actions of an emotion
@@ -73,33 +86,36 @@ def add_blinks(motion: Float[np.ndarray, "t 53"], head: HeadModel, seed: int) ->
 
     Args:
         motion: `[t, 53]` decoded motion.
-        head: the embedded head.
         seed: random seed of the blinks, 0 or above.
 
     Returns:
         `[t, 53]` copy, changed only in the lid actions and only where a blink is.
     """
-    directions, template = np.asarray(head.expression_directions), np.asarray(head.template)
-    gaps, rests, slopes = [], [], []
-    for side in ("left", "right"):
-        upper, lower = head.landmarks[f"{side}_upper_lid"], head.landmarks[f"{side}_lower_lid"]
-        rests.append(template[upper, 1] - template[lower, 1])
-        slopes.append(directions[upper, 1] - directions[lower, 1])
-        gaps.append(rests[-1] + motion[:, :EXPRESSION_DIM] @ slopes[-1])
-    closed = np.any([gap < _CLOSED_SHARE * rest for gap, rest in zip(gaps, rests, strict=True)], axis=0)
+    slopes = {side: _lid_slopes(side) for side in ("left", "right")}
+    gaps = {side: LID_GAP_MM + motion[:, :EXPRESSION_DIM] @ slope for side, slope in slopes.items()}
+    closed = np.any([gap < _CLOSED_SHARE * LID_GAP_MM for gap in gaps.values()], axis=0)
     closure = _closure(len(motion), seed, closed)
     blinking = np.flatnonzero(closure)
     result = motion.copy()
     kept = (1 - closure[blinking]).astype(motion.dtype)
-    for side, gap, rest, slope in zip(("left", "right"), gaps, rests, slopes, strict=True):
-        eye_close = ACTION_INDEX[f"eye_close_{side}"]
+    for side, slope in slopes.items():
         for name in _FADED:
-            for faded in (f"{name}_left", f"{name}_right"):
-                result[blinking, ACTION_INDEX[faded]] = motion[blinking, ACTION_INDEX[faded]] * kept
+            faded = ACTION_INDEX[f"{name}_{side}"]
+            result[blinking, faded] = motion[blinking, faded] * kept
+        eye_close = ACTION_INDEX[f"eye_close_{side}"]
         others = result[blinking, :EXPRESSION_DIM].copy()
         others[:, eye_close] = 0.0
-        result[blinking, eye_close] = (kept * gap[blinking] - rest - others @ slope) / slope[eye_close]
+        gap = kept * gaps[side][blinking]
+        result[blinking, eye_close] = (gap - LID_GAP_MM - others @ slope) / slope[eye_close]
     return result
+
+
+def _lid_slopes(side: str) -> Float[np.ndarray, " 50"]:
+    """Returns the change of the lid gap of a side per unit of each coefficient, mm."""
+    slopes = np.zeros(EXPRESSION_DIM, np.float32)
+    for action, slope in LID_SLOPES_MM.items():
+        slopes[ACTION_INDEX[f"{action}_{side}"]] = slope
+    return slopes
 
 
 def resolve_blinks(blinks: bool | None, has_lid_actions: bool) -> bool:
