@@ -127,7 +127,9 @@ def _emotion_control() -> None:
     model = DeepTalk.load(_MODEL.value)
     voices = range(_NUM_VOICES.value)
     sounds = [say(_TEXT.value, emotion="neutral", speaker=voice) * INT16_SCALE for voice in voices]
-    report, motions = study(lambda emotion: model.animate(sounds, emotion=emotion), _classifier(_MODEL.value))
+    report, motions = study(
+        lambda emotion: model.animate(sounds, emotion=emotion, blinks=False), _classifier(_MODEL.value)
+    )
     draw(Path(_OUT.value), motions)
     print(json.dumps(report))
 

@@ -120,8 +120,14 @@ def mel_speech(*, dim: int, num_mels: int) -> ConfigDict:
     speech.hop_samples = 160  # hop of the spectrum: 10 ms; convolutions of stride 2 reduce it to rate_hz
     speech.num_layers, speech.num_heads = 1, 4
     speech.dropout_rate = 0.0
-    # Mel bands by which training shifts a clip up or down, to vary the voice; 0 means no shift (docs/dee.md: no gain).
-    speech.max_band_shift = 0.0
+    speech.subtract_band_means = False  # removes the mean spectrum of each clip, so that voices look alike
+    # Random variation of training clips, so that few speakers sound like many (docs/method.md); 0 means none.
+    speech.max_band_shift = 0.0  # mel bands: length of the vocal tract
+    speech.max_band_blur = 0.0  # mel bands: width of the formants
+    speech.max_echo = 0.0  # share of the direct sound: room
+    speech.noise_rate = 0.0  # share of the clips with noise
+    speech.response_std = 0.0  # nats of energy: response of the microphone
+    speech.telephone_rate = 0.0  # share of the clips with the band of a telephone
     return speech
 
 

@@ -67,8 +67,6 @@ def _set_mini(config: ConfigDict) -> None:
     On test speakers with seeds 0, 1, 2 (in brackets: stage 1) the lip error is 4.52, 4.70, 4.85 mm (4.47, 4.50, 4.61)
     and the agreement of the emotion with the speech 0.71, 0.54, 0.60 (0.47, 0.48, 0.44; docs/stage2.md).
     """
-    config.data.window_frames = 64  # 2.56 s, because an emotion is hard to recognise in less
-    config.data.batch_size = 16
     config.tau_start = 0.5  # the generator is trained already
     loss = config.loss
     loss.lip_reading_frames, loss.lip_reading_every = 4, 8

@@ -83,7 +83,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.loss.parameters_weight = 1.0  # weight of the reconstruction losses in parameters
     # Weights of the squared vertex error of lips and eyes alone, in units of vertex_weight.
     config.loss.lip_weight = config.loss.eye_weight = 0.0
+    # Weights of the squared error of the gap between the lips and between the lids, square metres: closed lips and lids
+    # are few vertices in few frames, and are what people notice.
+    config.loss.lip_gap_weight = config.loss.lid_gap_weight = 0.0
     config.loss.velocity_weight = 0.0  # weight of the error of vertex displacements per frame, square metres
+    # Weight of the error of second differences over time of the forehead and the brows, square metres: codes change
+    # every two frames, and brows that move slowly show it as a tremble.
+    config.loss.tremble_weight = 0.0
     config.loss.jaw_weight = 0.0  # weight of the squared error of the jaw pose, radians
     config.loss.kl_weight = 1e-3  # weight of the divergence of the temporal VAE from N(0, 1), nats per latent
     config.loss.smooth_targets = True  # Savitzky-Golay filter of the targets, window 5, order 2, as published
@@ -111,6 +117,13 @@ def _set_base(config: ConfigDict) -> None:
     config.optimiser.weight_decay = 0.01
 
 
+def _see_gaps(loss: ConfigDict) -> None:
+    """Sets the weights by which closed lips and lids are kept (docs/method.md, section 3)."""
+    loss.smooth_targets = False  # a filter of five frames opens lips that close for two
+    loss.lip_gap_weight = loss.lid_gap_weight = 1e5
+    loss.velocity_weight = 4e6  # smoother motion, whose codes are easier to predict
+
+
 def _set_mini(config: ConfigDict) -> None:
     """Sets a small prior that trains within `make demo`.
 
@@ -120,6 +133,7 @@ def _set_mini(config: ConfigDict) -> None:
     config.data.eval_clips = 96  # each emotion, intensity and test speaker once
     model = config.model
     model.dim, model.mlp_dim, model.decoder_mlp_dim = 64, 128, 256
+    _see_gaps(config.loss)
     # Twice the published number of codes, because a small network leaves more information to them.
     model.codebook_size_top = model.codebook_size_bottom = 512
     model.codebook_initialisation = "first_batch"

@@ -53,7 +53,7 @@ def find_dataset(data_dir: str | Path, dataset: str) -> Path:
             includes the configuration: `synthetic_talk/clips2000_seed0`.
 
     Returns:
-        The directory of the version, such as `data_dir/synthetic_talk/clips2000_seed0/1.3.0`.
+        The directory of the version, such as `data_dir/synthetic_talk/clips2000_seed0/1.4.0`.
 
     Raises:
         UserError: The directory is in an object store, or no dataset or several datasets have this name; the

@@ -71,10 +71,11 @@ class SyntheticTalk(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     name = "synthetic_talk"
     # The version must increase whenever a record changes, so that an old corpus is not taken for a new one.
-    VERSION = tfds.core.Version("1.3.0")
+    VERSION = tfds.core.Version("1.4.0")
     # TFDS copies these notes into dataset_info.json: a change of their text changes the corpus.
     RELEASE_NOTES = {  # noqa: RUF012 (TFDS reads this attribute)
         "1.0.0": "32 speakers, 8 emotions, 3 intensities.",
+        "1.4.0": "Long silences before some speech; hum, rumble, noise, music and breath behind some clips.",
         "1.3.0": "Records say the viseme class of every frame; speech and motion as in 1.2.0.",
         "1.2.0": "Slower speech, softer coarticulation, stronger expressions.",
         "1.1.0": "Happy, surprised and angry voices further apart; lips rest in short pauses at the ends.",

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_pipeline.synthetic_talk import acoustics, espeak, motion, speakers, visemes
+from data_pipeline.synthetic_talk import acoustics, background, espeak, motion, speakers, visemes
 from data_pipeline.synthetic_talk.sentences import SENTENCES
 from deeptalk_jax.types import EMOTIONS, NUM_INTENSITIES
 
@@ -17,6 +17,8 @@ _OWN_STD = 0.06  # standard deviation of the strength that voice and face have s
 _PITCH_PER_SEMITONE = 50 / 12  # eSpeak's pitch parameter rises by 50 per octave
 # Fraction of clips that end in about a second of silence, so that models are trained on resting mouths too.
 _LONG_SILENCE_RATE = 0.15
+# Fraction of clips that begin long before their speech; a training window there has the background only.
+_LONG_LEAD_RATE = 0.12
 # Factor on the speaking rates in `speakers.VOICES`; it gives about 175 words per minute over the corpus.
 _RATE_FACTOR = 0.78
 
@@ -84,15 +86,16 @@ def plan_split(split: str, num_clips: int, seed: int) -> list[ClipPlan]:
     return plans
 
 
-def make_clip(plan: ClipPlan, sentence: str | None = None) -> Clip:
+def make_clip(plan: ClipPlan, sentence: str | None = None, *, studio: bool = False) -> Clip:
     """Generates the speech and the motion of a clip.
 
     Args:
         plan: Plan of the clip, which determines everything random in it.
         sentence: Sentence to speak; None draws one of `SENTENCES`.
+        studio: Whether the clip has neither a background nor a long silence before the speech.
     """
     key = [plan.seed, speakers.SPLITS.index(plan.split), plan.index]
-    voice_rng, face_rng = (np.random.default_rng(s) for s in np.random.SeedSequence(key).spawn(2))
+    voice_rng, face_rng, room_rng = (np.random.default_rng(s) for s in np.random.SeedSequence(key).spawn(3))
     emotion = EMOTIONS[plan.emotion]
     shared = _STRENGTHS[plan.intensity] + _SHARED_STD * voice_rng.standard_normal()
     voice_strength = float(np.clip(shared + _OWN_STD * voice_rng.standard_normal(), 0.02, 1.35))
@@ -112,6 +115,8 @@ def make_clip(plan: ClipPlan, sentence: str | None = None) -> Clip:
     lead_s, tail_s = voice_rng.uniform(0.12, 0.4), voice_rng.uniform(0.08, 0.3)
     if voice_rng.random() < _LONG_SILENCE_RATE:
         tail_s += voice_rng.uniform(0.5, 1.4)
+    if room_rng.random() < _LONG_LEAD_RATE and not studio:
+        lead_s += room_rng.uniform(0.5, 3.0)
     audio = acoustics.render(utterance.samples, prosody, lead_s=lead_s, tail_s=tail_s, rng=voice_rng)
     segments = visemes.segment(
         utterance.phonemes, lead_s=lead_s, total_s=len(audio) / acoustics.AUDIO_RATE_HZ
@@ -125,6 +130,9 @@ def make_clip(plan: ClipPlan, sentence: str | None = None) -> Clip:
         style=speakers.motion_style(plan.speaker),
         rng=face_rng,
     )
+    # The background comes last, because the motion follows the loudness and the pitch of the speech alone.
+    if not studio:
+        audio = background.add_background(audio, lead_s, room_rng)
     return Clip(audio, frames, visemes.frame_classes(segments, len(frames)), sentence)
 
 

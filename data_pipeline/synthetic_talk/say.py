@@ -39,7 +39,7 @@ def say(text: str, *, emotion: str, speaker: int = 0, intensity: int = NUM_INTEN
             f"of 1 to {NUM_INTENSITIES}"
         )
     plan = ClipPlan(0, "test", 0, voices[speaker], EMOTIONS.index(emotion), intensity - 1, "say")
-    return make_clip(plan, text).audio
+    return make_clip(plan, text, studio=True).audio
 
 
 def _say() -> None:

@@ -29,6 +29,11 @@ from deeptalk_jax.head.lbs import rotation_offset
 from deeptalk_jax.head.model import JAW, HeadModel
 from deeptalk_jax.types import EXPRESSION_DIM, Array
 
+# Points above and below each gap, names of `HeadModel.landmarks`.
+GAPS = {
+    "lips": (("upper_lip_seam", "lower_lip_seam"),),
+    "lids": (("left_upper_lid", "left_lower_lid"), ("right_upper_lid", "right_lower_lid")),
+}
 _ROTATION_DIM = 9
 _AFFINE_DIM = 1 + EXPRESSION_DIM + _ROTATION_DIM
 _LINEAR_DIM = EXPRESSION_DIM + _ROTATION_DIM
@@ -100,17 +105,20 @@ def distance_factor(
     vertices: np.ndarray | None = None,
     weights: np.ndarray | None = None,
     *,
+    relative_to: np.ndarray | None = None,
     dtype: np.dtype | type = np.float32,
 ) -> Float[np.ndarray, "r 599"]:
     """Computes the factor A such that `||A (phi_1 - phi_2)||^2` is the mean squared coordinate error, m^2.
 
     The mean squared coordinate error is sum_v w_v ||v_1 - v_2||^2 / (3 sum_v w_v) over the selected vertices v with
-    weights w_v.
+    weights w_v. With `relative_to`, the vector from a second vertex to each selected one takes the place of its
+    position: the error of the gap between two lips or lids, which does not depend on where they meet.
 
     Args:
         head: the head model.
         vertices: indices of the selected vertices; None selects all.
         weights: one non-negative weight per selected vertex; None weights them equally.
+        relative_to: one vertex index per selected vertex; None takes positions.
         dtype: type of the factor. JAX uses float64 only under `jax.enable_x64`.
 
     Returns:
@@ -124,16 +132,21 @@ def distance_factor(
     vertices = np.arange(head.num_vertices) if vertices is None else np.asarray(vertices)
     weights = np.ones(len(vertices)) if weights is None else np.asarray(weights, np.float64)
     _check_weighting(head, vertices, weights)
-    key = _digest(head, vertices, weights, np.dtype(dtype))
+    origins = np.zeros(0, int) if relative_to is None else np.asarray(relative_to)
+    if relative_to is not None:
+        _check_weighting(head, origins, weights)
+    key = _digest(head, vertices, weights, origins, np.dtype(dtype))
     if key not in _KNOWN_FACTORS:
         if len(_KNOWN_FACTORS) >= _MAX_KNOWN_FACTORS:
             _KNOWN_FACTORS.clear()
-        factor = _KNOWN_FACTORS[key] = _distance_factor(head, vertices, weights, dtype)
+        factor = _KNOWN_FACTORS[key] = _distance_factor(head, vertices, weights, origins, dtype)
         factor.setflags(write=False)
     return _KNOWN_FACTORS[key]
 
 
-def _digest(head: HeadModel, vertices: np.ndarray, weights: np.ndarray, dtype: np.dtype) -> bytes:
+def _digest(
+    head: HeadModel, vertices: np.ndarray, weights: np.ndarray, origins: np.ndarray, dtype: np.dtype
+) -> bytes:
     """Returns a digest of the arrays that a factor depends on."""
     digest = hashlib.blake2b(dtype.str.encode())
     for array in (
@@ -144,6 +157,7 @@ def _digest(head: HeadModel, vertices: np.ndarray, weights: np.ndarray, dtype: n
         head.skinning_weights,
         vertices,
         weights,
+        origins,
     ):
         array = np.ascontiguousarray(array)
         digest.update(f"{array.dtype.str}{array.shape}".encode())
@@ -152,10 +166,14 @@ def _digest(head: HeadModel, vertices: np.ndarray, weights: np.ndarray, dtype: n
 
 
 def _distance_factor(
-    head: HeadModel, vertices: np.ndarray, weights: np.ndarray, dtype: np.dtype | type
+    head: HeadModel,
+    vertices: np.ndarray,
+    weights: np.ndarray,
+    origins: np.ndarray,
+    dtype: np.dtype | type,
 ) -> np.ndarray:
-    affine, lever = _vertex_maps(head)
-    maps = _coordinate_maps(affine[vertices], lever[vertices], weights / (3.0 * weights.sum()))
+    maps = [part[vertices] - (part[origins] if len(origins) else 0.0) for part in _vertex_maps(head)]
+    maps = _coordinate_maps(*maps, weights / (3.0 * weights.sum()))
     # Columns differ by orders of magnitude (metres per radian, metres per unit of expression). Scaling them to length 1
     # keeps the relative precision of each column and makes the rank independent of units.
     scale = np.linalg.norm(maps, axis=0)
@@ -193,6 +211,27 @@ def head_regions(head: HeadModel) -> dict[str, np.ndarray]:
     masked = np.concatenate([(), *head.masks.values()])
     regions = {"all": everything, **head.masks, "rest": np.setdiff1d(everything, masked)}
     return {name: vertices for name, vertices in regions.items() if len(vertices)}
+
+
+def gap_factor(
+    head: HeadModel, gap: str, *, dtype: np.dtype | type = np.float32
+) -> Float[np.ndarray, "r 599"]:
+    """Computes `distance_factor` of the vector between two lips or two lids, see `GAPS`.
+
+    Args:
+        head: the head model.
+        gap: key of `GAPS`.
+        dtype: type of the factor, see `distance_factor`.
+
+    Raises:
+        ValueError: The head does not have the named points.
+    """
+    pairs = GAPS[gap]
+    missing = [name for pair in pairs for name in pair if name not in head.landmarks]
+    if missing:
+        raise ValueError(f"head {head.name!r} has no point {missing[0]!r}, which the gap of the {gap} needs")
+    upper, lower = (np.array([head.landmarks[name] for name in side]) for side in zip(*pairs, strict=True))
+    return distance_factor(head, upper, relative_to=lower, dtype=dtype)
 
 
 def region_factors(
@@ -251,5 +290,14 @@ def squared_velocity_distance(
 
     Arguments are those of `squared_distance`.
     """
-    difference = _outer_features(motion) - _outer_features(target)
-    return _squared_norm(factor, difference[..., 1:, :] - difference[..., :-1, :])
+    return _squared_norm(factor, jnp.diff(_outer_features(motion) - _outer_features(target), axis=-2))
+
+
+def squared_acceleration_distance(
+    factor: Float[Array, "r 599"], motion: Float[Array, "*b t 53"], target: Float[Array, "*b t 53"]
+) -> Float[Array, "*b t-2"]:
+    """Computes the mean squared coordinate error of the second differences over time, m^2 per frame^4.
+
+    Arguments are those of `squared_distance`.
+    """
+    return _squared_norm(factor, jnp.diff(_outer_features(motion) - _outer_features(target), n=2, axis=-2))

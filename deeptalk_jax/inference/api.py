@@ -20,6 +20,7 @@ from deeptalk_jax.inference.emotion_classes import EMOTION_FORMATS, EmotionClass
 from deeptalk_jax.inference.emotion_source import Emotion, EmotionSpace, MotionSource, TrackSource
 from deeptalk_jax.inference.emotion_track import EmotionTrack
 from deeptalk_jax.inference.identity import Identity, read_identity
+from deeptalk_jax.inference.idle.blinks import add_blinks, resolve_blinks
 from deeptalk_jax.inference.motion import Motion, split_motion
 from deeptalk_jax.inference.options import DEFAULT_BATCH_SIZE, Sampling
 from deeptalk_jax.inference.pipeline import Progress, Request, animate_clips
@@ -193,6 +194,7 @@ class DeepTalk:
         emotion_audio: Sound | None = None,
         emotion_motion: MotionSource | None = None,
         emotion_track: TrackSource | None = None,
+        blinks: bool | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
         progress: Progress | None = None,
     ) -> Motion | list[Motion] | list[list[Motion]]:
@@ -220,6 +222,7 @@ class DeepTalk:
             emotion_audio: takes the emotion from this sound.
             emotion_motion: takes the emotion from this motion, see the method `emotion`.
             emotion_track: emotion that changes over time, see the method `emotion`; it starts with every sound.
+            blinks: adds blinks by rule, at times that `seed` draws; None adds them for the embedded head only.
             batch_size: largest number of 10 s motions in one compiled call.
             progress: called after every batch with the seconds of motion that it made.
 
@@ -246,13 +249,14 @@ class DeepTalk:
             emotion_audio=emotion_audio,
             emotion_motion=emotion_motion,
             emotion_track=emotion_track,
+            blinks=blinks,
             batch_size=batch_size,
             progress=progress,
         ):
             if isinstance(result, Exception):
                 raise result
             results[index] = result
-        motions = [results[index] for index in range(len(sounds))]
+        motions = [results[index] for index in sorted(results)]
         return motions if isinstance(audio, list) else motions[0]
 
     def animate_each(
@@ -271,6 +275,7 @@ class DeepTalk:
         emotion_audio: Sound | None = None,
         emotion_motion: MotionSource | None = None,
         emotion_track: TrackSource | None = None,
+        blinks: bool | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
         progress: Progress | None = None,
     ) -> Iterator[tuple[int, Motion | list[Motion] | Exception]]:
@@ -292,6 +297,7 @@ class DeepTalk:
             emotion_audio: see `animate`.
             emotion_motion: see `animate`.
             emotion_track: see `animate`.
+            blinks: see `animate`.
             batch_size: see `animate`.
             progress: see `animate`.
 
@@ -333,13 +339,12 @@ class DeepTalk:
                 track=emotion_track,
             ),
             identity=source_text("mean", identity),
-            seed=seed,
-            temperature_top=temperature_top,
-            temperature_bottom=temperature_bottom,
-            top_p=top_p,
-            alpha=alpha,
+            **sampling.drawn_with(),
             version=self._version,
             basis=self._basis,
+            blinks=resolve_blinks(
+                blinks, self._trained_head == PROCEDURAL == getattr(self._load_head, "reference", "")
+            ),
         )
         return self._results(audio, rate_hz, request, progress, origin, as_list=num_samples is not None)
 
@@ -372,11 +377,8 @@ class DeepTalk:
             if isinstance(result, Exception):
                 yield index, result
             else:
-                seeds = request.sampling.seeds
-                motions = [
-                    self._motion(*sound, sample, replace(origin, seed=seed))
-                    for sample, seed in zip(result, seeds, strict=True)
-                ]
+                origins = (replace(origin, seed=seed) for seed in request.sampling.seeds)
+                motions = [self._motion(*sound, *pair) for pair in zip(result, origins, strict=True)]
                 yield index, motions if as_list else motions[0]
 
     def _clip(self, sound: Sound, rate_hz: int) -> Clip:
@@ -385,7 +387,8 @@ class DeepTalk:
     def _motion(
         self, waveform: np.ndarray, sound_file: Path | None, result: WindowMotion, provenance: Provenance
     ) -> Motion:
-        expression, jaw_pose = split_motion(result.motion)
+        motion = add_blinks(result.motion, provenance.seed) if provenance.blinks else result.motion
+        expression, jaw_pose = split_motion(motion)
         return Motion(
             expression=expression,
             jaw_pose=jaw_pose,

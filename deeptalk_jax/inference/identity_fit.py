@@ -230,7 +230,7 @@ def held_out_errors(
     report = {}
     for name, style in (("mean_identity", None), ("fitted_identity", identity)):
         errors = MotionErrors(model.head)
-        motions = model.animate([recording.waveform for recording in held_out], identity=style)
+        motions = model.animate([recording.waveform for recording in held_out], identity=style, blinks=False)
         for recording, motion in zip(held_out, motions, strict=True):
             length = min(len(recording.motion), len(motion))
             errors.add(recording.motion[:length], generated=motion.frames()[:length])

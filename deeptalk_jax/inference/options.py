@@ -124,6 +124,11 @@ class Sampling:
                 "alpha are all 0; set one of them above 0"
             )
 
+    def drawn_with(self) -> dict[str, float]:
+        """Returns the parameters that a motion depends on, by name."""
+        names = ("seed", "temperature_top", "temperature_bottom", "top_p", "alpha")
+        return {name: getattr(self, name) for name in names}
+
     @property
     def seeds(self) -> range:
         """Seed of every sample of a sound."""

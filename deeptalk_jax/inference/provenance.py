@@ -40,6 +40,7 @@ class Provenance:
         alpha: see `Sampling`.
         version: version of deeptalk_jax.
         basis: what the coefficients stand for; None if the model does not record it.
+        blinks: whether blinks were added by rule; False in files of versions that had none.
     """
 
     head: str
@@ -53,15 +54,16 @@ class Provenance:
     alpha: float
     version: str
     basis: Basis | None = None
+    blinks: bool = False
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Returns every field as an array without axes: unicode text, int64 or float64."""
+        """Returns every field as an array without axes: unicode text, int64, float64 or bool."""
         arrays = {name: np.array(getattr(self, name)) for name in self.names()}
         return arrays | (self.basis.arrays() if self.basis else {})
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
-        """Returns the names of the fields that every motion file has had since there are origins: all but `basis`."""
+        """Returns the names of the fields that every motion file has had since there are origins, and `blinks`."""
         return tuple(field.name for field in _RECORDED)
 
     @property
@@ -77,9 +79,11 @@ class Provenance:
             TypeError: a field is an array with axes, or holds text where a number is expected.
             ValueError: a field holds text that is not a number.
         """
-        if not set(cls.names()) <= arrays.keys():
+        if not set(cls.names()) - {"blinks"} <= arrays.keys():
             return None
-        values = {field.name: field.type(arrays[field.name][()]) for field in _RECORDED}
+        values = {
+            field.name: field.type(arrays[field.name][()]) for field in _RECORDED if field.name in arrays
+        }
         return cls(**values, basis=basis_of_arrays(arrays))
 
 

@@ -108,6 +108,10 @@ class Generator(nn.Module):
         """Returns the features of the speech encoder, one per motion frame."""
         return self.predictor.encode(waveform, num_samples, num_frames=num_frames, train=train)
 
+    def viseme_logits(self, encoded: Float[Array, "b t f"]) -> Float[Array, "b t c"]:
+        """Returns the logits of the viseme of every frame, from the result of `encode`."""
+        return self.predictor.viseme_logits(encoded)
+
     def sample(
         self,
         waveform: Float[Array, "b s"],

@@ -76,6 +76,7 @@ class IndexPredictor(nn.Module):
         codebook_size_top: number of top codes.
         codebook_size_bottom: number of bottom codes.
         dropout_rate: dropout probability of the face feature extractor; the code predictors have no dropout.
+        num_visemes: classes of the viseme head, which is used in training only; 0 means no head.
         dtype: compute type of all parts except the speech encoder.
     """
 
@@ -89,10 +90,13 @@ class IndexPredictor(nn.Module):
     codebook_size_top: int = 256
     codebook_size_bottom: int = 256
     dropout_rate: float = 0.1
+    num_visemes: int = 0
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
         """Creates the parts under the names of docs/method.md, section 4."""
+        if self.num_visemes:
+            self.viseme_map = nn.Dense(self.num_visemes)
         self.content_map = nn.Dense(self.feature_dim, dtype=self.dtype)
         self.emotion_map = nn.Dense(self.feature_dim, dtype=self.dtype)
         self.style_map = nn.Dense(self.feature_dim, dtype=self.dtype)
@@ -149,6 +153,8 @@ class IndexPredictor(nn.Module):
             raise ValueError(f"emotion has vectors for {emotion.shape[1]} frames, expected {num_frames}")
         if encoded is None:
             encoded = self.encode(waveform, num_samples, num_frames=num_frames, train=train)
+        if self.num_visemes and self.is_initializing():
+            self.viseme_map(encoded)
         content = self.content_map(encoded)  # [b, t, d]
         style = self._style(emotion, identity)  # [b, d] or [b, t, d]
         if style.ndim == 2:
@@ -167,6 +173,10 @@ class IndexPredictor(nn.Module):
     ) -> Float[Array, "b t f"]:
         """Returns the features of the speech encoder, one per motion frame; arguments as in `face_features`."""
         return self.speech_encoder(waveform, num_samples, num_frames=num_frames, train=train).values
+
+    def viseme_logits(self, encoded: Float[Array, "b t f"]) -> Float[Array, "b t c"]:
+        """Returns the logits of the viseme of every frame, which training compares with labels."""
+        return self.viseme_map(encoded)
 
     def _style(
         self, emotion: Float[Array, "b *t d"], identity: Float[Array, "b i"]

@@ -135,7 +135,7 @@ class Stage(Trainable):
         def shape(*dims, dtype=np.int32):
             return jax.ShapeDtypeStruct((rows, *dims), dtype)
 
-        labels = ("num_frames", "num_samples", "emotion", "intensity", "speaker", "identity")
+        labels = ("num_frames", "num_samples", "clip", "emotion", "intensity", "speaker", "identity")
         return {
             "audio": shape(data.window_frames * SAMPLES_PER_FRAME, dtype=np.float32),
             "motion": shape(data.window_frames, MOTION_DIM, dtype=np.float32),

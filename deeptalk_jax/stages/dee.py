@@ -13,7 +13,7 @@ from deeptalk_jax.losses.reduce import weighted_total
 from deeptalk_jax.models.dee import DEE
 from deeptalk_jax.models.fer import FER
 from deeptalk_jax.stages.base import Stage, merged
-from deeptalk_jax.stages.dee_statistics import emotion_centroids
+from deeptalk_jax.stages.dee_statistics import clip_emotions, emotion_centroids
 from deeptalk_jax.stages.dee_terms import contrastive_terms, match_labels, matching_pairs
 from deeptalk_jax.types import Gaussian
 
@@ -40,7 +40,7 @@ class DEEStage(Stage):
 
     def statistics(self, variables: PyTree) -> dict[str, np.ndarray]:
         """Measures the centroid of each emotion, which inference needs for emotions that are given by name."""
-        return emotion_centroids(self.model, variables, self.config.data)._asdict()
+        return emotion_centroids(clip_emotions(self.model, variables, self.config.data))._asdict()
 
     def components(self, variables, constants, batch, *, train=False, rngs=None) -> tuple[Gaussian, Gaussian]:
         """Returns the mixtures `[b, k, d]` of the speech and of the motion of a batch."""

@@ -4,7 +4,8 @@ They come from the audio tower, because the generator is trained on the means of
 given by name at inference. DEEPTalk publishes no centroids.
 """
 
-from typing import Any
+import operator
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -13,7 +14,7 @@ from ml_collections import ConfigDict
 from data_pipeline.loader import clip_loader
 from deeptalk_jax.assembly.emotion_centroids import EmotionCentroids, unit_vectors
 from deeptalk_jax.models.dee import DEE
-from deeptalk_jax.types import EMOTIONS, NUM_INTENSITIES, SAMPLES_PER_FRAME
+from deeptalk_jax.types import EMOTIONS, NUM_INTENSITIES, SAMPLES_PER_FRAME, Gaussian
 
 PyTree = Any
 
@@ -22,13 +23,28 @@ _STEP_SAMPLES = (
 )  # batches are cut to a multiple of this, so that few shapes are compiled
 
 
-def emotion_centroids(dee: DEE, variables: PyTree, data: ConfigDict) -> EmotionCentroids:
-    """Computes the centroids from the first `data.max_clip_frames` of each training clip.
+class ClipEmotions(NamedTuple):
+    """The emotion of every clip of a split, as DEE hears it in the first `data.max_clip_frames` of the clip.
+
+    Attributes:
+        gaussian: DEE's Gaussians of the speech, `[c, d]`, in the order of the split.
+        emotion: `[c]` labels of the clips.
+        intensity: `[c]` labels of the clips.
+    """
+
+    gaussian: Gaussian
+    emotion: np.ndarray
+    intensity: np.ndarray
+
+
+def clip_emotions(dee: DEE, variables: PyTree, data: ConfigDict, split: str = "train") -> ClipEmotions:
+    """Embeds the speech of every clip of a split.
 
     Args:
         dee: the module.
         variables: variables of DEE.
         data: the section `config.data`, which names the data set and the batch size.
+        split: name of the split.
 
     Raises:
         UserError: see `clip_loader`.
@@ -38,26 +54,29 @@ def emotion_centroids(dee: DEE, variables: PyTree, data: ConfigDict) -> EmotionC
     def embed(variables, audio, num_samples):
         return dee.apply(variables, audio, num_samples, method=DEE.embed_audio)
 
-    shape = (len(EMOTIONS), NUM_INTENSITIES)
-    counts = np.zeros(shape, np.int32)
-    means, squares, variances = np.zeros((3, *shape, dee.embedding_dim))
+    found = []
     for batch in clip_loader(
-        data.data_dir,
-        data.dataset,
-        "train",
-        max_frames=data.max_clip_frames,
-        batch_size=data.eval_batch_size,
+        data.data_dir, data.dataset, split, max_frames=data.max_clip_frames, batch_size=data.eval_batch_size
     ):
         # Rows are padded to the longest clip that is possible; most batches need less.
         length = -(-int(batch["num_samples"].max()) // _STEP_SAMPLES) * _STEP_SAMPLES
-        audio = batch["audio"][:, :length]
-        gaussian = jax.device_get(embed(variables, audio, batch["num_samples"]))
-        valid = batch["valid"]
-        cells = (batch["emotion"][valid], batch["intensity"][valid])
-        np.add.at(counts, cells, 1)
-        np.add.at(means, cells, gaussian.mean[valid])
-        np.add.at(squares, cells, np.square(gaussian.mean[valid], dtype=np.float64))
-        np.add.at(variances, cells, np.exp(gaussian.log_variance[valid], dtype=np.float64))
+        gaussian = jax.device_get(embed(variables, batch["audio"][:, :length], batch["num_samples"]))
+        rows = ClipEmotions(gaussian, batch["emotion"], batch["intensity"])
+        found.append(jax.tree.map(operator.itemgetter(batch["valid"]), rows))
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+
+
+def emotion_centroids(clips: ClipEmotions) -> EmotionCentroids:
+    """Computes the mean place of each emotion and intensity from labelled clips; clips without a label do not count."""
+    clips = jax.tree.map(operator.itemgetter((clips.emotion >= 0) & (clips.intensity >= 0)), clips)
+    shape = (len(EMOTIONS), NUM_INTENSITIES)
+    counts = np.zeros(shape, np.int32)
+    means, squares, variances = np.zeros((3, *shape, clips.gaussian.mean.shape[-1]))
+    cells = (clips.emotion, clips.intensity)
+    np.add.at(counts, cells, 1)
+    np.add.at(means, cells, clips.gaussian.mean)
+    np.add.at(squares, cells, np.square(clips.gaussian.mean, dtype=np.float64))
+    np.add.at(variances, cells, np.exp(clips.gaussian.log_variance, dtype=np.float64))
     return _centroids(counts, means, squares, variances)
 
 

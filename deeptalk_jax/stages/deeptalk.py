@@ -3,6 +3,7 @@
 This is stage 1 of the paper (docs/method.md, section 4.1); `deeptalk_stage2.py` continues from its result.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
 from typing import Any
@@ -14,49 +15,22 @@ from flax.traverse_util import flatten_dict
 from jaxtyping import Array as KeyArray
 from jaxtyping import Float, Int
 
-from data_pipeline.statistics import mean_motion
-from deeptalk_jax.assembly.build import (
-    build_dee,
-    build_fer,
-    build_generator,
-    identity_vector,
-    init_predictor,
-    with_prior,
-)
-from deeptalk_jax.assembly.emotion_centroids import named_emotions, nearest_emotion
+from data_pipeline.records import open_split
+from deeptalk_jax.assembly.build import identity_vector, with_prior
+from deeptalk_jax.assembly.emotion_centroids import EmotionCentroids
 from deeptalk_jax.collectives import draw_rows
-from deeptalk_jax.evaluation.emotion_space import retrieval_distance
-from deeptalk_jax.evaluation.face import (
-    GENERATED,
-    NEUTRAL,
-    PRIOR,
-    TRUTH,
-    FaceClip,
-    FaceReport,
-    face_report,
-)
-from deeptalk_jax.evaluation.face_animation import named_faces, reconstructions
-from deeptalk_jax.evaluation.face_chart import draw_face
-from deeptalk_jax.evaluation.generator import (
-    NUM_SAMPLES,
-    GeneratedClip,
-    Judgement,
-    evaluate_clips,
-    in_batches,
-)
-from deeptalk_jax.evaluation.result import Evaluation
-from deeptalk_jax.head.gram import distance_factor, squared_distance
+from deeptalk_jax.errors import ConfigError, UserError
+from deeptalk_jax.head.gram import distance_factor, gap_factor, squared_distance
 from deeptalk_jax.head.load import load_head
 from deeptalk_jax.losses.classification import cross_entropy
-from deeptalk_jax.losses.consistency import emotion_consistency
 from deeptalk_jax.losses.reduce import masked_mean, weighted_total
 from deeptalk_jax.masks import length_mask
-from deeptalk_jax.metrics.face_points import FacePoints
-from deeptalk_jax.models.dee import DEE
-from deeptalk_jax.models.fer import FER
 from deeptalk_jax.models.generator import Generated, Generator
 from deeptalk_jax.models.motion_prior import FRAMES_PER_BOTTOM_CODE, FRAMES_PER_TOP_CODE, MotionPrior
-from deeptalk_jax.stages.base import Stage, merged
+from deeptalk_jax.stages.base import merged
+from deeptalk_jax.stages.dee_statistics import clip_emotions
+from deeptalk_jax.stages.generator_stage import GeneratorStage
+from deeptalk_jax.stages.motion_prior import GAP_TERMS
 from deeptalk_jax.training.optimiser import first_matches
 from deeptalk_jax.types import Array, Gaussian
 
@@ -68,36 +42,66 @@ def linear_tau(step: Int[Array, ""], *, start: float, end: float, num_steps: int
     return start + (end - start) * jnp.clip(step / num_steps, 0.0, 1.0)
 
 
-class DEEPTalkStage(Stage):
-    """Trains the index predictor; the motion prior, DEE and FER are constants."""
+class DEEPTalkStage(GeneratorStage):
+    """Trains the index predictor with the losses of stage 1."""
 
     name = "deeptalk"
     uses_masks = True
-
-    def __init__(self, config, upstream=None):
-        super().__init__(config, upstream)
-        prior_config = self.upstream["motion_prior"].config
-        self.model = build_generator(config, prior_config)
-        self.prior = self.model.prior
-        self.fer = build_fer(self.upstream["fer"].config)
-        self.dee = build_dee(self.upstream["dee"].config, config.model.dtype)
-
-    def init(self, key: KeyArray) -> PyTree:
-        """Returns initial variables of the index predictor."""
-        return init_predictor(self.model, self.upstream["dee"].config.model.embedding_dim, key)
 
     def pretrained_params(self) -> PyTree:
         """Returns imported weights of the speech encoder."""
         return self.pretrained_speech()
 
     def constants(self) -> PyTree:
-        """Returns the upstream variables and the factors of the vertex distance of the head and of the lips."""
-        head = load_head(self.config.head)
-        factors = {
+        """Returns the upstream variables, the factors of the distances, and the emotions that training conditions on.
+
+        `clip_emotion` has DEE's Gaussians of the training clips and `named_emotion` those of the centroids; each exists
+        if the config uses it.
+        """
+        head, loss = load_head(self.config.head), self.config.loss
+        constants = {
             "vertex_factor": distance_factor(head),
             "lip_factor": distance_factor(head, head.masks["lips"]),
         }
-        return {**self.upstream_variables(), **factors}
+        constants |= {
+            name: gap_factor(head, gap) for name, gap in GAP_TERMS.items() if loss[f"{name}_weight"]
+        }
+        if self.config.emotion_context == "clip":
+            constants["clip_emotion"] = self._clip_emotions()
+        if self.config.emotion_label_rate:
+            constants["named_emotion"] = self._named_emotions()
+        return {**self.upstream_variables(), **constants}
+
+    def _clip_emotions(self) -> Gaussian:
+        """Returns DEE's Gaussians of the training clips and, if their loss is measured, of the validation clips."""
+        dee = self.upstream["dee"].variables
+        found = [clip_emotions(self.dee, dee, self.config.data, "train").gaussian]
+        if self.config.validate_every_steps:
+            # Without a validation split there is no validation loss, of which the trainer tells.
+            with contextlib.suppress(UserError):
+                found.append(clip_emotions(self.dee, dee, self.config.data, "validation").gaussian)
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+
+    def validation_batches(self, num_batches: int, **processes) -> Sequence[dict[str, np.ndarray]]:
+        """Returns batches of fixed windows of the validation split, whose clips count on from those of training."""
+        data = self.config.data
+        num_clips = len(open_split(data.data_dir, data.dataset, "train", cache_bytes=0))
+        batches = super().validation_batches(num_batches, **processes)
+        return [{**batch, "clip": batch["clip"] + num_clips} for batch in batches]
+
+    def _named_emotions(self) -> dict[str, np.ndarray]:
+        """Returns the centroids of DEE.
+
+        Raises:
+            ConfigError: the model directory of DEE has no centroids.
+        """
+        statistics = self.upstream["dee"].statistics
+        if not statistics:
+            raise ConfigError(
+                f"emotion_label_rate={self.config.emotion_label_rate}: the model directory of DEE has no emotion "
+                "centroids; add them (python -m deeptalk_jax.tools.emotion_centroids) or give 0"
+            )
+        return {name: np.asarray(statistics[name]) for name in EmotionCentroids._fields}
 
     @cached_property
     def encoder_is_frozen(self) -> bool:
@@ -115,7 +119,10 @@ class DEEPTalkStage(Stage):
         Returns:
             `dee_mean` and `dee_log_variance`, `[b, d]`, and with a frozen encoder `encoded_speech`, `[b, t, f]`.
         """
-        speech = self.speech_emotion(constants, batch)
+        if "clip_emotion" in constants:
+            speech = jax.tree.map(lambda x: x[batch["clip"]], constants["clip_emotion"])
+        else:
+            speech = self.speech_emotion(constants, batch)
         features = {"dee_mean": speech.mean, "dee_log_variance": speech.log_variance}
         if self.encoder_is_frozen:
             encoded = self._encoded_speech(variables, constants, batch)
@@ -140,37 +147,72 @@ class DEEPTalkStage(Stage):
             method=Generator.encode,
         )
 
-    def speech_emotion(self, constants: PyTree, batch: dict[str, Array]) -> Gaussian:
-        """Returns DEE's Gaussians of the speech, `[b, d]`."""
-        return self.dee.apply(constants["dee"], batch["audio"], batch["num_samples"], method=DEE.embed_audio)
-
-    def motion_emotion(
-        self, constants: PyTree, motion: Float[Array, "b t 53"], num_frames: Int[Array, " b"]
-    ) -> Gaussian:
-        """Returns DEE's Gaussians of motion, `[b, d]`, in evaluation mode, differentiable in the motion."""
-        features = self.fer.apply(constants["fer"], motion, method=FER.features)
-        return self.dee.apply(constants["dee"], features, num_frames, method=DEE.embed_motion)
-
-    def consistency(self, constants: PyTree, a: Gaussian, b: Gaussian) -> Float[Array, ""]:
-        """Returns the mean emotion consistency of matching rows, of the kind `loss.emotion_consistency`."""
-        scale, shift = (constants["dee"]["params"][name] for name in ("scale", "shift"))
-        return masked_mean(emotion_consistency(self.config.loss.emotion_consistency, a, b, scale, shift))
-
     def loss_fn(self, params, model_state, constants, batch, step, key):
         """Computes the sum of the terms with a weight above 0."""
-        loss, speech = self.config.loss, Gaussian(batch["dee_mean"], batch["dee_log_variance"])
-        generated = self.generator(params, model_state, constants, batch, step, key)(speech.mean)
+        loss, speech = self.config.loss, self.training_emotion(constants, batch, key)
+        encoded = self.training_encoding(params, model_state, constants, batch, key)
+        generated = self.generator(params, model_state, constants, batch, step, key, encoded)(speech.mean)
         terms = self.motion_terms(generated, constants, batch)
+        terms |= self.viseme_terms(params, model_state, constants, batch, encoded)
         if loss.emotion_weight or loss.motion_emotion_weight:
             shown = self.motion_emotion(constants, generated.motion, batch["num_frames"])
             terms |= self.emotion_terms(shown, speech, constants, batch)
         return weighted_total(terms, self.weights(terms)), (model_state, terms)
+
+    def training_emotion(self, constants: PyTree, batch: dict[str, Array], key: KeyArray) -> Gaussian:
+        """Returns the Gaussians that the generator is conditioned on, `[b, d]`.
+
+        A random share of the rows, `emotion_label_rate`, gets the centroid of the clip's label and intensity in place
+        of the emotion of the speech. The generator then learns what a named emotion means: the speech alone tells it so
+        little that the face regresses to the mean.
+        """
+        heard = Gaussian(batch["dee_mean"], batch["dee_log_variance"])
+        if "named_emotion" not in constants:
+            return heard
+        named, label = constants["named_emotion"], (batch["emotion"], batch["intensity"])
+        draw = partial(jax.random.bernoulli, jax.random.fold_in(key, 1), self.config.emotion_label_rate)
+        known = (batch["emotion"] >= 0) & (batch["intensity"] >= 0) & (named["num_clips"][label] > 0)
+        use_label = (draw_rows(draw, batch["emotion"].shape) & known)[:, None]
+        return Gaussian(
+            jnp.where(use_label, named["mean"][label], heard.mean),
+            jnp.where(use_label, named["log_variance"][label], heard.log_variance),
+        )
 
     def weights(self, terms: Iterable[str]) -> dict[str, float]:
         """Returns the weights of terms by name; both levels of codes share `loss.codes_weight`."""
         loss = self.config.loss
         shared = {"codes_top": "codes", "codes_bottom": "codes", "lips": "lip"}
         return {name: loss[f"{shared.get(name, name)}_weight"] for name in terms}
+
+    def training_encoding(
+        self,
+        params: PyTree,
+        model_state: PyTree,
+        constants: PyTree,
+        batch: dict[str, Array],
+        key: KeyArray,
+    ) -> Float[Array, "b t f"]:
+        """Returns the features of the speech encoder in training; arguments as in `loss_fn`."""
+        if self.encoder_is_frozen:
+            return batch["encoded_speech"]
+        dropout_key = jax.random.split(key, 3)[1]  # the one that `generator` applies to its other layers
+        return self._encoded_speech(merged(params, model_state), constants, batch, dropout_key)
+
+    def viseme_terms(
+        self,
+        params: PyTree,
+        model_state: PyTree,
+        constants: PyTree,
+        batch: dict[str, Array],
+        encoded: Float[Array, "b t f"],
+    ) -> dict[str, Float[Array, ""]]:
+        """Computes the cross-entropy (nats) of the viseme head over labelled frames, if it has a weight."""
+        if not self.config.loss.viseme_weight:
+            return {}
+        variables = with_prior(merged(params, model_state), constants["motion_prior"])
+        logits = self.model.apply(variables, encoded, method=Generator.viseme_logits)
+        labels = batch["viseme"]
+        return {"viseme": masked_mean(cross_entropy(logits, jnp.maximum(labels, 0)), labels >= 0)}
 
     def generator(
         self,
@@ -180,6 +222,7 @@ class DEEPTalkStage(Stage):
         batch: dict[str, Array],
         step: Array,
         key: KeyArray,
+        encoded: Float[Array, "b t f"],
     ) -> Callable[[Float[Array, "b d"]], Generated]:
         """Returns a function from emotion vectors to generated motion of the batch.
 
@@ -190,11 +233,6 @@ class DEEPTalkStage(Stage):
         config, own = self.config, merged(params, model_state)
         identity = self._training_identity(batch["identity"], identity_key)
         variables = with_prior(own, constants["motion_prior"])
-        encoded = (
-            batch["encoded_speech"]
-            if self.encoder_is_frozen
-            else self._encoded_speech(own, constants, batch, dropout_key)
-        )
 
         def generate(emotion):
             return self.model.apply(
@@ -219,6 +257,11 @@ class DEEPTalkStage(Stage):
         terms = {
             "vertex": self.surface_error(constants["vertex_factor"], generated.motion, batch),
             "lips": self.surface_error(constants["lip_factor"], generated.motion, batch),
+        }
+        terms |= {
+            name: self.surface_error(constants[name], generated.motion, batch)
+            for name in GAP_TERMS
+            if name in constants
         }
         return terms | (
             self._code_terms(generated, constants, batch) if self.config.loss.codes_weight else {}
@@ -271,118 +314,3 @@ class DEEPTalkStage(Stage):
         draw = partial(jax.random.bernoulli, key, self.config.identity_dropout_rate)
         dropped = draw_rows(draw, identity.shape)
         return jnp.where((dropped | (identity < 0))[:, None], mean, one_hot)
-
-    def predict(
-        self, variables: PyTree, split: str, *, num_samples: int = NUM_SAMPLES
-    ) -> list[GeneratedClip]:
-        """Generates the most likely motion and samples of each clip of a split, with the mean identity."""
-        identity = identity_vector(self.config, None)
-        num_frames = -(-self.config.data.max_clip_frames // FRAMES_PER_TOP_CODE) * FRAMES_PER_TOP_CODE
-
-        @jax.jit
-        def generate(variables, constants, batch, asked):
-            rows = batch["audio"].shape[0]
-            speech = self.speech_emotion(constants, batch)
-
-            def sample(emotion, temperature, keys):
-                return self.model.apply(
-                    with_prior(variables, constants["motion_prior"]),
-                    batch["audio"],
-                    batch["num_samples"],
-                    emotion,
-                    jnp.broadcast_to(identity[None], (rows, identity.shape[0])),
-                    keys,
-                    num_codes=-(-batch["num_frames"] // FRAMES_PER_TOP_CODE),
-                    num_frames=num_frames,
-                    temperature_top=temperature,
-                    temperature_bottom=temperature,
-                    method=Generator.sample,
-                ).motion
-
-            temperatures = jnp.minimum(jnp.arange(1.0 + num_samples), 1.0)  # 0 takes the most likely codes
-            keys = jax.random.split(jax.random.key(0), (len(temperatures), rows))
-            motions = jax.vmap(partial(sample, speech.mean))(temperatures, keys)
-            named = None if asked is None else sample(asked, temperatures[0], keys[0])
-            return motions, named, speech
-
-        clips, constants, centroids = [], self.upstream_variables(), self.upstream["dee"].statistics
-        vectors = named_emotions(centroids) if centroids else None
-        for batch in self.clips(split):
-            inputs = {name: batch[name] for name in ("audio", "num_samples", "num_frames")}
-            asked = None if vectors is None else vectors[batch["emotion"]]
-            motions, named, speech = jax.device_get(generate(variables, constants, inputs, asked))
-            heard = nearest_emotion(centroids, speech.mean) if centroids else None
-            for row in np.flatnonzero(batch["valid"]):
-                length = batch["num_frames"][row]
-                clips.append(
-                    GeneratedClip(
-                        truth=batch["motion"][row, :length],
-                        generated=motions[0, row, :length],
-                        samples=motions[1:, row, :length],
-                        emotion=int(batch["emotion"][row]),
-                        speech=Gaussian(*(moment[row] for moment in speech)),
-                        heard=None if heard is None else int(heard[row]),
-                        named=None if named is None else named[row, :length],
-                        intensity=int(batch["intensity"][row]),
-                        visemes=batch["viseme"][row, :length],
-                    )
-                )
-        return clips
-
-    def evaluate(self, variables: PyTree, split: str) -> Evaluation:
-        """Measures lips, emotion and dynamics of the generated motion; see `evaluation.generator`."""
-        data, constants = self.config.data, self.upstream_variables()
-
-        @jax.jit
-        def judge(constants, motion, num_frames):
-            logits = self.fer.apply(constants["fer"], motion)
-            mask = length_mask(num_frames, motion.shape[1])
-            of_clips = jnp.sum(logits * mask[..., None], axis=1)
-            return Judgement(
-                jnp.argmax(of_clips, axis=-1), self.motion_emotion(constants, motion, num_frames)
-            )
-
-        clips = self.predict(variables, split)
-        metrics = evaluate_clips(
-            clips,
-            mean_motion(data.data_dir, data.dataset, "train"),
-            load_head(self.config.head),
-            in_batches(partial(judge, constants), data.eval_batch_size),
-            partial(retrieval_distance, self.upstream["dee"].config.loss),
-        )
-        points = FacePoints(load_head(self.config.head))
-        faces, report = self.measure_faces(variables, split, clips, points)
-        metrics |= report.metrics(GENERATED)
-        return Evaluation(metrics, report._asdict(), partial(draw_face, faces, report, points))
-
-    def measure_faces(
-        self, variables: PyTree, split: str, clips: Sequence[GeneratedClip], points: FacePoints
-    ) -> tuple[list[FaceClip], FaceReport]:
-        """Measures what the faces of `predict` say, next to the truth and to the reconstruction of the prior."""
-        prior, centroids = self.upstream["motion_prior"], self.upstream["dee"].statistics
-        rebuilt = reconstructions(
-            self.prior,
-            prior.variables,
-            [clip.truth for clip in clips],
-            prior.config.data.window_frames,
-        )
-        faces = [
-            FaceClip(
-                {TRUTH: clip.truth, PRIOR: motion, GENERATED: clip.generated},
-                clip.emotion,
-                clip.intensity,
-                clip.visemes,
-            )
-            for clip, motion in zip(clips, rebuilt, strict=True)
-        ]
-        named = None
-        if centroids:
-            named = named_faces(
-                self.model,
-                with_prior(variables, prior.variables),
-                self.clips(split),
-                named_emotions(centroids)[NEUTRAL],
-                centroids["mean"],
-                identity_vector(self.config, None),
-            )
-        return faces, face_report(faces, named, points)

@@ -93,12 +93,14 @@ class DEEPTalkStage2(DEEPTalkStage):
 
     def loss_fn(self, params, model_state, constants, batch, step, key):
         """Computes the sum of the terms of stage 1, lip reading and the emotion swap with a weight above 0."""
-        loss, speech = self.config.loss, Gaussian(batch["dee_mean"], batch["dee_log_variance"])
+        loss, speech = self.config.loss, self.training_emotion(constants, batch, key)
         swap_key, frames_key = jax.random.split(jax.random.fold_in(key, 0))
         emotions = [speech, other_rows(speech, swap_key)] if self.swaps else [speech]
-        generate = self.generator(params, model_state, constants, batch, step, key)
+        encoded = self.training_encoding(params, model_state, constants, batch, key)
+        generate = self.generator(params, model_state, constants, batch, step, key, encoded)
         generated, *swapped = outputs = [generate(emotion.mean) for emotion in emotions]
         terms = self.motion_terms(generated, constants, batch)
+        terms |= self.viseme_terms(params, model_state, constants, batch, encoded)
         if loss.emotion_weight or loss.motion_emotion_weight or loss.swap_emotion_weight:
             shown = side_by_side(
                 lambda rows: self.motion_emotion(constants, *rows),

@@ -24,8 +24,15 @@ from deeptalk_jax.errors import ConfigError
 from deeptalk_jax.evaluation.face import TRUTH, FaceClip, face_report
 from deeptalk_jax.evaluation.face_chart import draw_face
 from deeptalk_jax.evaluation.result import Evaluation
-from deeptalk_jax.head.gram import region_factors, squared_distance, squared_velocity_distance
+from deeptalk_jax.head.gram import (
+    gap_factor,
+    region_factors,
+    squared_acceleration_distance,
+    squared_distance,
+    squared_velocity_distance,
+)
 from deeptalk_jax.head.load import load_head
+from deeptalk_jax.head.model import HeadModel
 from deeptalk_jax.losses.contrastive import standard_normal_kl
 from deeptalk_jax.losses.motion import jaw_error, parameter_error
 from deeptalk_jax.losses.reduce import masked_mean, weighted_total
@@ -44,7 +51,11 @@ Terms = dict[str, Array]
 # Kind of parameter error by name of the reconstruction loss; None for the error of the vertices.
 RECONSTRUCTIONS = {"vertices": None, "parameters_l1": "l1", "parameters_l2": "l2"}
 # Region of the head by name of the vertex distance.
-REGIONS = {"vertex": "all", "velocity": "all", "lips": "lips", "eyes": "eyes"}
+REGIONS = {"vertex": "all", "velocity": "all", "lips": "lips", "eyes": "eyes", "tremble": "forehead"}
+# Key of `head.gram.GAPS` by name of the error of a gap.
+GAP_TERMS = {"lip_gap": "lips", "lid_gap": "lids"}
+# Distances of differences over time; the others compare positions.
+OVER_TIME = {"velocity": squared_velocity_distance, "tremble": squared_acceleration_distance}
 RECONSTRUCTION = "reconstruction"  # name of the motion in the measures of the face
 _SMOOTHING_WINDOW, _SMOOTHING_ORDER = 5, 2
 
@@ -63,9 +74,21 @@ def savitzky_golay(motion: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
 def distance_weights(loss: ConfigDict) -> dict[str, float]:
     """Returns the weights of the vertex distances that are above 0, by name of the term."""
     weights = {"lips": loss.lip_weight, "eyes": loss.eye_weight, "velocity": loss.velocity_weight}
+    weights["tremble"] = loss.tremble_weight
+    weights |= {name: loss[f"{name}_weight"] for name in GAP_TERMS}
     if loss.reconstruction == "vertices":
         weights["vertex"] = loss.vertex_weight
     return {name: weight for name, weight in weights.items() if weight}
+
+
+def distance_factors(head: HeadModel, loss: ConfigDict) -> dict[str, Float[np.ndarray, "r 599"]]:
+    """Computes the factors of the vertex distances that have a weight, by name of the term (`head/gram.py`)."""
+    names = distance_weights(loss)
+    regions = region_factors(head, sorted({REGIONS[name] for name in names if name in REGIONS}))
+    return {
+        name: gap_factor(head, GAP_TERMS[name]) if name in GAP_TERMS else regions[REGIONS[name]]
+        for name in names
+    }
 
 
 def reconstruction_terms(
@@ -79,7 +102,7 @@ def reconstruction_terms(
 
     Args:
         loss: `config.loss`.
-        factors: factor of the vertex distance of each region that a term needs (`head/gram.py`).
+        factors: factor of each distance that has a weight, by name of the term (`distance_factors`).
         motion: the reconstruction.
         target: motion to reconstruct.
         mask: true for valid frames.
@@ -97,8 +120,8 @@ def reconstruction_terms(
     weights = distance_weights(loss)
     terms = {}
     for name in weights:
-        distance = squared_velocity_distance if name == "velocity" else squared_distance
-        error = distance(factors[REGIONS[name]], motion, target)
+        distance = OVER_TIME.get(name, squared_distance)
+        error = distance(factors[name], motion, target)
         terms[name] = masked_mean(error, mask[:, -error.shape[1] :])
     if kind := RECONSTRUCTIONS[loss.reconstruction]:
         terms["parameters"] = masked_mean(parameter_error(kind, motion, target), mask)
@@ -157,9 +180,8 @@ class MotionPriorStage(Stage):
         return init_motion_prior(self.model, key)
 
     def constants(self) -> PyTree:
-        """Returns the factors of the vertex distances that have a weight, by region of the head."""
-        regions = {REGIONS[name] for name in distance_weights(self.config.loss)}
-        return {"factors": region_factors(load_head(self.config.head), sorted(regions))}
+        """Returns the factors of the vertex distances that have a weight, by name of the term."""
+        return {"factors": distance_factors(load_head(self.config.head), self.config.loss)}
 
     def loss_fn(self, params, model_state, constants, batch, step, key):
         """Computes the errors of the reconstruction and the losses of the bottleneck."""

@@ -43,6 +43,7 @@ _SETTINGS = [
     flags.DEFINE_float("alpha", 0.0, "Spread of the emotion; 0: its mean, 1: the learned Gaussian."),
     flags.DEFINE_integer("seed", 0, "Random seed, shared by all files."),
     flags.DEFINE_integer("num_samples", 1, "Motions per file; motion i is drawn with seed + i."),
+    flags.DEFINE_bool("blinks", None, "Adds blinks by rule; by default for models of the embedded head."),
     flags.DEFINE_integer("batch_size", 8, "Clips of 10 s that run together; fewer if clips are longer."),
 ]
 # These are arguments of `DeepTalk.animate_each`, too; see docs/emotion_control.md.

@@ -39,7 +39,7 @@ def write_strip(path: Path, model: DeepTalk, speech: Path) -> None:
     """Writes close-ups of the same speech in four strong emotions as one picture."""
     rows, times_s = {}, []
     for emotion in _STRIP_EMOTIONS:
-        motion = model.animate(speech, emotion=f"{emotion}@{NUM_INTENSITIES}")
+        motion = model.animate(speech, emotion=f"{emotion}@{NUM_INTENSITIES}", blinks=False)
         indices = _even_indices(len(motion), _STRIP_FRAMES)
         frames = render_frames(motion.head, motion.vertices()[indices], size=_STRIP_PIXELS)
         rows[emotion] = [frame[_FACE_ROWS, _FACE_COLUMNS] for frame in frames]

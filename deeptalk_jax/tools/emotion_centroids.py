@@ -23,7 +23,7 @@ def _emotion_centroids() -> None:
     from deeptalk_jax.assembly.build import build_dee
     from deeptalk_jax.assembly.model_dir import load_part, save_statistics
     from deeptalk_jax.stages.bases import check_data_of_model
-    from deeptalk_jax.stages.dee_statistics import emotion_centroids
+    from deeptalk_jax.stages.dee_statistics import clip_emotions, emotion_centroids
     from deeptalk_jax.types import EMOTIONS
 
     part = load_part(_MODEL.value, "dee")
@@ -31,7 +31,7 @@ def _emotion_centroids() -> None:
     data.data_dir = _DATA_DIR.value or data.data_dir
     data.dataset = _DATASET.value or data.dataset
     check_data_of_model(_MODEL.value, data.data_dir, data.dataset)
-    centroids = emotion_centroids(build_dee(part.config), part.variables, data)
+    centroids = emotion_centroids(clip_emotions(build_dee(part.config), part.variables, data))
     save_statistics(_MODEL.value, "dee", centroids._asdict())
     for name, num_clips in zip(EMOTIONS, centroids.num_clips, strict=True):
         print(f"{name:<10} {', '.join(map(str, num_clips))} clips of intensity 1, 2, 3")

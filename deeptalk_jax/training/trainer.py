@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from absl import logging
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -80,7 +81,7 @@ class Trainer:
         self._previous_loss = None
 
     def _read_validation(self) -> Sequence[Mapping[str, np.ndarray]]:
-        """Returns the batches of the validation loss; none if it is not measured."""
+        """Returns the batches of the validation loss; none if it is not measured, or if there are no data for it."""
         if not self.config.validate_every_steps:
             return []
         try:
@@ -90,9 +91,8 @@ class Trainer:
                 process_index=jax.process_index(),
             )
         except UserError as error:
-            raise UserError(
-                f"{error}; --config.validate_every_steps=0 trains without a validation loss"
-            ) from error
+            logging.warning("no validation loss: %s", error)
+            return []
 
     def _on_devices(self, tree: PyTree) -> PyTree:
         return jax.device_put(tree, state_sharding(self._mesh, tree))

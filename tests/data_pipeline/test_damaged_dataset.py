@@ -30,7 +30,7 @@ SHARD = "synthetic_talk-train.array_record-00000-of-00001"
 DAMAGES = {
     "tfrecord": (
         info_as_tfrecord,
-        "1.3.0: its records are in the format tfrecord; build it with file_format=array",
+        "1.4.0: its records are in the format tfrecord; build it with file_format=array",
     ),
     "foreign": (
         foreign_features,
@@ -49,7 +49,7 @@ DAMAGES = {
     ),
     "info of other content": (
         lambda folder, shard: (folder / "dataset_info.json").write_text('{"splits": 3}'),
-        "1.3.0: dataset_info.json or features.json is damaged",
+        "1.4.0: dataset_info.json or features.json is damaged",
     ),
     "features": (
         lambda folder, shard: (folder / "features.json").unlink(),

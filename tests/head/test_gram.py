@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from deeptalk_jax.head import gram
+from deeptalk_jax.head.actions import ACTION_INDEX
 from deeptalk_jax.head.lbs import head_vertices, motion_vertices
 from deeptalk_jax.head.load import load_head, save_head
 from deeptalk_jax.head.model import HeadModel, HeadSurface
@@ -201,6 +202,34 @@ def test_identity_can_be_written_into_the_template(random_head, motions):
         expected = jnp.mean(jnp.square(vertices[0] - vertices[1]), axis=(-1, -2))
         actual = jax.jit(gram.squared_distance)(gram.distance_factor(identity, dtype=np.float64), *motions)
     np.testing.assert_allclose(actual, expected, rtol=1e-10)
+
+
+def test_gap_distance_equals_explicit_differences_of_vertices(random_head, motions):
+    upper, lower, weights = np.array([3, 11, 30]), np.array([20, 4, 5]), np.array([1.0, 0.0, 2.5])
+    with jax.enable_x64(True):
+        factor = gram.distance_factor(random_head, upper, weights, relative_to=lower, dtype=np.float64)
+        motion, target = (jnp.asarray(part, jnp.float64) for part in motions)
+        gaps = [motion_vertices(random_head, part) for part in (motion, target)]
+        gaps = [vertices[..., upper, :] - vertices[..., lower, :] for vertices in gaps]
+        expected = jnp.einsum("...vx,v->...", jnp.square(gaps[0] - gaps[1]), weights) / (3 * weights.sum())
+        found = gram.squared_distance(factor, motion, target)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_gap_of_the_lips_does_not_see_a_smile_but_an_open_mouth():
+    head = load_head("procedural")
+    factor = gram.gap_factor(head, "lips")
+    still = np.zeros((1, 53), np.float32)
+    cheek, jaw = still.copy(), still.copy()
+    cheek[:, ACTION_INDEX["cheek_raise_left"]] = 1.0
+    jaw[:, EXPRESSION_DIM] = 0.1
+    closed, opened = (gram.squared_distance(factor, motion, still)[0] for motion in (cheek, jaw))
+    assert closed < 1e-10 < 1e-7 < opened
+
+
+def test_a_head_without_lip_points_has_no_gap(random_head):
+    with pytest.raises(ValueError, match="has no point 'upper_lip_seam', which the gap of the lips needs"):
+        gram.gap_factor(random_head, "lips")
 
 
 def test_distance_does_not_allocate_vertices(synthetic_flame_head, synthetic_factors):

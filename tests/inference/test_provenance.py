@@ -47,6 +47,7 @@ def test_npz_holds_coefficients_codes_and_their_origin(model, model_directory, c
         "basis": "embedded",
         "basis_version": "1",
         "basis_sha256": EMBEDDED.sha256,
+        "blinks": True,
     }
     assert {arrays[name].dtype.kind for name in ("head", "emotion", "identity", "version")} == {"U"}
 

@@ -23,7 +23,7 @@ def test_a_run_reports_its_plan_and_its_learning_rate(tiny_config, tmp_path, cap
     assert report["frozen"] == f"{53 * 9 + 9} parameters: dense_0 {53 * 9 + 9}"
     assert "dense_1 110" in report["trained"]  # 9 x 11 weights and 11 biases
     assert report["devices"] == "1 x cpu, processes: 1, global batch: 8"
-    assert re.search(r"synthetic_talk/clips64_seed0/1.3.0, train: 48 clips, about 0.0\d h$", report["data"])
+    assert re.search(r"synthetic_talk/clips64_seed0/1.4.0, train: 48 clips, about 0.0\d h$", report["data"])
     assert report["head"] == "procedural, basis embedded 1"  # FER uses no masks
     assert report["steps"] == "2"
     assert report["metrics"] == f"{tmp_path}/run/metrics.jsonl; tensorboard --logdir={tmp_path}/run"

@@ -7,15 +7,16 @@ and has the same interface: waveform -> `SpeechFeatures`. It is not part of DEEP
 import math
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from deeptalk_jax.errors import ConfigError
 from deeptalk_jax.masks import length_mask, zero_padding
 from deeptalk_jax.models.attention_bias import symmetric_alibi
-from deeptalk_jax.models.speech.band_shift import random_shift
 from deeptalk_jax.models.speech.frontend import WAV2VEC2_WAVEFORM_EPS, prepare_waveform
+from deeptalk_jax.models.speech.voice_variation import VoiceVariation, vary_voice
 from deeptalk_jax.models.transformer import TransformerEncoder
 from deeptalk_jax.types import AUDIO_RATE_HZ, MOTION_RATE_HZ, Array, SpeechFeatures
 
@@ -69,6 +70,18 @@ def log_mel(
     return jnp.log(power @ mel_filterbank(num_mels, window_samples) + 1e-2)
 
 
+def without_band_means(x: Float[Array, "b f m"], mask: Bool[Array, "b f"]) -> Float[Array, "b f m"]:
+    """Flattens the mean spectrum of the loud parts of every clip, so that voices and microphones look alike.
+
+    Cepstral mean normalisation (Atal, 1974) without the loudness, which tells speech from silence. Frames are weighted
+    by the square root of their energy: silence, however long, does not count.
+    """
+    loudness = jnp.mean(x, axis=-1)  # [b, f], nats of energy
+    weights = jax.nn.softmax(0.5 * loudness, axis=-1, where=mask)
+    spectrum = jnp.einsum("bf,bfm->bm", weights, x)
+    return x - (spectrum - jnp.mean(spectrum, axis=-1, keepdims=True))[:, None]
+
+
 class MelEncoder(nn.Module):
     """Log-mel spectrogram, convolutions of stride 2 down to the rate of the features, and transformer layers.
 
@@ -82,7 +95,9 @@ class MelEncoder(nn.Module):
         hop_samples: hop of the spectrum. Each convolution doubles it, up to the hop of the features.
         rate_hz: features per second, 50 or 25.
         dropout_rate: dropout probability of the transformer layers.
-        max_band_shift: largest shift of each training clip in mel bands (`band_shift.py`); 0 means no shift.
+        max_band_shift, max_band_blur, max_echo, noise_rate, response_std, telephone_rate: strengths of the random
+            variation of training clips, see `voice_variation.VoiceVariation`; 0 means none.
+        subtract_band_means: whether the mean spectrum of each clip is removed, see `without_band_means`.
         waveform_eps: added to the variance when every clip is normalised to unit variance; None does not normalise.
         dtype: compute type of the layers; spectrogram and softmax are float32.
     """
@@ -96,6 +111,12 @@ class MelEncoder(nn.Module):
     rate_hz: int = 50
     dropout_rate: float = 0.1
     max_band_shift: float = 0.0
+    max_band_blur: float = 0.0
+    max_echo: float = 0.0
+    noise_rate: float = 0.0
+    response_std: float = 0.0
+    telephone_rate: float = 0.0
+    subtract_band_means: bool = False
     waveform_eps: float | None = WAV2VEC2_WAVEFORM_EPS
     dtype: jnp.dtype = jnp.float32
 
@@ -152,9 +173,11 @@ class MelEncoder(nn.Module):
         waveform, num_samples = prepare_waveform(waveform, num_samples, eps=self.waveform_eps)
         # [b, s] -> [b, f, m]
         x = log_mel(waveform, self.num_mels, self.window_samples, self.hop_samples)
-        if train and self.max_band_shift:
-            x = random_shift(self.make_rng("dropout"), x, self.max_band_shift)
+        if train and any(variation := VoiceVariation(*(getattr(self, n) for n in VoiceVariation._fields))):
+            x = vary_voice(self.make_rng("dropout"), x, variation)
         lengths = -(-num_samples // self.hop_samples)
+        if self.subtract_band_means:
+            x = without_band_means(x, length_mask(lengths, x.shape[1]))
         # [b, f, m] -> [b, t, d]
         x = nn.Dense(self.dim, dtype=self.dtype, name="mel_map")(x)
         for index in range(num_halvings):

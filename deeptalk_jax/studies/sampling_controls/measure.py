@@ -65,8 +65,9 @@ def _samples(
 ) -> list[list[Motion]]:
     sounds = [clip.audio * INT16_SCALE for clip in clips]
     if any(settings.values()):
-        return model.animate(sounds, num_samples=num_samples, **settings)
-    return [[motion] * num_samples for motion in model.animate(sounds)]  # the most likely, whatever the seed
+        return model.animate(sounds, num_samples=num_samples, blinks=False, **settings)
+    # The most likely, whatever the seed.
+    return [[motion] * num_samples for motion in model.animate(sounds, blinks=False)]
 
 
 class _Judge:

@@ -123,7 +123,9 @@ def score_recordings(
     """
     sounds = [sound_of(directory, recording.name) for recording in recordings]
     points, by_name, gaps = FacePoints(model.head), {}, {"closures": [], "vowels": []}
-    for recording, motion in zip(recordings, model.animate(sounds, emotion=emotion), strict=True):
+    for recording, motion in zip(
+        recordings, model.animate(sounds, emotion=emotion, blinks=False), strict=True
+    ):
         scores, of_clip = clip_scores(motion.frames(), recording, points)
         by_name[recording.name] = {key: value for key, value in scores.items() if np.isfinite(value)}
         for key, values in of_clip.items():
