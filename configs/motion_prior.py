@@ -127,8 +127,8 @@ def _see_gaps(loss: ConfigDict) -> None:
 def _set_mini(config: ConfigDict) -> None:
     """Sets a small prior that trains within `make demo`.
 
-    The same prior with twice the steps and half the windows per step takes four to five minutes of one CPU core and
-    reaches a vertex error of 0.238 mm and a lip error of 1.82 mm on test speakers (docs/ablations.md, one seed).
+    On test speakers, seed 0, the vertex error is 0.285 mm, the lip error 2.05 mm, the closure rate of p, b, m 0.91, and
+    eyes are closed in 1.5 % of the frames (truth: 2.2 %).
     """
     config.data.eval_clips = 96  # each emotion, intensity and test speaker once
     model = config.model

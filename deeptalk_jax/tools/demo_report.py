@@ -99,7 +99,17 @@ FIGURES = (
     Figure(
         "motion prior: global mean pose error / reconstruction error",
         _ratio("motion_prior", "global_mean_error_mm", "vertex_error_mm"),
-        3.0,
+        2.9,
+    ),
+    Figure(
+        "motion prior: closure rate of p, b, m",
+        lambda report: report["motion_prior"]["closure_rate"],
+        0.85,
+    ),
+    Figure(
+        "motion prior: frames with closed eyes / those of the true motion",
+        _ratio("motion_prior", "closed_share", "closed_share_truth"),
+        0.5,
     ),
     Figure("DEE: R@1 speech to motion / chance", _ratio("dee", "speech_to_motion_r1", "chance"), 2.5),
     Figure("DEE: R@1 motion to speech / chance", _ratio("dee", "motion_to_speech_r1", "chance"), 2.5),
@@ -111,7 +121,7 @@ FIGURES = (
     Figure(
         "generator: lip vertex error / that of the mean pose",
         _ratio("generator", "lip_error_mm", "mean_pose_lip_error_mm"),
-        0.75,
+        0.77,
         at_most=True,
     ),
     Figure(
@@ -133,25 +143,26 @@ FIGURES = (
         at_most=True,
     ),
     Figure(
-        "stage 2: agreement of face and speech in emotion / that of stage 1",
-        lambda report: (
-            report["stage2"]["heard_emotion_agreement"] / report["generator"]["heard_emotion_agreement"]
-        ),
-        0.95,
+        "stage 2: agreement of face and speech in emotion",
+        lambda report: report["stage2"]["heard_emotion_agreement"],
+        0.5,
     ),
+    Figure(
+        "stage 2: mean gain of a named emotion",
+        lambda report: report["stage2"]["gain_named_mean"],
+        0.45,
+    ),
+    Figure("stage 2: closure rate of p, b, m", lambda report: report["stage2"]["closure_rate"], 0.5),
 )
 
 # Figures without a bound: text in the printed table, part of the report, key.
 UNBOUNDED = (
     ("motion prior: smallest gain of an emotion", "motion_prior", "gain_reconstruction_min"),
-    ("motion prior: closure rate of p, b, m", "motion_prior", "closure_rate"),
     ("motion prior: closure rate of the true motion", "motion_prior", "closure_rate_truth"),
     ("motion prior: share of frames with closed eyes", "motion_prior", "closed_share"),
     ("motion prior: the same of the true motion", "motion_prior", "closed_share_truth"),
-    ("stage 2: mean gain of a named emotion", "stage2", "gain_named_mean"),
     ("stage 2: smallest gain of a named emotion", "stage2", "gain_named_min"),
     ("stage 2: mean gain of an emotion that is heard", "stage2", "gain_heard_mean"),
-    ("stage 2: closure rate of p, b, m", "stage2", "closure_rate"),
     ("stage 2: AUC of rounding", "stage2", "rounding_auc"),
     ("stage 2: share of frames with closed eyes", "stage2", "closed_share"),
     ("stage 2: jitter of the brows / that of the truth", "stage2", "brow_jitter"),
