@@ -17,7 +17,8 @@ class StandIn:
 
     head = load_head("procedural")
 
-    def animate(self, sounds, *, num_samples=None, **settings):
+    def animate(self, sounds, *, num_samples=None, blinks, **settings):
+        assert blinks is False  # the learned motion is measured
         if num_samples is None:
             return [self._motion(sound, 0.0) for sound in sounds]
         drawn = Sampling(num_samples=num_samples, **settings)

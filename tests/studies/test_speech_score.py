@@ -59,7 +59,8 @@ def spoken(tmp_path_factory):
 
 
 def stand_in(change, motions):
-    def animate(sounds, *, emotion):
+    def animate(sounds, *, emotion, blinks):
+        assert blinks is False  # the learned motion is measured
         assert emotion is None
         return [SimpleNamespace(frames=lambda path=path: change(motions[path])) for path in sounds]
 
