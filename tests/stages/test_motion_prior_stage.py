@@ -22,9 +22,10 @@ from tests.support.motion_features import motion_features
 
 # Random factors in place of those of a head, because only the computation matters here.
 FACTORS = {
-    region: np.random.default_rng(seed).normal(0, 1e-4, (60, FEATURE_DIM)).astype(np.float32)
-    for seed, region in enumerate(("all", "lips", "eyes"))
+    name: np.random.default_rng(seed).normal(0, 1e-4, (60, FEATURE_DIM)).astype(np.float32)
+    for seed, name in enumerate(("vertex", "lips", "eyes", "velocity", "lip_gap", "lid_gap", "tremble"))
 }
+_NO_GAPS = {"loss.lip_gap_weight": 0.0, "loss.lid_gap_weight": 0.0, "loss.velocity_weight": 0.0}
 FROZEN = {"factors": FACTORS}
 
 
@@ -33,7 +34,7 @@ def tiny(ablation="none", **changes):
     model = {"dim": 8, "mlp_dim": 12, "decoder_mlp_dim": 20, "num_heads": 4}
     model |= {"codebook_size_top": 6, "codebook_size_bottom": 7}
     config.model.update(model)
-    config.update_from_flattened_dict(changes)
+    config.update_from_flattened_dict(_NO_GAPS | changes)
     return config.lock()
 
 
@@ -64,17 +65,26 @@ def test_distances_of_regions_and_velocities():
     rng = np.random.default_rng(0)
     motion, target = rng.normal(0, 0.3, (2, 2, 4, 53)).astype(np.float32)
     mask = np.array([[True] * 4, [True, True, False, False]])
-    extra = {"loss.lip_weight": 2.0, "loss.eye_weight": 3.0, "loss.velocity_weight": 5.0}
-    loss = tiny(**extra).loss
+    extra = {"lip": 2.0, "eye": 3.0, "velocity": 5.0, "lip_gap": 7.0, "lid_gap": 11.0, "tremble": 13.0}
+    loss = tiny(**{f"loss.{name}_weight": weight for name, weight in extra.items()}).loss
     terms, weights = reconstruction_terms(loss, FACTORS, *map(jnp.asarray, (motion, target, mask)))
-    assert weights == {"vertex": 1e6, "lips": 2.0, "eyes": 3.0, "velocity": 5.0}
+    assert weights == {
+        "vertex": 1e6,
+        "lips": 2.0,
+        "eyes": 3.0,
+        "velocity": 5.0,
+        "lip_gap": 7.0,
+        "lid_gap": 11.0,
+        "tremble": 13.0,
+    }
     difference = motion_features(motion) - motion_features(target)
-    for name, region in (("vertex", "all"), ("lips", "lips"), ("eyes", "eyes")):
-        squares = np.square(difference @ FACTORS[region].T).sum(-1)
+    for name in ("vertex", "lips", "eyes", "lip_gap", "lid_gap"):
+        squares = np.square(difference @ FACTORS[name].T).sum(-1)
         np.testing.assert_allclose(terms[name], squares[mask].mean(), rtol=1e-5)
-    moved = np.square(np.diff(difference, axis=1) @ FACTORS["all"].T).sum(-1)
-    # A displacement is valid if its later frame is.
-    np.testing.assert_allclose(terms["velocity"], moved[mask[:, 1:]].mean(), rtol=1e-5)
+    for order, name in ((1, "velocity"), (2, "tremble")):
+        moved = np.square(np.diff(difference, n=order, axis=1) @ FACTORS[name].T).sum(-1)
+        # A difference is valid if its latest frame is.
+        np.testing.assert_allclose(terms[name], moved[mask[:, order:]].mean(), rtol=1e-5)
     parameters = tiny(**{"loss.reconstruction": "parameters_l2"}).loss
     assert not distance_weights(parameters)
 

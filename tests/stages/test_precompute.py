@@ -13,7 +13,8 @@ from deeptalk_jax.stages.base import make_stage
 from deeptalk_jax.stages.precompute import precompute_features
 from deeptalk_jax.stages.run import train
 
-FIXED = {"data.windows_per_clip": 2}
+# What DEE hears in a whole clip is a constant of training; the emotion of a window is a feature of the window.
+FIXED = {"data.windows_per_clip": 2, "emotion_context": "window"}
 FROZEN = {"optimiser.frozen": ("speech_encoder/*",), "model.speech.dropout_rate": 0.5}
 
 

@@ -19,7 +19,14 @@ _CHANGES = {
         "model.codebook_initialisation": "uniform",
         "model.start_after": 0,
     },
-    "deeptalk": {"model.num_identities": 5, "data.num_identities": NUM_IDENTITIES},
+    "deeptalk": {
+        "model.num_identities": 5,
+        "data.num_identities": NUM_IDENTITIES,
+        "data.window_frames": 32,
+        "model.num_visemes": 0,
+        "model.speech.num_layers": 1,
+        "model.speech.subtract_band_means": False,  # random weights need the whole spectrum to tell sounds apart
+    },
 }
 # Amplifies what speech, emotion and identity add to the logits, so that each of them changes the chosen codes.
 _GAINS = {"content_map": 6.0, "emotion_map": 3.0, "style_map": 3.0}
