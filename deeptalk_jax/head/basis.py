@@ -32,7 +32,7 @@ class Basis:
         name: `embedded`; `flame2020` or `flame2023`; `flame` for a FLAME file whose name does not tell the year; or
             `custom` for other heads.
         version: version of the directions of the embedded head; empty for heads that come from files.
-        sha256: hash of the directions, see `directions_digest`; empty if the head was not at hand.
+        sha256: hash of the directions, see `directions_digest`; empty if no head file was given.
     """
 
     name: str

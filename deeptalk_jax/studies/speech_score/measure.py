@@ -66,7 +66,7 @@ def sound_of(directory: Path, name: str) -> Path:
     """Returns the sound file of a recording.
 
     Raises:
-        UserError: there is none.
+        UserError: the folder has no sound of that name.
     """
     for ending in SOUND_ENDINGS:
         path = directory / f"{name}{ending}"
